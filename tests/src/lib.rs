@@ -1,0 +1,3 @@
+//! Pillion as a real process over real sockets: what the tests and the benchmark share.
+
+pub mod programs;

@@ -1,0 +1,16 @@
+//! The programs that tests and benchmarks run: where they are, and how they are started, watched and ended.
+//!
+//! Pillion itself comes from the target folder that the running test was built into. The others are installed by
+//! `.ci/install-tools`; a caller that does not find one says so and goes on without it.
+
+mod find;
+mod http;
+mod port;
+mod process;
+mod usage;
+
+pub use find::{envoy, find_pillion, in_path, pillion};
+pub use http::{HttpAnswer, http_get, http_post};
+pub use port::{free_address, free_port};
+pub use process::{Process, ProcessError, Ready};
+pub use usage::Usage;
