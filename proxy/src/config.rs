@@ -1,0 +1,22 @@
+//! Protobuf in, validated immutable model out. Protobuf types end here.
+//!
+//! Every translation takes the message and where it stands ([`At`]); it returns the model or a [`ConfigError`] that
+//! names the resource, the field path, the value and the rule. What Envoy would accept and what changes nothing for
+//! traffic goes to [`Context::warn`].
+
+pub mod access_log;
+pub mod any;
+pub mod bootstrap;
+pub mod cluster;
+pub mod endpoint;
+pub mod error;
+pub mod hcm;
+pub mod headers;
+pub mod listener;
+pub mod matcher;
+pub mod network_filter;
+pub mod route;
+pub mod source;
+pub mod tls;
+
+pub use error::{At, ConfigError, Context};

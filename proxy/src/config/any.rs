@@ -1,0 +1,1 @@
+//! Opening `typed_config` messages.

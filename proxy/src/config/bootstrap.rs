@@ -1,0 +1,52 @@
+//! The bootstrap (`envoy.config.bootstrap.v3.Bootstrap`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::envoy::config::core::v3::Node;
+use proto::google::protobuf::Any;
+
+use crate::config::access_log::AccessLog;
+use crate::config::cluster::Cluster;
+use crate::config::listener::Listener;
+use crate::config::source::{ApiConfigSource, ConfigSource};
+use crate::io::Address;
+
+/// What the process starts with.
+#[derive(Debug)]
+pub struct Bootstrap {
+    /// `node`, with the command line's `--service-*` over it; as the management server gets it.
+    pub node: Node,
+    /// `static_resources.clusters`, with the message each came from (for `/config_dump`).
+    pub clusters: Vec<(Arc<Cluster>, Any)>,
+    /// `static_resources.listeners`, with the message each came from.
+    pub listeners: Vec<(Arc<Listener>, Any)>,
+    /// `dynamic_resources.ads_config`
+    pub ads: Option<ApiConfigSource>,
+    /// `dynamic_resources.lds_config`
+    pub lds: Option<ConfigSource>,
+    /// `dynamic_resources.cds_config`
+    pub cds: Option<ConfigSource>,
+    /// `admin`
+    pub admin: Option<Admin>,
+    /// `stats_flush_interval`; default 5 s.
+    pub stats_flush_interval: Duration,
+    /// `cluster_manager.local_cluster_name`
+    pub local_cluster_name: Option<Arc<str>>,
+    /// Runtime values of `layered_runtime`, flattened; later layers win.
+    pub runtime: std::collections::HashMap<String, serde_json::Value>,
+    /// The whole message with keys redacted, for `/config_dump`.
+    pub dump: Any,
+}
+
+/// `Admin`.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// `address`
+    pub address: Address,
+    /// `access_log`
+    pub access_log: Vec<AccessLog>,
+    /// `profile_path`, accepted without effect.
+    pub profile_path: Option<PathBuf>,
+}

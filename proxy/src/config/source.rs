@@ -1,0 +1,68 @@
+//! Where a dynamic resource comes from (`envoy.config.core.v3.ConfigSource`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A `ConfigSource` with its initial fetch timeout.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ConfigSource {
+    /// The way to get the resource.
+    pub kind: SourceKind,
+    /// `initial_fetch_timeout`; default 15 s, `None` for 0 (wait for ever).
+    pub initial_fetch_timeout: Option<Duration>,
+}
+
+/// The way to get a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SourceKind {
+    /// `ads`, and `self`.
+    Ads,
+    /// `path_config_source`, and the deprecated `path`.
+    Path {
+        /// `path`
+        path: PathBuf,
+        /// `watched_directory.path`
+        watched_directory: Option<PathBuf>,
+    },
+    /// `api_config_source` over gRPC.
+    Grpc(Arc<ApiConfigSource>),
+}
+
+/// `envoy.config.core.v3.ApiConfigSource` over gRPC; also the bootstrap's `ads_config`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ApiConfigSource {
+    /// `api_type` is a `DELTA_*` one.
+    pub delta: bool,
+    /// `api_type` is an `AGGREGATED_*` one (always true for `ads_config`).
+    pub aggregated: bool,
+    /// `grpc_services`, in order of preference; at least one.
+    pub services: Vec<GrpcService>,
+    /// `set_node_on_first_message_only`
+    pub set_node_on_first_message_only: bool,
+}
+
+/// `envoy.config.core.v3.GrpcService`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GrpcService {
+    /// What is called.
+    pub target: GrpcTarget,
+    /// `timeout`; none means no limit.
+    pub timeout: Option<Duration>,
+    /// `initial_metadata`, in order; keys in lower case.
+    pub initial_metadata: Vec<(String, String)>,
+}
+
+/// The target of a gRPC service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum GrpcTarget {
+    /// `envoy_grpc`: a cluster of ours.
+    Cluster {
+        /// `cluster_name`
+        name: String,
+        /// `authority`; default is the cluster's name
+        authority: Option<String>,
+    },
+    /// `google_grpc.target_uri` without call credentials.
+    Uri(String),
+}

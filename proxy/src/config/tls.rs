@@ -1,0 +1,109 @@
+//! TLS contexts (`envoy.extensions.transport_sockets.tls.v3`).
+
+use std::sync::Arc;
+
+use crate::config::source::ConfigSource;
+
+/// `DownstreamTlsContext`.
+#[derive(Clone, Debug)]
+pub struct DownstreamTls {
+    /// `common_tls_context`
+    pub common: CommonTls,
+    /// `require_client_certificate`
+    pub require_client_certificate: bool,
+}
+
+/// `UpstreamTlsContext`.
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// `common_tls_context`
+    pub common: CommonTls,
+    /// `sni`; empty means none is sent.
+    pub sni: Arc<str>,
+    /// `auto_host_sni`: the endpoint's hostname is sent.
+    pub auto_host_sni: bool,
+}
+
+/// `CommonTlsContext`.
+#[derive(Clone, Debug)]
+pub struct CommonTls {
+    /// `tls_certificates` or `tls_certificate_sds_secret_configs`.
+    pub certificates: Vec<SecretRef<Certificate>>,
+    /// `validation_context`, its SDS form, or both combined.
+    pub validation: Option<Validation>,
+    /// `alpn_protocols`, in order of preference.
+    pub alpn: Vec<Vec<u8>>,
+    /// `tls_params.tls_minimum_protocol_version` allows TLS 1.2.
+    pub allow_tls12: bool,
+    /// `tls_params.tls_maximum_protocol_version` allows TLS 1.3.
+    pub allow_tls13: bool,
+}
+
+/// A secret given here, or named for SDS.
+#[derive(Clone, Debug)]
+pub enum SecretRef<T> {
+    /// Given in the configuration.
+    Inline(Arc<T>),
+    /// `SdsSecretConfig`; without a source it is a static secret of the bootstrap.
+    Sds {
+        /// `name`
+        name: Arc<str>,
+        /// `sds_config`
+        source: Option<ConfigSource>,
+    },
+}
+
+/// `TlsCertificate`: a chain with its key, in PEM. Prints without the key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// `certificate_chain`
+    pub chain_pem: Vec<u8>,
+    /// `private_key`
+    pub key_pem: Vec<u8>,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").field("chain_bytes", &self.chain_pem.len()).finish_non_exhaustive()
+    }
+}
+
+/// How a peer is verified: the default context and, for `combined_validation_context`, an SDS one merged over it.
+#[derive(Clone, Debug)]
+pub struct Validation {
+    /// `validation_context`, or the default of the combined one.
+    pub context: Arc<ValidationContext>,
+    /// The SDS name and source, if the trust anchors come over SDS.
+    pub sds: Option<(Arc<str>, Option<ConfigSource>)>,
+}
+
+/// `CertificateValidationContext`.
+#[derive(Clone, Debug, Default)]
+pub struct ValidationContext {
+    /// `trusted_ca` in PEM; none means that the peer's chain is not verified.
+    pub trusted_ca_pem: Option<Vec<u8>>,
+    /// `match_typed_subject_alt_names`: one must match; empty accepts every name.
+    pub subject_alt_names: Vec<SanMatcher>,
+}
+
+/// `SubjectAltNameMatcher`.
+#[derive(Clone, Debug)]
+pub struct SanMatcher {
+    /// `san_type`
+    pub kind: SanKind,
+    /// `matcher`
+    pub matcher: crate::config::matcher::StringMatcher,
+}
+
+/// The kind of a subject alternative name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SanKind {
+    /// `DNS`
+    Dns,
+    /// `URI`
+    Uri,
+    /// `EMAIL`
+    Email,
+    /// `IP_ADDRESS`
+    Ip,
+}

@@ -1,0 +1,6 @@
+//! What the proxy tells about itself and about the traffic: statistics, access logs, stream facts.
+
+pub mod log_format;
+pub mod response_flags;
+pub mod stats;
+pub mod stream_info;

@@ -1,0 +1,160 @@
+//! The facts of one connection and of one stream, gathered while it lives and read by access logs and formatters.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::io::Address;
+use crate::telemetry::response_flags::ResponseFlags;
+
+/// The protocol of a stream, as `%PROTOCOL%` prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2
+    Http2,
+}
+
+impl Protocol {
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http10 => "HTTP/1.0",
+            Protocol::Http11 => "HTTP/1.1",
+            Protocol::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// What is known of a TLS session, for access logs and `x-forwarded-client-cert`.
+#[derive(Clone, Debug, Default)]
+pub struct TlsInfo {
+    /// `%DOWNSTREAM_TLS_VERSION%`, for example `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite in OpenSSL's spelling.
+    pub cipher: Arc<str>,
+    /// The negotiated application protocol, empty if none.
+    pub alpn: Arc<str>,
+    /// The peer's certificate chain in DER, leaf first; empty if none was presented.
+    pub peer_certificates: Arc<[Vec<u8>]>,
+}
+
+/// The facts of a downstream connection; one per connection, shared by its streams.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// `%CONNECTION_ID%`: counts up from 1 within the process.
+    pub id: u64,
+    /// The address the peer says it has: the direct peer, or what the PROXY protocol told.
+    pub remote: Address,
+    /// The address of the socket's peer.
+    pub direct_remote: Address,
+    /// The address the peer meant to reach: the socket's own, or a restored original destination.
+    pub local: Address,
+    /// The address of the accepted socket.
+    pub direct_local: Address,
+    /// The SNI that the client asked for, in lower case.
+    pub requested_server_name: Option<Arc<str>>,
+    /// The name of the filter chain that serves the connection.
+    pub filter_chain_name: Arc<str>,
+    /// The TLS session, if there is one.
+    pub tls: Option<TlsInfo>,
+    /// When the connection was accepted.
+    pub accepted: Instant,
+}
+
+/// The facts of one upstream attempt: the last one is what the access log tells.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamInfo {
+    /// `%UPSTREAM_HOST%`: the host picked.
+    pub host: Option<Address>,
+    /// `%UPSTREAM_HOST_NAME%`: the endpoint's hostname.
+    pub hostname: Option<Arc<str>>,
+    /// `%UPSTREAM_CLUSTER%`.
+    pub cluster: Option<Arc<str>>,
+    /// `%UPSTREAM_LOCAL_ADDRESS%`.
+    pub local: Option<Address>,
+    /// `%UPSTREAM_PROTOCOL%`.
+    pub protocol: Option<Protocol>,
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub transport_failure: Option<Arc<str>>,
+    /// `%UPSTREAM_REQUEST_ATTEMPT_COUNT%`; 0 if no attempt was made.
+    pub attempts: u32,
+    /// When the first byte of the request went upstream, from the stream's start.
+    pub first_tx: Option<Duration>,
+    /// When the last byte of the request went upstream, from the stream's start.
+    pub last_tx: Option<Duration>,
+    /// When the response's headers came, from the stream's start.
+    pub first_rx: Option<Duration>,
+    /// When the last byte of the response came, from the stream's start.
+    pub last_rx: Option<Duration>,
+}
+
+/// The facts of one stream: an HTTP request with its response, or a TCP session.
+#[derive(Clone, Debug)]
+pub struct StreamInfo {
+    /// The connection that carries it.
+    pub connection: Rc<ConnectionInfo>,
+    /// When it started, on the monotonic clock.
+    pub start: Instant,
+    /// When it started, on the wall clock.
+    pub start_time: SystemTime,
+    /// `%PROTOCOL%`; none for TCP.
+    pub protocol: Option<Protocol>,
+    /// `%RESPONSE_CODE%`; 0 if no response was sent.
+    pub response_code: u16,
+    /// `%RESPONSE_FLAGS%`.
+    pub flags: ResponseFlags,
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub details: Option<Cow<'static, str>>,
+    /// `%CONNECTION_TERMINATION_DETAILS%`.
+    pub termination_details: Option<Cow<'static, str>>,
+    /// `%ROUTE_NAME%`.
+    pub route_name: Option<Arc<str>>,
+    /// `%VIRTUAL_HOST_NAME%`.
+    pub virtual_host: Option<Arc<str>>,
+    /// The upstream side.
+    pub upstream: UpstreamInfo,
+    /// `%BYTES_RECEIVED%`: body bytes from the downstream.
+    pub bytes_received: u64,
+    /// `%BYTES_SENT%`: body bytes to the downstream.
+    pub bytes_sent: u64,
+    /// When the last byte of the request came from the downstream (`%REQUEST_DURATION%`).
+    pub request_complete: Option<Duration>,
+    /// When the first byte of the response went downstream.
+    pub response_started: Option<Duration>,
+    /// When the stream ended (`%DURATION%`).
+    pub duration: Option<Duration>,
+}
+
+impl StreamInfo {
+    /// A stream that starts now on `connection`.
+    pub fn new(connection: Rc<ConnectionInfo>, protocol: Option<Protocol>) -> Self {
+        StreamInfo {
+            connection,
+            start: Instant::now(),
+            start_time: SystemTime::now(),
+            protocol,
+            response_code: 0,
+            flags: ResponseFlags::NONE,
+            details: None,
+            termination_details: None,
+            route_name: None,
+            virtual_host: None,
+            upstream: UpstreamInfo::default(),
+            bytes_received: 0,
+            bytes_sent: 0,
+            request_complete: None,
+            response_started: None,
+            duration: None,
+        }
+    }
+
+    /// The time since the stream's start.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
