@@ -9,6 +9,7 @@
 mod goals;
 mod load;
 mod measurement;
+mod mesh;
 mod probe;
 mod program;
 mod report;

@@ -1,6 +1,7 @@
 //! What is measured, and what one program came to in one scenario.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -58,13 +59,18 @@ impl Metric {
 /// Values by what they measure.
 pub type Figures = BTreeMap<Metric, f64>;
 
+/// `time` in milliseconds.
+pub fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 /// The figures of all rounds.
 #[derive(Debug, Default)]
 pub struct Samples(BTreeMap<Metric, Vec<f64>>);
 
 impl Samples {
     /// Adds what one round gave.
-    pub fn add(&mut self, figures: impl IntoIterator<Item = (Metric, f64)>) {
+    pub fn add(&mut self, figures: Figures) {
         for (metric, value) in figures {
             self.0.entry(metric).or_default().push(value);
         }

@@ -24,13 +24,31 @@ pub fn bootstrap(admin: SocketAddr, listen: SocketAddr, work: &Work) -> Value {
     })
 }
 
+/// A bootstrap that takes its clusters from the management server at `server`, over ADS of the kind `api_type`
+/// (`GRPC` or `DELTA_GRPC`).
+pub fn ads_bootstrap(admin: SocketAddr, server: SocketAddr, api_type: &str) -> Value {
+    json!({
+        "node": { "id": "bench", "cluster": "bench" },
+        "admin": { "address": socket_address(admin) },
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": api_type,
+                "transport_api_version": "V3",
+                "grpc_services": [{ "envoy_grpc": { "cluster_name": "ads" } }],
+            },
+            "cds_config": { "ads": {}, "resource_api_version": "V3" },
+        },
+        "static_resources": { "clusters": [cluster("ads", Protocol::Grpc, [server])] },
+    })
+}
+
 /// `core.v3.Address`.
-pub fn socket_address(address: SocketAddr) -> Value {
+fn socket_address(address: SocketAddr) -> Value {
     json!({ "socket_address": { "address": address.ip(), "port_value": address.port() } })
 }
 
 /// `cluster.v3.Cluster` of type STATIC.
-pub fn cluster(
+fn cluster(
     name: &str,
     protocol: Protocol,
     endpoints: impl IntoIterator<Item = SocketAddr>,

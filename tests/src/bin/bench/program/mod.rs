@@ -1,6 +1,6 @@
 //! The programs under comparison, and how each is told to do the same work.
 
-mod envoy;
+pub mod envoy;
 mod haproxy;
 mod nginx;
 pub mod relay;

@@ -2,9 +2,11 @@
 
 mod http1;
 mod http2;
+mod push;
 mod startup;
 mod tcp;
 mod traffic;
+mod turns;
 
 use crate::measurement::{Metric, Row};
 use crate::program::{Program, Work};
@@ -33,18 +35,23 @@ pub const ALL: &[Scenario] = &[
     startup::IDLE,
     startup::CLUSTERS_1000,
     startup::CLUSTERS_5000,
+    push::ALL_CLUSTERS,
+    push::ALL_CLUSTERS_SOTW,
+    push::ONE_ENDPOINT,
 ];
 
-/// Why `program` has no figures for `work`, where that is known beforehand.
-fn unable(program: Program, work: &Work) -> Option<&'static str> {
+/// Says so where `program` cannot be put to `work`.
+fn able(program: Program, work: &Work) -> Result<()> {
     if !program.supports(work) {
-        return Some("cannot do this");
+        return Err("cannot do this".into());
     }
-    if program.find().is_some() {
-        return None;
+    installed(program)
+}
+
+fn installed(program: Program) -> Result<()> {
+    match program {
+        _ if program.find().is_some() => Ok(()),
+        Program::Pillion => Err("not built: run `cargo build --release` first".into()),
+        _ => Err("not installed: run .ci/install-tools first".into()),
     }
-    Some(match program {
-        Program::Pillion => "not built: run `cargo build --release` first",
-        _ => "not installed: run .ci/install-tools first",
-    })
 }

@@ -3,15 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{Scenario, unable};
-use crate::measurement::{Figures, Metric, Row, Samples};
+use super::{Scenario, able, turns};
+use crate::measurement::{Figures, Metric, Row, millis};
 use crate::program::{Program, Protocol, Work};
 use crate::{Bench, Result, upstream};
 
 /// How long after readiness memory is read: what starting up needed has been given back by then.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Starts of each program, at most.
-const STARTS: usize = 3;
 
 /// One listener and the one cluster that it forwards to.
 pub const IDLE: Scenario = Scenario {
@@ -40,23 +38,15 @@ pub const CLUSTERS_5000: Scenario = Scenario {
 fn measure(bench: &Bench, idle_clusters: usize) -> Result<Vec<Row>> {
     let protocol = Protocol::Http1;
     let work = Work { protocol, upstream: upstream::start(protocol)?, idle_clusters };
-    let rows =
-        bench.programs.iter().map(|program| Row::new(*program, starts(bench, *program, &work)));
-    Ok(rows.collect())
+    let prepare = |program| able(program, &work).map(|()| program);
+    Ok(turns::measure(bench, prepare, |program| start(*program, &work)))
 }
 
-fn starts(bench: &Bench, program: Program, work: &Work) -> Result<Figures> {
-    if let Some(reason) = unable(program, work) {
-        return Err(reason.into());
-    }
-    let mut samples = Samples::default();
-    for _ in 0..bench.rounds.min(STARTS) {
-        let running = program.start(work)?;
-        thread::sleep(SETTLE);
-        samples.add([
-            (Metric::Ready, running.ready_after.as_secs_f64() * 1e3),
-            (Metric::Memory, running.process.usage()?.resident_mb()),
-        ]);
-    }
-    Ok(samples.medians())
+fn start(program: Program, work: &Work) -> Result<Figures> {
+    let running = program.start(work)?;
+    thread::sleep(SETTLE);
+    Ok(Figures::from([
+        (Metric::Ready, millis(running.ready_after)),
+        (Metric::Memory, running.process.usage()?.resident_mb()),
+    ]))
 }

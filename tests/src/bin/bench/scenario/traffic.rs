@@ -1,12 +1,12 @@
-//! Requests through all programs in turns: the same load, round after round.
+//! The same requests through all programs.
 
 use std::time::Duration;
 
-use super::unable;
+use super::{able, turns};
 use crate::load::Seen;
 use crate::load::h2load::H2load;
 use crate::load::wrk::Wrk;
-use crate::measurement::{Metric, Row, Samples};
+use crate::measurement::{Figures, Metric, Row};
 use crate::program::{Program, Protocol, Running, Work};
 use crate::{Bench, Result, probe, upstream};
 
@@ -19,64 +19,32 @@ pub enum Load {
     H2load(H2load, usize),
 }
 
-/// A program in this scenario; it stays up through all rounds.
-struct Subject {
-    program: Program,
-    running: Result<Running>,
-    samples: Samples,
-}
-
-/// Puts all programs to the same load. Rounds are interleaved, so that what else happens on the machine hits all.
+/// Puts all programs to the same load; each stays up through all rounds.
 pub fn measure(bench: &Bench, protocol: Protocol, load: Load) -> Result<Vec<Row>> {
     let work = Work { protocol, upstream: upstream::start(protocol)?, idle_clusters: 0 };
-    let mut subjects: Vec<Subject> =
-        bench.programs.iter().map(|program| Subject::start(*program, &work, load)).collect();
-    for _ in 0..bench.rounds {
-        for subject in &mut subjects {
-            subject.round(bench, load);
-        }
-    }
-    Ok(subjects.into_iter().map(Subject::row).collect())
+    let prepare = |program| start(program, &work, load);
+    Ok(turns::measure(bench, prepare, |running| round(bench, running, load)))
 }
 
-impl Subject {
-    fn start(program: Program, work: &Work, load: Load) -> Subject {
-        let running = match unable(program, work) {
-            Some(reason) => Err(reason.into()),
-            None => program.start(work).and_then(|running| {
-                probe::check(running.address, work.protocol, load.path())?;
-                load.warm_up(&running)?;
-                Ok(running)
-            }),
-        };
-        Subject { program, running, samples: Samples::default() }
-    }
-
-    /// One round; a program that fails once takes no further part.
-    fn round(&mut self, bench: &Bench, load: Load) {
-        let Ok(running) = &self.running else { return };
-        match measure_round(bench, running, load) {
-            Ok(figures) => self.samples.add(figures),
-            Err(error) => self.running = Err(error),
-        }
-    }
-
-    fn row(self) -> Row {
-        Row::new(self.program, self.running.map(|_| self.samples.medians()))
-    }
+fn start(program: Program, work: &Work, load: Load) -> Result<Running> {
+    able(program, work)?;
+    let running = program.start(work)?;
+    probe::check(running.address, work.protocol, load.path())?;
+    load.warm_up(&running)?;
+    Ok(running)
 }
 
-fn measure_round(bench: &Bench, running: &Running, load: Load) -> Result<[(Metric, f64); 5]> {
+fn round(bench: &Bench, running: &Running, load: Load) -> Result<Figures> {
     let before = running.process.usage()?;
     let seen = load.run(running, bench)?;
     let after = running.process.usage()?;
-    Ok([
+    Ok(Figures::from([
         (Metric::CpuPerRequest, micros(after.cpu - before.cpu) / seen.requests),
         (Metric::P50, seen.p50),
         (Metric::P99, seen.p99),
         (Metric::Rate, seen.rate),
         (Metric::Memory, after.resident_mb()),
-    ])
+    ]))
 }
 
 fn micros(time: Duration) -> f64 {
