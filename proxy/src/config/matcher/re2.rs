@@ -12,7 +12,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::FullRegex;
 use crate::config::{At, ConfigError, Context};
-use crate::{refuse_set, warn_set};
+use crate::warn_set;
 
 /// The largest compiled program, in bytes; a larger pattern is refused.
 const SIZE_LIMIT: usize = 1 << 20;
