@@ -50,18 +50,13 @@ pub fn unpack<T: Message + Name + Default>(any: &Any) -> Result<T, AnyError> {
 
 /// Decodes the bytes in `any` as a `T` when the caller has compared the type already.
 pub(crate) fn decode<T: Message + Default>(any: &Any) -> Result<T, AnyError> {
-    T::decode(any.value.as_slice()).map_err(|source| AnyError::Malformed {
-        type_url: any.type_url.clone(),
-        source,
-    })
+    T::decode(any.value.as_slice())
+        .map_err(|source| AnyError::Malformed { type_url: any.type_url.clone(), source })
 }
 
 /// Packs `message` under its own type URL.
 pub fn pack<T: Message + Name>(message: &T) -> Any {
-    Any {
-        type_url: type_url_of::<T>(),
-        value: message.encode_to_vec(),
-    }
+    Any { type_url: type_url_of::<T>(), value: message.encode_to_vec() }
 }
 
 /// The name of the xDS resource in `any`, read off the wire without decoding the rest.
@@ -115,11 +110,7 @@ mod tests {
     use crate::envoy::service::discovery::v3::Resource;
 
     fn cluster(name: &str) -> Cluster {
-        Cluster {
-            name: name.into(),
-            alt_stat_name: "other".into(),
-            ..Default::default()
-        }
+        Cluster { name: name.into(), alt_stat_name: "other".into(), ..Default::default() }
     }
 
     #[test]
@@ -132,19 +123,14 @@ mod tests {
 
     #[test]
     fn a_mismatch_names_both_types() {
-        let error = unpack::<ClusterLoadAssignment>(&pack(&cluster("a")))
-            .unwrap_err()
-            .to_string();
+        let error = unpack::<ClusterLoadAssignment>(&pack(&cluster("a"))).unwrap_err().to_string();
         assert!(error.contains(type_url::CLUSTER), "{error}");
         assert!(error.contains(type_url::CLUSTER_LOAD_ASSIGNMENT), "{error}");
     }
 
     #[test]
     fn malformed_bytes_are_refused_with_their_type() {
-        let any = Any {
-            type_url: type_url::CLUSTER.into(),
-            value: vec![0x0a, 0xff],
-        };
+        let any = Any { type_url: type_url::CLUSTER.into(), value: vec![0x0a, 0xff] };
         let error = unpack::<Cluster>(&any).unwrap_err().to_string();
         assert!(error.starts_with(type_url::CLUSTER), "{error}");
         assert_eq!(resource_name(&any), None);
@@ -153,10 +139,7 @@ mod tests {
     #[test]
     fn resource_names_are_read_off_the_wire() {
         assert_eq!(resource_name(&pack(&cluster("a"))).as_deref(), Some("a"));
-        let assignment = ClusterLoadAssignment {
-            cluster_name: "b".into(),
-            ..Default::default()
-        };
+        let assignment = ClusterLoadAssignment { cluster_name: "b".into(), ..Default::default() };
         assert_eq!(resource_name(&pack(&assignment)).as_deref(), Some("b"));
         let wrapped = Resource {
             name: "c".into(),
@@ -165,10 +148,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(resource_name(&pack(&wrapped)).as_deref(), Some("c"));
-        assert_eq!(
-            resource_name(&pack(&Cluster::default())).as_deref(),
-            Some("")
-        );
+        assert_eq!(resource_name(&pack(&Cluster::default())).as_deref(), Some(""));
         assert_eq!(resource_name(&Any::default()), None);
     }
 }

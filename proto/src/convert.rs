@@ -48,23 +48,17 @@ pub fn duration(value: &protobuf::Duration) -> Result<Duration, DurationError> {
 /// A time span as a protobuf duration; what is longer than protobuf's 10,000 years becomes these.
 pub fn to_proto_duration(value: Duration) -> protobuf::Duration {
     match i64::try_from(value.as_secs()) {
-        Ok(seconds) if seconds < MAX_SECONDS => protobuf::Duration {
-            seconds,
-            nanos: value.subsec_nanos().cast_signed(),
-        },
-        _ => protobuf::Duration {
-            seconds: MAX_SECONDS,
-            nanos: 0,
-        },
+        Ok(seconds) if seconds < MAX_SECONDS => {
+            protobuf::Duration { seconds, nanos: value.subsec_nanos().cast_signed() }
+        }
+        _ => protobuf::Duration { seconds: MAX_SECONDS, nanos: 0 },
     }
 }
 
 /// A `Struct` as a JSON object. Numbers without a fraction become integers; NaN and infinities, which JSON lacks, become null.
 pub fn struct_to_json(value: &Struct) -> Map<String, serde_json::Value> {
     let fields = value.fields.iter();
-    fields
-        .map(|(key, value)| (key.clone(), value_to_json(value)))
-        .collect()
+    fields.map(|(key, value)| (key.clone(), value_to_json(value))).collect()
 }
 
 /// A `google.protobuf.Value` as JSON; one without a kind is null. See [`struct_to_json`].
@@ -92,11 +86,7 @@ pub(crate) fn number_to_json(number: f64) -> serde_json::Value {
 /// A JSON object as a `Struct`. Integers become floats, as a `Struct` has no other number.
 pub fn json_to_struct(fields: &Map<String, serde_json::Value>) -> Struct {
     let fields = fields.iter();
-    Struct {
-        fields: fields
-            .map(|(key, value)| (key.clone(), json_to_value(value)))
-            .collect(),
-    }
+    Struct { fields: fields.map(|(key, value)| (key.clone(), json_to_value(value))).collect() }
 }
 
 /// JSON as a `google.protobuf.Value`. See [`json_to_struct`].
@@ -106,9 +96,9 @@ pub fn json_to_value(value: &serde_json::Value) -> Value {
         serde_json::Value::Bool(flag) => Kind::BoolValue(*flag),
         serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
         serde_json::Value::String(text) => Kind::StringValue(text.clone()),
-        serde_json::Value::Array(values) => Kind::ListValue(ListValue {
-            values: values.iter().map(json_to_value).collect(),
-        }),
+        serde_json::Value::Array(values) => {
+            Kind::ListValue(ListValue { values: values.iter().map(json_to_value).collect() })
+        }
         serde_json::Value::Object(fields) => Kind::StructValue(json_to_struct(fields)),
     };
     Value { kind: Some(kind) }
@@ -138,17 +128,12 @@ pub fn fraction(percent: &FractionalPercent) -> Option<Fraction> {
         DenominatorType::TenThousand => 10_000,
         DenominatorType::Million => 1_000_000,
     };
-    Some(Fraction {
-        numerator: percent.numerator,
-        denominator,
-    })
+    Some(Fraction { numerator: percent.numerator, denominator })
 }
 
 /// A `Percent` as a ratio from 0 to 1; `None` where it is no number from 0 to 100.
 pub fn ratio(percent: &Percent) -> Option<f64> {
-    (0.0..=100.0)
-        .contains(&percent.value)
-        .then(|| percent.value / 100.0)
+    (0.0..=100.0).contains(&percent.value).then(|| percent.value / 100.0)
 }
 
 #[cfg(test)]
@@ -197,23 +182,16 @@ mod tests {
         let object = json!({"a": [1, 2.5, "x", true, null], "b": {"c": -7}});
         let object = object.as_object().unwrap();
         assert_eq!(&struct_to_json(&json_to_struct(object)), object);
-        let infinite = Value {
-            kind: Some(Kind::NumberValue(f64::INFINITY)),
-        };
+        let infinite = Value { kind: Some(Kind::NumberValue(f64::INFINITY)) };
         assert_eq!(value_to_json(&infinite), serde_json::Value::Null);
     }
 
     #[test]
     fn fractions_choose_as_many_draws_as_they_say() {
-        let percent = FractionalPercent {
-            numerator: 25,
-            denominator: DenominatorType::TenThousand.into(),
-        };
+        let percent =
+            FractionalPercent { numerator: 25, denominator: DenominatorType::TenThousand.into() };
         let fraction = fraction(&percent).unwrap();
-        assert_eq!(
-            (0..10_000).filter(|draw| fraction.chooses(*draw)).count(),
-            25
-        );
+        assert_eq!((0..10_000).filter(|draw| fraction.chooses(*draw)).count(), 25);
     }
 
     #[test]

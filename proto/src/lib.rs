@@ -10,7 +10,13 @@ pub use envoy_types::pb::{envoy, google, udpa, validate, xds};
 
 pub mod any;
 pub mod convert;
+mod file;
+mod mapping;
+mod registry;
 pub mod type_url;
 mod typed_struct;
 
+pub use file::{FileError, merge};
+pub use mapping::{FieldNames, Format, ParseError, Parsed, Position};
+pub use registry::Registry;
 pub use typed_struct::TypedStruct;

@@ -75,20 +75,14 @@ mod tests {
             assert_eq!(short_name(url), short);
             assert_eq!(from_short_name(short), Some(url));
         }
-        assert_eq!(
-            short_name("type.googleapis.com/my.Own"),
-            "type.googleapis.com/my.Own"
-        );
+        assert_eq!(short_name("type.googleapis.com/my.Own"), "type.googleapis.com/my.Own");
         assert_eq!(from_short_name("xyz"), None);
     }
 
     #[test]
     fn urls_are_those_of_the_messages() {
         use crate::{any::type_url_of, envoy};
-        assert_eq!(
-            type_url_of::<envoy::config::listener::v3::Listener>(),
-            LISTENER
-        );
+        assert_eq!(type_url_of::<envoy::config::listener::v3::Listener>(), LISTENER);
         assert_eq!(
             type_url_of::<envoy::config::route::v3::RouteConfiguration>(),
             ROUTE_CONFIGURATION
@@ -97,38 +91,20 @@ mod tests {
             type_url_of::<envoy::config::route::v3::ScopedRouteConfiguration>(),
             SCOPED_ROUTE_CONFIGURATION
         );
-        assert_eq!(
-            type_url_of::<envoy::config::route::v3::VirtualHost>(),
-            VIRTUAL_HOST
-        );
-        assert_eq!(
-            type_url_of::<envoy::config::cluster::v3::Cluster>(),
-            CLUSTER
-        );
+        assert_eq!(type_url_of::<envoy::config::route::v3::VirtualHost>(), VIRTUAL_HOST);
+        assert_eq!(type_url_of::<envoy::config::cluster::v3::Cluster>(), CLUSTER);
         assert_eq!(
             type_url_of::<envoy::config::endpoint::v3::ClusterLoadAssignment>(),
             CLUSTER_LOAD_ASSIGNMENT
         );
-        assert_eq!(
-            type_url_of::<envoy::config::endpoint::v3::LbEndpoint>(),
-            LB_ENDPOINT
-        );
-        assert_eq!(
-            type_url_of::<envoy::extensions::transport_sockets::tls::v3::Secret>(),
-            SECRET
-        );
-        assert_eq!(
-            type_url_of::<envoy::service::runtime::v3::Runtime>(),
-            RUNTIME
-        );
+        assert_eq!(type_url_of::<envoy::config::endpoint::v3::LbEndpoint>(), LB_ENDPOINT);
+        assert_eq!(type_url_of::<envoy::extensions::transport_sockets::tls::v3::Secret>(), SECRET);
+        assert_eq!(type_url_of::<envoy::service::runtime::v3::Runtime>(), RUNTIME);
         assert_eq!(
             type_url_of::<envoy::config::core::v3::TypedExtensionConfig>(),
             TYPED_EXTENSION_CONFIG
         );
-        assert_eq!(
-            type_url_of::<envoy::service::discovery::v3::Resource>(),
-            RESOURCE
-        );
+        assert_eq!(type_url_of::<envoy::service::discovery::v3::Resource>(), RESOURCE);
     }
 
     #[test]

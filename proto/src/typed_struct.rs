@@ -29,9 +29,7 @@ impl TypedStruct {
 
     /// The typed struct in `any`, or `None` where `any` holds something else.
     pub fn unpack(any: &Any) -> Option<Result<Self, AnyError>> {
-        Self::NAMES
-            .contains(&type_url::message_name(&any.type_url))
-            .then(|| any::decode(any))
+        Self::NAMES.contains(&type_url::message_name(&any.type_url)).then(|| any::decode(any))
     }
 }
 
@@ -41,10 +39,7 @@ mod tests {
 
     #[test]
     fn both_packages_are_read_and_others_left_alone() {
-        let sent = TypedStruct {
-            type_url: "type.googleapis.com/my.Filter".into(),
-            value: None,
-        };
+        let sent = TypedStruct { type_url: "type.googleapis.com/my.Filter".into(), value: None };
         let mut any = any::pack(&sent);
         assert_eq!(TypedStruct::unpack(&any).unwrap().unwrap(), sent);
         any.type_url = "type.googleapis.com/udpa.type.v1.TypedStruct".into();

@@ -1,3 +1,4 @@
 //! Pillion as a real process over real sockets: what the tests and the benchmark share.
 
+pub mod differential;
 pub mod programs;

@@ -13,11 +13,7 @@ const DAEMON_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
 pub fn envoy() -> Option<PathBuf> {
     if let Some(path) = env::var_os("PILLION_ENVOY") {
         let path = PathBuf::from(path);
-        assert!(
-            path.is_file(),
-            "PILLION_ENVOY={} is not a file",
-            path.display()
-        );
+        assert!(path.is_file(), "PILLION_ENVOY={} is not a file", path.display());
         return Some(path);
     }
     above_current_exe("tools/envoy").or_else(|| in_path("envoy"))
@@ -40,11 +36,7 @@ pub fn pillion() -> PathBuf {
 pub fn find_pillion() -> Option<PathBuf> {
     let exe = env::current_exe().ok()?;
     // A binary lies in `target/PROFILE`, a test in `target/PROFILE/deps`.
-    exe.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join("pillion"))
-        .find(|path| path.is_file())
+    exe.ancestors().skip(1).take(2).map(|folder| folder.join("pillion")).find(|path| path.is_file())
 }
 
 /// The program `name` in the PATH or in the folders of daemons.
@@ -59,8 +51,5 @@ pub fn in_path(name: &str) -> Option<PathBuf> {
 /// `relative` in the nearest folder above the running program: finds the target folder under any name.
 fn above_current_exe(relative: &str) -> Option<PathBuf> {
     let exe = env::current_exe().ok()?;
-    exe.ancestors()
-        .skip(1)
-        .map(|folder: &Path| folder.join(relative))
-        .find(|path| path.is_file())
+    exe.ancestors().skip(1).map(|folder: &Path| folder.join(relative)).find(|path| path.is_file())
 }

@@ -31,11 +31,7 @@ pub fn http_post(address: SocketAddr, path: &str) -> io::Result<HttpAnswer> {
 fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<HttpAnswer> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    let length = if method == "POST" {
-        "content-length: 0\r\n"
-    } else {
-        ""
-    };
+    let length = if method == "POST" { "content-length: 0\r\n" } else { "" };
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{length}connection: close\r\n\r\n"
@@ -43,34 +39,17 @@ fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<HttpAnsw
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&String::from_utf8_lossy(&bytes)).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{address} did not answer in HTTP/1.1"),
-        )
+        io::Error::new(io::ErrorKind::InvalidData, format!("{address} did not answer in HTTP/1.1"))
     })
 }
 
 fn parse(text: &str) -> Option<HttpAnswer> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let (status_line, head) = head.split_once("\r\n").unwrap_or((head, ""));
-    let status = status_line
-        .strip_prefix("HTTP/1.1 ")?
-        .get(..3)?
-        .parse()
-        .ok()?;
-    let chunked = head
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked");
-    let body = if chunked {
-        unchunk(body)?
-    } else {
-        body.to_owned()
-    };
-    Some(HttpAnswer {
-        status,
-        head: head.to_owned(),
-        body,
-    })
+    let status = status_line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunk(body)? } else { body.to_owned() };
+    Some(HttpAnswer { status, head: head.to_owned(), body })
 }
 
 fn unchunk(mut body: &str) -> Option<String> {

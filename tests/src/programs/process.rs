@@ -88,24 +88,13 @@ pub struct Process {
 impl Process {
     /// Starts `command`. `name` stands in errors.
     pub fn spawn(name: &str, command: &mut Command) -> Result<Process, ProcessError> {
-        let error = |source| ProcessError::Start {
-            program: name.to_owned(),
-            source,
-        };
+        let error = |source| ProcessError::Start { program: name.to_owned(), source };
         let log = log_path(name);
         let output = File::create(&log).map_err(error)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().map_err(error)?)
-            .stderr(output);
+        command.stdin(Stdio::null()).stdout(output.try_clone().map_err(error)?).stderr(output);
         let started = Instant::now();
         let child = command.spawn().map_err(error)?;
-        Ok(Process {
-            name: name.to_owned(),
-            child,
-            log,
-            started,
-        })
+        Ok(Process { name: name.to_owned(), child, log, started })
     }
 
     /// Waits for `ready`, at most `limit` from now; returns the time since the start of the process.
@@ -141,10 +130,7 @@ impl Process {
     pub fn wait_exit(&mut self, limit: Duration) -> Result<ExitStatus, ProcessError> {
         let begin = Instant::now();
         loop {
-            let error = |source| ProcessError::Start {
-                program: self.name.clone(),
-                source,
-            };
+            let error = |source| ProcessError::Start { program: self.name.clone(), source };
             if let Some(status) = self.child.try_wait().map_err(error)? {
                 return Ok(status);
             }
@@ -168,10 +154,7 @@ impl Process {
 
     /// Sends the signal `name` as kill(1) calls it: `TERM`, `HUP`, `USR1`.
     pub fn signal(&self, name: &str) -> Result<(), ProcessError> {
-        let error = |source| ProcessError::Start {
-            program: "kill".to_owned(),
-            source,
-        };
+        let error = |source| ProcessError::Start { program: "kill".to_owned(), source };
         Command::new("kill")
             .arg(format!("-{name}"))
             .arg(self.pid().to_string())
@@ -196,10 +179,7 @@ impl Process {
     }
 
     fn running(&mut self, awaited: &str) -> Result<bool, ProcessError> {
-        let error = |source| ProcessError::Start {
-            program: self.name.clone(),
-            source,
-        };
+        let error = |source| ProcessError::Start { program: self.name.clone(), source };
         match self.child.try_wait().map_err(error)? {
             None => Ok(true),
             Some(status) => Err(ProcessError::Ended {
@@ -233,15 +213,8 @@ impl Drop for Process {
 fn log_path(name: &str) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = Path::new(name)
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    std::env::temp_dir().join(format!(
-        "pillion-tests-{}-{count}-{name}.log",
-        std::process::id()
-    ))
+    let name = Path::new(name).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    std::env::temp_dir().join(format!("pillion-tests-{}-{count}-{name}.log", std::process::id()))
 }
 
 #[cfg(test)]
@@ -250,19 +223,14 @@ mod tests {
     use crate::programs::{free_address, in_path};
 
     fn shell(script: &str) -> Process {
-        Process::spawn(
-            "sh",
-            Command::new(in_path("sh").unwrap()).args(["-c", script]),
-        )
-        .unwrap()
+        Process::spawn("sh", Command::new(in_path("sh").unwrap()).args(["-c", script])).unwrap()
     }
 
     #[test]
     fn a_process_that_ends_early_is_reported_with_its_log() {
         let mut process = shell("echo no such file >&2; exit 3");
-        let error = process
-            .wait_ready(Ready::Port(free_address()), Duration::from_secs(20))
-            .unwrap_err();
+        let error =
+            process.wait_ready(Ready::Port(free_address()), Duration::from_secs(20)).unwrap_err();
         assert!(error.to_string().contains("exit status: 3"), "{error}");
         assert!(error.to_string().contains("no such file"), "{error}");
     }

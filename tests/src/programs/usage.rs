@@ -17,6 +17,11 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Resident memory in MB (2^20 bytes).
+    pub fn resident_mb(&self) -> f64 {
+        self.resident as f64 / f64::from(1 << 20)
+    }
+
     /// Reads process `pid`. Fails when it has ended.
     pub fn of(pid: u32) -> io::Result<Usage> {
         let invalid = |what: &str| {
@@ -45,9 +50,7 @@ fn cpu_time(stat: &str) -> Option<Duration> {
 
 /// The line `VmRSS:  1234 kB`.
 fn resident(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }

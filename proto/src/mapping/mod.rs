@@ -1,0 +1,151 @@
+//! Protobuf's JSON mapping: text to a tree, a tree to a message, and a message to JSON.
+
+mod decode;
+mod json;
+mod print;
+mod scalar;
+mod tree;
+mod yaml;
+
+use std::fmt;
+
+use prost::Message;
+use prost_reflect::{DescriptorPool, MessageDescriptor};
+
+pub use print::FieldNames;
+pub(crate) use print::Printer;
+pub use tree::Position;
+use tree::Step;
+
+/// Why a text is no message of the type that was asked for.
+///
+/// Prints as `static_resources.clusters[0].connect_timeout: "100ms" is no duration … (line 4, column 5)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    steps: Vec<Step>,
+    position: Option<Position>,
+    problem: String,
+}
+
+impl ParseError {
+    /// An error of the text itself, which has no path.
+    fn at(position: Option<Position>, problem: impl Into<String>) -> Self {
+        ParseError { steps: Vec::new(), position, problem: problem.into() }
+    }
+
+    /// The path of the value as the file spells it; empty for an error of syntax.
+    pub fn path(&self) -> String {
+        tree::render(&self.steps)
+    }
+
+    /// Where in the text the value, or its key, is.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// What is wrong with the value.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.steps.is_empty() {
+            write!(f, "{}: ", self.path())?;
+        }
+        f.write_str(&self.problem)?;
+        match self.position {
+            Some(position) => write!(f, " ({position})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A message read from a text, and what of the text it has no place for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed<T> {
+    /// The message, without the unknown parts.
+    pub message: T,
+    /// Fields and enum values that the message's type does not define, in the order of the text's keys.
+    pub unknown: Vec<ParseError>,
+}
+
+impl<T> Parsed<T> {
+    /// The message, or the first unknown part as an error.
+    pub fn strict(self) -> Result<T, ParseError> {
+        match self.unknown.into_iter().next() {
+            Some(unknown) => Err(unknown),
+            None => Ok(self.message),
+        }
+    }
+}
+
+/// The two text formats that the mapping reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// JSON, read strictly.
+    Json,
+    /// YAML, read as Envoy does.
+    Yaml,
+}
+
+/// Reads `text` as a message of the type `descriptor`; types inside `Any` are looked up in `pool`.
+pub(crate) fn parse<T: Message + Default>(
+    pool: &DescriptorPool,
+    descriptor: &MessageDescriptor,
+    format: Format,
+    text: &str,
+) -> Result<Parsed<T>, ParseError> {
+    let parsed = match format {
+        Format::Yaml => decode::decode(pool, descriptor, &yaml::parse(text)?)?,
+        Format::Json => {
+            let decoded = decode::decode(pool, descriptor, &json::parse(text)?);
+            json::add_positions(decoded, text)?
+        }
+    };
+    // Both forms follow one descriptor; what can fail is protobuf's limit of 100 messages inside each other.
+    let message = parsed.message.transcode_to();
+    Ok(Parsed {
+        message: message.map_err(|error| ParseError::at(None, error.to_string()))?,
+        unknown: parsed.unknown,
+    })
+}
+
+/// Whether a message is one of the wrappers, such as `google.protobuf.UInt32Value`, which JSON writes as their value.
+fn is_wrapper(full_name: &str) -> bool {
+    matches!(
+        full_name.strip_prefix("google.protobuf."),
+        Some(
+            "BoolValue"
+                | "StringValue"
+                | "BytesValue"
+                | "Int32Value"
+                | "Int64Value"
+                | "UInt32Value"
+                | "UInt64Value"
+                | "FloatValue"
+                | "DoubleValue"
+        )
+    )
+}
+
+/// Whether JSON writes the message otherwise than as an object of its fields. Inside `Any` such a value stands under the key `value`.
+fn has_own_form(full_name: &str) -> bool {
+    is_wrapper(full_name)
+        || matches!(
+            full_name.strip_prefix("google.protobuf."),
+            Some(
+                "Any"
+                    | "Timestamp"
+                    | "Duration"
+                    | "FieldMask"
+                    | "Struct"
+                    | "ListValue"
+                    | "Value"
+                    | "Empty"
+            )
+        )
+}

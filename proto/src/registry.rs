@@ -1,0 +1,131 @@
+//! Every message of Envoy's API by name, for reading files and printing dumps.
+
+use prost::{DecodeError, Message, Name};
+use prost_reflect::prost_types::{
+    DescriptorProto, FieldDescriptorProto, FileDescriptorProto,
+    field_descriptor_proto::{Label, Type},
+};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+
+use crate::google::protobuf::Any;
+use crate::mapping::{self, FieldNames, Format, ParseError, Parsed, Printer};
+
+/// What build.rs took from the crate of the types.
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The descriptors of all messages, which the JSON mapping and validation work with.
+///
+/// It is made when a file is read or a dump is printed and dropped afterwards: it holds about 10 MB while it lives, and nothing on a
+/// request's path needs it. A clone shares the same memory.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    pool: DescriptorPool,
+}
+
+impl Registry {
+    /// Decodes the descriptors.
+    pub fn load() -> Self {
+        let mut pool = DescriptorPool::decode(DESCRIPTORS)
+            .expect("build.rs copied a descriptor set that its compiler had linked");
+        for (package, directory) in
+            [("xds.type.v3", "xds/type/v3"), ("udpa.type.v1", "udpa/type/v1")]
+        {
+            pool.add_file_descriptor_proto(typed_struct_file(package, directory))
+                .expect("the types' crate lacks TypedStruct and has Struct");
+        }
+        Registry { pool }
+    }
+
+    /// Reads a message from YAML; fields that it does not define are refused.
+    pub fn from_yaml<T: Message + Name + Default>(&self, text: &str) -> Result<T, ParseError> {
+        self.parse(Format::Yaml, text)?.strict()
+    }
+
+    /// Reads a message from JSON; fields that it does not define are refused.
+    pub fn from_json<T: Message + Name + Default>(&self, text: &str) -> Result<T, ParseError> {
+        self.parse(Format::Json, text)?.strict()
+    }
+
+    /// Reads a message from a text and lists the fields and enum values that it does not define, for the caller to refuse
+    /// ([`Parsed::strict`]) or to report.
+    pub fn parse<T: Message + Name + Default>(
+        &self,
+        format: Format,
+        text: &str,
+    ) -> Result<Parsed<T>, ParseError> {
+        mapping::parse(&self.pool, &self.descriptor::<T>(), format, text)
+    }
+
+    /// The message as JSON with the proto file's field names, as Envoy's admin interface prints it.
+    ///
+    /// Fields with their default value are left out, secrets are redacted, and an `Any` of an unknown type is printed as
+    /// `{"@type": …, "value": base64}`.
+    pub fn to_json<T: Message + Name>(&self, message: &T) -> serde_json::Value {
+        self.to_json_with(message, FieldNames::Proto)
+    }
+
+    /// [`Registry::to_json`] with a choice of field names.
+    pub fn to_json_with<T: Message + Name>(
+        &self,
+        message: &T,
+        names: FieldNames,
+    ) -> serde_json::Value {
+        match self.dynamic(message) {
+            Ok(dynamic) => Printer::new(&self.pool, names).message(&dynamic, false),
+            Err(error) => format!("this message cannot be printed: {error}").into(),
+        }
+    }
+
+    /// The message in `any` as JSON with its `@type`. See [`Registry::to_json`].
+    pub fn any_to_json(&self, any: &Any) -> serde_json::Value {
+        self.to_json(any)
+    }
+
+    pub(crate) fn pool(&self) -> &DescriptorPool {
+        &self.pool
+    }
+
+    /// The same message in a form that can be walked. It fails where the message is more than 100 levels deep, which no decoded one is.
+    pub(crate) fn dynamic<T: Message + Name>(
+        &self,
+        message: &T,
+    ) -> Result<DynamicMessage, DecodeError> {
+        let mut dynamic = DynamicMessage::new(self.descriptor::<T>());
+        dynamic.transcode_from(message)?;
+        Ok(dynamic)
+    }
+
+    fn descriptor<T: Name>(&self) -> MessageDescriptor {
+        let name = T::full_name();
+        self.pool
+            .get_message_by_name(&name)
+            .unwrap_or_else(|| panic!("{name} is no message of Envoy's API"))
+    }
+}
+
+/// The file that declares [`crate::TypedStruct`] in one of its two packages.
+fn typed_struct_file(package: &str, directory: &str) -> FileDescriptorProto {
+    let field = |name: &str, number, kind: Type, type_name: Option<&str>| FieldDescriptorProto {
+        name: Some(name.into()),
+        number: Some(number),
+        label: Some(Label::Optional.into()),
+        r#type: Some(kind.into()),
+        type_name: type_name.map(Into::into),
+        ..Default::default()
+    };
+    FileDescriptorProto {
+        name: Some(format!("{directory}/typed_struct.proto")),
+        package: Some(package.into()),
+        dependency: vec!["google/protobuf/struct.proto".into()],
+        message_type: vec![DescriptorProto {
+            name: Some("TypedStruct".into()),
+            field: vec![
+                field("type_url", 1, Type::String, None),
+                field("value", 2, Type::Message, Some(".google.protobuf.Struct")),
+            ],
+            ..Default::default()
+        }],
+        syntax: Some("proto3".into()),
+        ..Default::default()
+    }
+}

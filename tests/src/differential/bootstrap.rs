@@ -1,0 +1,155 @@
+//! Builds the bootstrap of a case: a plain one with the case's differences merged over it, placeholders filled in.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::case::{Case, Config, UpstreamProtocol};
+
+/// The access log line of every case that has no format of its own.
+const LOG: &str = "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n";
+const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
+const HTTP_OPTIONS: &str =
+    "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// The resources of a case, before their placeholders are filled in.
+pub struct Resources {
+    /// Listeners.
+    pub listeners: Vec<Value>,
+    /// Clusters.
+    pub clusters: Vec<Value>,
+}
+
+/// The resources that a configuration of a case describes.
+pub fn resources(case: &Case, config: &Config) -> Resources {
+    let mut listener = json!({
+        "name": "listener",
+        "address": address("{{listener}}"),
+        "filter_chains": [{"filters": config.network_filters.clone().unwrap_or_else(|| json!([hcm(config)]))}],
+    });
+    merge(&mut listener, &config.listener);
+    let mut listeners = vec![listener];
+    listeners.extend(config.listeners.iter().cloned());
+    let mut clusters: Vec<Value> = case
+        .upstreams
+        .iter()
+        .map(|(name, upstream)| {
+            let mut cluster = cluster(name, upstream.protocol);
+            merge(&mut cluster, config.cluster.get(name).unwrap_or(&Value::Null));
+            cluster
+        })
+        .collect();
+    clusters.extend(config.clusters.iter().cloned());
+    Resources { listeners, clusters }
+}
+
+/// The bootstrap with everything in it.
+pub fn static_bootstrap(case: &Case, config: &Config) -> Value {
+    let Resources { listeners, clusters } = resources(case, config);
+    let mut bootstrap = json!({
+        "node": {"id": "node", "cluster": "differential"},
+        "admin": {"address": address("{{admin}}")},
+        "static_resources": {"listeners": listeners, "clusters": clusters},
+    });
+    merge(&mut bootstrap, &config.bootstrap);
+    bootstrap
+}
+
+/// Merges `over` into `base` as a JSON merge patch (RFC 7396): objects key by key, a null removes its key, everything
+/// else replaces. Null as the whole patch changes nothing.
+pub fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (_, Value::Null) => {}
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                if value.is_null() {
+                    base.remove(key);
+                } else {
+                    merge(base.entry(key.clone()).or_insert(json!({})), value);
+                }
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+/// Replaces `{{name}}` in every text; a text that is one placeholder with only digits for a value becomes a number.
+pub fn fill(value: &mut Value, values: &BTreeMap<String, String>) {
+    match value {
+        Value::String(text) if text.contains("{{") => {
+            let filled = fill_text(text, values);
+            let alone = text.starts_with("{{") && text.find("}}") == Some(text.len() - 2);
+            *value = match filled.parse::<u64>() {
+                Ok(number) if alone => json!(number),
+                _ => json!(filled),
+            };
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| fill(item, values)),
+        Value::Object(map) => map.values_mut().for_each(|item| fill(item, values)),
+        _ => {}
+    }
+}
+
+/// Replaces `{{name}}` in a text.
+pub fn fill_text(text: &str, values: &BTreeMap<String, String>) -> String {
+    values.iter().fold(text.to_owned(), |text, (name, value)| {
+        text.replace(&format!("{{{{{name}}}}}"), value)
+    })
+}
+
+fn hcm(config: &Config) -> Value {
+    let virtual_hosts = config.virtual_hosts.clone().unwrap_or_else(|| {
+        let to_a = json!([{"match": {"prefix": "/"}, "route": {"cluster": "a"}}]);
+        json!([{"name": "all", "domains": ["*"], "routes": config.routes.clone().unwrap_or(to_a)}])
+    });
+    let mut route_config = json!({"name": "routes", "virtual_hosts": virtual_hosts});
+    merge(&mut route_config, &config.route_config);
+    let mut hcm = json!({
+        "@type": HCM,
+        "stat_prefix": "ingress",
+        // A client that reads up to the end of the connection would wait for the default of a second.
+        "delayed_close_timeout": "0.05s",
+        "route_config": route_config,
+        "access_log": [{"name": "envoy.access_loggers.file", "typed_config": file_log(config.log.as_ref())}],
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}],
+    });
+    merge(&mut hcm, &config.hcm);
+    json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": hcm})
+}
+
+fn file_log(format: Option<&Value>) -> Value {
+    let mut log = json!({"@type": FILE_LOG, "path": "{{log}}"});
+    let format = match format {
+        None => json!({"text_format_source": {"inline_string": LOG}}),
+        Some(Value::Null) => return log,
+        Some(Value::String(text)) => json!({"text_format_source": {"inline_string": text}}),
+        Some(fields) => json!({"json_format": fields}),
+    };
+    log["log_format"] = format;
+    log
+}
+
+fn cluster(name: &str, protocol: UpstreamProtocol) -> Value {
+    let endpoint = json!({"endpoint": {"address": address(&format!("{{{{upstream.{name}}}}}"))}});
+    let mut cluster = json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    });
+    if protocol == UpstreamProtocol::Http2 {
+        cluster["typed_extension_protocol_options"] = json!({
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": HTTP_OPTIONS,
+                "explicit_http_config": {"http2_protocol_options": {}},
+            },
+        });
+    }
+    cluster
+}
+
+fn address(port: &str) -> Value {
+    json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
+}

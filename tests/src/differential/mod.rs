@@ -1,0 +1,140 @@
+//! The differential runner: gives one case to Envoy and to Pillion and compares what both did.
+//!
+//! A case is data, a YAML file under `tests/cases` (see its README). Where Envoy is not installed, its recorded answers
+//! stand in: `NAME.envoy.json` beside the case, written by this runner only.
+
+mod bootstrap;
+mod case;
+mod client;
+mod client_hello;
+mod compare;
+mod http1;
+mod http2;
+mod program;
+mod run;
+mod stage;
+mod text;
+mod upstream;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::programs;
+use case::Case;
+use compare::{differences, expected, step_of};
+pub use program::Program;
+
+/// How many cases run at the same time.
+const AT_ONCE: usize = 4;
+
+/// Which cases, and what they are compared with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Only cases whose name contains this.
+    pub filter: String,
+    /// Runs the cases against this Envoy; without one its recorded answers stand in.
+    pub envoy: Option<PathBuf>,
+    /// Only asks Envoy, and writes down its answers.
+    pub record: bool,
+}
+
+/// How one case ended.
+struct Outcome {
+    name: String,
+    took: Duration,
+    /// Nothing is good.
+    failure: Option<String>,
+}
+
+/// The folder of the cases.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")
+}
+
+/// Runs the cases, prints a line for each and all failures at the end; the error counts them.
+pub fn run(options: &Options) -> Result<(), String> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
+    let cases = Case::load_all(&root(), &options.filter)?;
+    let begin = Instant::now();
+    let outcomes = runtime.block_on(run_all(cases, options));
+    let failures: Vec<&Outcome> =
+        outcomes.iter().filter(|outcome| outcome.failure.is_some()).collect();
+    for outcome in &failures {
+        println!("\n{}: {}", outcome.name, outcome.failure.as_deref().unwrap_or_default());
+    }
+    println!("\n{} cases, {} failed, {:.1?}", outcomes.len(), failures.len(), begin.elapsed());
+    match failures.as_slice() {
+        [] => Ok(()),
+        failures => Err(failures.iter().map(|o| o.name.as_str()).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+async fn run_all(cases: Vec<Case>, options: &Options) -> Vec<Outcome> {
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    let mut running = JoinSet::new();
+    for case in cases {
+        let (permits, options) = (permits.clone(), options.clone());
+        running.spawn(async move {
+            let _permit = permits.acquire_owned().await.expect("the semaphore is never closed");
+            let begin = Instant::now();
+            let failure = run_case(&case, &options).await.err();
+            Outcome { name: case.name, took: begin.elapsed(), failure }
+        });
+    }
+    let mut outcomes = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        let outcome = ended.expect("a case does not panic");
+        let word = if outcome.failure.is_some() { "FAILED" } else { "ok" };
+        println!("{word:6} {} ({:.0?})", outcome.name, outcome.took);
+        outcomes.push(outcome);
+    }
+    outcomes.sort_by(|a, b| a.name.cmp(&b.name));
+    outcomes
+}
+
+async fn run_case(case: &Case, options: &Options) -> Result<(), String> {
+    let recording = root().join(format!("{}.envoy.json", case.name));
+    let envoy = match &options.envoy {
+        Some(path) => {
+            let program = Program { name: "envoy", path: path.clone() };
+            run::observe(&program, case, None).await?
+        }
+        None => read_recording(&recording)?,
+    };
+    if options.record {
+        return write_recording(&recording, &envoy);
+    }
+    let wanted = expected(&envoy, &case.accepted)?;
+    let pillion = Program { name: "pillion", path: programs::pillion() };
+    let seen = run::observe(&pillion, case, Some(&wanted)).await?;
+    let found = differences(&wanted, &seen);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut report = case.about.trim().to_owned();
+    for difference in &found {
+        let step =
+            step_of(case, &difference.at).map(|step| format!("{step}: ")).unwrap_or_default();
+        report.push_str(&format!("\n  {step}{}", difference.to_string().replace('\n', "\n  ")));
+    }
+    Err(report)
+}
+
+fn read_recording(path: &Path) -> Result<Value, String> {
+    let in_file = |error: String| {
+        format!("{}: {error}; --record writes it where Envoy is installed", path.display())
+    };
+    let text = fs::read(path).map_err(|e| in_file(e.to_string()))?;
+    serde_json::from_slice(&text).map_err(|e| in_file(e.to_string()))
+}
+
+fn write_recording(path: &Path, seen: &Value) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(seen).map_err(|e| e.to_string())?;
+    fs::write(path, text + "\n").map_err(|e| format!("{}: {e}", path.display()))
+}

@@ -1,0 +1,206 @@
+//! State of the world: `DiscoveryRequest` and `DiscoveryResponse`. Every request repeats all names
+//! together with the last accepted version and the last nonce.
+
+use std::sync::Arc;
+
+use prost::{Message, Name};
+use proto::envoy::config::core::v3::Node;
+use proto::envoy::service::discovery::v3::{
+    self as discovery, DiscoveryRequest, DiscoveryResponse,
+};
+use proto::google::protobuf::Any;
+use proto::google::rpc::Status;
+
+use crate::resource::{Item, Resource, ResourceError, Response, check_type};
+use crate::table::{Table, Unanswered};
+use crate::variant::{Variant, WILDCARD};
+
+/// One type on a state-of-the-world stream.
+#[derive(Default)]
+pub(crate) struct Sotw {
+    /// Version of the last accepted response; kept from stream to stream.
+    version: String,
+    /// Number of the last answered response.
+    answered: u64,
+    stream: u64,
+    /// Whether the server of this stream may be told `version`.
+    resumes: bool,
+    /// Nonce of the last answered response of this stream.
+    nonce: String,
+    /// Whether a request was sent on this stream.
+    sent: bool,
+    /// Whether a request is due.
+    due: bool,
+    /// Why the last answered response was refused; sent once.
+    error: Option<Status>,
+}
+
+impl Variant for Sotw {
+    type Request = DiscoveryRequest;
+    type Response = DiscoveryResponse;
+
+    fn start_stream(&mut self, stream: u64, resumes: bool) {
+        self.stream = stream;
+        self.resumes = resumes;
+        self.nonce.clear();
+        self.sent = false;
+        self.due = true;
+        self.error = None;
+    }
+
+    fn forget_versions(&mut self) {
+        self.version.clear();
+        self.resumes = true;
+    }
+
+    fn added(&mut self, _: &[Arc<str>]) {
+        self.due = true;
+    }
+
+    fn removed(&mut self, _: &[Arc<str>]) {
+        self.due = true;
+    }
+
+    fn refreshed(&mut self, _: &[Arc<str>]) {
+        self.due = true;
+    }
+
+    fn answered(&mut self, response: &Unanswered, error: Option<Status>) {
+        // An answer that comes after the one to a later response would carry a stale nonce.
+        if response.sequence < self.answered {
+            return;
+        }
+        self.answered = response.sequence;
+        if error.is_none() {
+            self.version.clone_from(&response.version);
+        }
+        // On a new stream the nonce means nothing, and what was said there was said already.
+        if response.stream == self.stream {
+            self.nonce.clone_from(&response.nonce);
+            self.error = error;
+            self.due = true;
+        }
+    }
+
+    /// While the receiver owes an answer, the server would ignore everything as stale. An empty
+    /// list means everything if it comes first, so wanting nothing is only said later.
+    fn has_request(&self, table: &Table) -> bool {
+        self.due && !table.owes_answer(self.stream) && (self.sent || table.wants_anything())
+    }
+
+    fn next_request(&mut self, table: &Table) -> Option<DiscoveryRequest> {
+        if !self.has_request(table) {
+            return None;
+        }
+        self.due = false;
+        self.sent = true;
+        let wildcard = table.is_wildcard() && table.requested_len() > 0;
+        let names =
+            wildcard.then_some(WILDCARD).into_iter().chain(table.requested().map(|name| &**name));
+        Some(DiscoveryRequest {
+            version_info: if self.resumes { self.version.clone() } else { String::new() },
+            resource_names: names.map(str::to_owned).collect(),
+            type_url: table.type_url().to_owned(),
+            response_nonce: self.nonce.clone(),
+            error_detail: self.error.take(),
+            ..Default::default()
+        })
+    }
+
+    /// A request answers everything that came before, so that there is never more than one.
+    fn unsent_answers(&self) -> usize {
+        0
+    }
+
+    fn set_node(request: &mut DiscoveryRequest, node: Node) {
+        request.node = Some(node);
+    }
+
+    fn envelope(response: &DiscoveryResponse) -> (&str, Option<&str>) {
+        (&response.type_url, response.control_plane.as_ref().map(|plane| plane.identifier.as_str()))
+    }
+
+    fn unwrap(&self, response: DiscoveryResponse, table: &Table) -> Response {
+        unwrap(response, &self.version, table)
+    }
+}
+
+/// Unwraps a response from a stream or a file. `version` is the last accepted one, empty if there is
+/// none: a resource without a body and with this version is a heartbeat.
+pub(crate) fn unwrap(response: DiscoveryResponse, version: &str, table: &Table) -> Response {
+    let mut unwrapped = Response {
+        version: response.version_info,
+        nonce: response.nonce,
+        full_state: table.config().full_state && table.is_wildcard(),
+        ..Default::default()
+    };
+    for (index, packed) in response.resources.into_iter().enumerate() {
+        if let Err(error) = unwrap_resource(packed, index, version, table, &mut unwrapped) {
+            unwrapped.refuse(error);
+            return unwrapped;
+        }
+    }
+    unwrapped.drop_duplicates();
+    unwrapped
+}
+
+/// Adds a resource, or what is wrong with it alone; an error refuses the whole response.
+fn unwrap_resource(
+    packed: Any,
+    index: usize,
+    version: &str,
+    table: &Table,
+    response: &mut Response,
+) -> Result<(), ResourceError> {
+    let item = if packed.type_url == discovery::Resource::type_url() {
+        let wrapper = discovery::Resource::decode(packed.value.as_slice()).map_err(|error| {
+            ResourceError::response(format!("resources[{index}]: cannot be decoded: {error}"))
+        })?;
+        match Item::from_wrapper(wrapper) {
+            Ok(item) => item,
+            Err(error) => {
+                response.errors.push(error);
+                return Ok(());
+            }
+        }
+    } else {
+        Item {
+            name: String::new(),
+            version: String::new(),
+            body: Some(packed),
+            ttl: None,
+            aliases: Vec::new(),
+        }
+    };
+    let Some(body) = item.body else {
+        if !version.is_empty() && item.version == version {
+            response.heartbeats.push((item.name, item.ttl));
+            return Ok(());
+        }
+        let rule = format!(
+            "resource: missing, though version {:?} is not {version:?}, the accepted one",
+            item.version
+        );
+        return Err(ResourceError::new(item.name, rule));
+    };
+    check_type(&item.name, &body, table.type_url())?;
+    let named =
+        if item.name.is_empty() { (table.config().name_of)(&body) } else { Some(item.name) };
+    match named {
+        Some(name) => {
+            let version = response.version.clone();
+            response.resources.push(Resource {
+                name,
+                version,
+                body,
+                ttl: item.ttl,
+                aliases: item.aliases,
+            });
+        }
+        None => response.errors.push(ResourceError::new(
+            format!("resources[{index}]"),
+            format!("cannot be decoded as {}", table.type_url()),
+        )),
+    }
+    Ok(())
+}
