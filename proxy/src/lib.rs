@@ -4,4 +4,5 @@
 
 pub mod config;
 pub mod io;
+pub mod route;
 pub mod telemetry;

@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use crate::io::Address;
 
+mod translate;
+
+pub use translate::Addresses;
+
 /// A `ClusterLoadAssignment`: endpoints by locality and priority.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Assignment {

@@ -1,6 +1,6 @@
 //! Header mutations (`HeaderValueOption`, `*_headers_to_remove`).
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use crate::telemetry::log_format::Format;
 
@@ -19,11 +19,20 @@ pub struct HeaderAdd {
     /// `header.key`
     pub name: HeaderName,
     /// `header.value`, with command operators.
-    pub value: Format,
+    pub value: HeaderText,
     /// `append_action`
     pub action: AppendAction,
     /// `keep_empty_value`
     pub keep_empty: bool,
+}
+
+/// The value of a [`HeaderAdd`].
+#[derive(Clone, Debug)]
+pub enum HeaderText {
+    /// A value without command operators, ready to be used.
+    Literal(HeaderValue),
+    /// A value that is formatted for each stream.
+    Format(Format),
 }
 
 /// `HeaderAppendAction`.

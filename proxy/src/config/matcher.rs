@@ -1,6 +1,12 @@
 //! String, header and query parameter matchers, with their evaluation.
 
+mod evaluate;
+pub mod re2;
+mod translate;
+
 use regex::Regex;
+
+pub use evaluate::PseudoHeaders;
 
 /// `envoy.type.matcher.v3.StringMatcher`.
 #[derive(Clone, Debug)]
@@ -30,10 +36,10 @@ pub enum StringPattern {
 #[derive(Clone, Debug)]
 pub struct FullRegex(pub Regex);
 
-/// `HeaderMatcher`.
+/// `envoy.config.route.v3.HeaderMatcher`.
 #[derive(Clone, Debug)]
 pub struct HeaderMatcher {
-    /// `name` in lower case; pseudo headers keep their colon.
+    /// `name` in lower case; pseudo headers keep their colon, and `host` is `:authority`.
     pub name: Box<str>,
     /// What is asked of the value.
     pub rule: HeaderRule,
@@ -63,7 +69,7 @@ pub struct QueryMatcher {
     pub rule: QueryRule,
 }
 
-/// What a [`QueryMatcher`] asks.
+/// `envoy.config.route.v3.QueryParameterMatcher`: what is asked of the parameter.
 #[derive(Clone, Debug)]
 pub enum QueryRule {
     /// `present_match`

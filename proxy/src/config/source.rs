@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod translate;
+
 /// A `ConfigSource` with its initial fetch timeout.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConfigSource {
@@ -40,6 +42,23 @@ pub struct ApiConfigSource {
     pub services: Vec<GrpcService>,
     /// `set_node_on_first_message_only`
     pub set_node_on_first_message_only: bool,
+    /// `rate_limit_settings`; none means no limit.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// `RateLimitSettings`: a token bucket over discovery requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RateLimit {
+    /// `max_tokens`; default 100.
+    pub max_tokens: u32,
+    /// The time between two tokens (1 s / `fill_rate`); default 100 ms.
+    pub fill_interval: Duration,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        RateLimit { max_tokens: 100, fill_interval: Duration::from_millis(100) }
+    }
 }
 
 /// `envoy.config.core.v3.GrpcService`.

@@ -1,0 +1,130 @@
+//! The compiled route table.
+
+use std::sync::Arc;
+
+use super::host_map::{HostMap, without_port};
+use super::request::RouteRequest;
+use super::route_match;
+use crate::config::route::{
+    Action, ClusterSpecifier, RequireTls, Route, RouteConfiguration, VirtualHost, WeightedTarget,
+};
+
+/// A route configuration, ready for requests. `S` is the handle of a cluster, resolved once when the table is built.
+#[derive(Debug)]
+pub struct RouteTable<S> {
+    config: Arc<RouteConfiguration>,
+    hosts: HostMap,
+    virtual_hosts: Vec<VirtualHostEntry<S>>,
+}
+
+#[derive(Debug)]
+struct VirtualHostEntry<S> {
+    config: Arc<VirtualHost>,
+    routes: Vec<Arc<RouteEntry<S>>>,
+}
+
+/// A route with everything that a stream needs of it, so that a stream keeps nothing else of the table.
+#[derive(Debug)]
+pub struct RouteEntry<S> {
+    /// The route.
+    pub config: Arc<Route>,
+    /// The virtual host that it belongs to.
+    pub virtual_host: Arc<VirtualHost>,
+    /// The route configuration that it belongs to.
+    pub configuration: Arc<RouteConfiguration>,
+    /// One for each cluster that the action names, in order; none for one that a header names.
+    pub clusters: Vec<Option<S>>,
+}
+
+/// What a table says to a request.
+#[derive(Debug)]
+pub enum Found<'a, S> {
+    /// This route takes it.
+    Route(&'a Arc<RouteEntry<S>>),
+    /// The virtual host wants TLS (`require_tls`): answer 301 to [`tls_redirect_location`](super::action::tls_redirect_location).
+    TlsRequired,
+    /// No virtual host has the authority, or none of its routes matches.
+    Nothing,
+}
+
+impl<S> RouteTable<S> {
+    /// Compiles `config`; `cluster` gives the handle of a cluster by its name.
+    pub fn build(
+        config: &Arc<RouteConfiguration>,
+        mut cluster: impl FnMut(&Arc<str>) -> S,
+    ) -> RouteTable<S> {
+        let mut hosts = HostMap::default();
+        for (position, virtual_host) in config.virtual_hosts.iter().enumerate() {
+            for domain in &virtual_host.domains {
+                hosts.insert(domain, position);
+            }
+        }
+        let virtual_hosts = config.virtual_hosts.iter().map(|virtual_host| {
+            let routes = virtual_host.routes.iter().map(|route| {
+                Arc::new(RouteEntry {
+                    config: route.clone(),
+                    virtual_host: virtual_host.clone(),
+                    configuration: config.clone(),
+                    clusters: resolve(&route.action, &mut cluster),
+                })
+            });
+            VirtualHostEntry { config: virtual_host.clone(), routes: routes.collect() }
+        });
+        RouteTable { config: config.clone(), hosts, virtual_hosts: virtual_hosts.collect() }
+    }
+
+    /// The configuration that the table was built from.
+    pub fn config(&self) -> &Arc<RouteConfiguration> {
+        &self.config
+    }
+
+    /// The first matching route of the virtual host that has the request's authority. There is no way from one virtual
+    /// host to the next.
+    pub fn find(&self, request: &RouteRequest<'_>) -> Found<'_, S> {
+        let authority = match self.config.ignore_port {
+            true => without_port(request.authority),
+            false => request.authority,
+        };
+        let Some(position) = self.hosts.find(authority) else {
+            return Found::Nothing;
+        };
+        let host = &self.virtual_hosts[position];
+        if wants_tls(host.config.require_tls, request) {
+            return Found::TlsRequired;
+        }
+        let path = route_match::matched_path(request.path, self.config.ignore_path_parameters);
+        let mut routes = host.routes.iter();
+        routes
+            .find(|route| route_match::matches(&route.config.matches, request, path))
+            .map_or(Found::Nothing, Found::Route)
+    }
+}
+
+/// Whether the client must come again over TLS. Like Envoy, this trusts `x-forwarded-proto` and `x-envoy-internal`, which
+/// the connection manager has set.
+fn wants_tls(rule: RequireTls, request: &RouteRequest<'_>) -> bool {
+    let external = || request.header("x-envoy-internal") != Some("true");
+    let applies = match rule {
+        RequireTls::None => return false,
+        RequireTls::ExternalOnly => external(),
+        RequireTls::All => true,
+    };
+    applies && request.forwarded_proto() != "https"
+}
+
+fn resolve<S>(action: &Action, cluster: &mut impl FnMut(&Arc<str>) -> S) -> Vec<Option<S>> {
+    let Action::Forward(action) = action else {
+        return Vec::new();
+    };
+    match &action.cluster {
+        ClusterSpecifier::Cluster(name) => vec![Some(cluster(name))],
+        ClusterSpecifier::Header(_) => vec![None],
+        ClusterSpecifier::Weighted(weighted) => {
+            let targets = weighted.clusters.iter().map(|entry| match &entry.cluster {
+                WeightedTarget::Cluster(name) => Some(cluster(name)),
+                WeightedTarget::Header(_) => None,
+            });
+            targets.collect()
+        }
+    }
+}
