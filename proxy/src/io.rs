@@ -1,7 +1,10 @@
-//! Bytes and where they come from: addresses, connections, bodies.
+//! Bytes and where they come from: addresses, connections, bodies, and the timers on them.
 
 pub mod address;
 pub mod body;
+pub mod deadline;
+pub mod local;
+pub mod relay;
 pub mod stream;
 
 pub use address::Address;

@@ -3,6 +3,12 @@
 //! The path of a request reads in folder order: `downstream`, `http`, `route`, `upstream`.
 
 pub mod config;
+pub mod downstream;
+pub mod drain;
+pub mod http;
 pub mod io;
 pub mod route;
+pub mod server;
 pub mod telemetry;
+pub mod tls;
+pub mod upstream;

@@ -1,0 +1,249 @@
+//! A listener's configuration made ready to serve: clusters, routes, logs and statistics resolved once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+
+use crate::config;
+use crate::config::access_log::AccessLog;
+use crate::config::hcm::{HttpConnectionManager, RouteSource};
+use crate::config::listener::FilterChain;
+use crate::config::network_filter::NetworkFilter;
+use crate::config::route::{Action, ClusterSpecifier, RouteConfiguration, WeightedTarget};
+use crate::config::source::ConfigSource;
+use crate::config::{At, ConfigError};
+use crate::downstream::filter_chain::FilterChains;
+use crate::downstream::listener::{Chain, Handler, State};
+use crate::downstream::stats::{ListenerStats, TcpStats};
+use crate::downstream::tcp_proxy::TcpProxy;
+use crate::drain::Drain;
+use crate::http::manager::{ConnectionManager, RouteSlot, Routes};
+use crate::http::stats::{HttpStats, ListenerHttpStats};
+use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::log_writer::LogWriter;
+use crate::telemetry::stats::{Gauge, StatGroup, Store};
+use crate::tls::ServerContexts;
+use crate::upstream::cluster::ClusterRegistry;
+
+/// Gives the slot of a route table that comes over RDS, and sees to it that it gets filled.
+pub type RdsSlots<'a> = &'a mut dyn FnMut(&Arc<str>, &ConfigSource) -> RouteSlot;
+
+/// Makes listeners ready. Groups of statistics with the same prefix are shared, so that an update keeps its counts.
+pub struct Builder {
+    store: Arc<Store>,
+    registry: Arc<ClusterRegistry>,
+    logs: LogWriter,
+    tls: ServerContexts,
+    http_stats: SharedStats<HttpStats>,
+    listener_http_stats: SharedStats<ListenerHttpStats>,
+    tcp_stats: SharedStats<TcpStats>,
+    listener_stats: SharedStats<ListenerStats>,
+}
+
+impl Builder {
+    /// A builder over what the process shares.
+    pub fn new(
+        store: Arc<Store>,
+        registry: Arc<ClusterRegistry>,
+        logs: LogWriter,
+        tls: ServerContexts,
+    ) -> Self {
+        Builder {
+            store,
+            registry,
+            logs,
+            tls,
+            http_stats: SharedStats::default(),
+            listener_http_stats: SharedStats::default(),
+            tcp_stats: SharedStats::default(),
+            listener_stats: SharedStats::default(),
+        }
+    }
+
+    /// The statistics of a listener.
+    pub fn listener_stats(&self, config: &config::listener::Listener) -> Arc<ListenerStats> {
+        let prefix = format!("listener.{}.", config.stat_name);
+        self.listener_stats.get(&self.store, prefix, ListenerStats::new)
+    }
+
+    /// Makes a listener ready. Chains that `previous` has unchanged are taken over with their connections.
+    ///
+    /// # Errors
+    /// A part that cannot be made: a certificate, a log file, an unknown cluster where clusters are validated.
+    pub fn state(
+        &self,
+        config: Arc<config::listener::Listener>,
+        previous: Option<&State>,
+        rds: RdsSlots<'_>,
+    ) -> Result<State, ConfigError> {
+        let at = At::resource("listener", &config.name);
+        let mut chains = Vec::with_capacity(config.filter_chains.len());
+        for (index, chain) in config.filter_chains.iter().enumerate() {
+            let at = at.index("filter_chains", index);
+            let ready = self.chain(chain, &config, previous, &at, rds)?;
+            chains.push((chain.matches.clone(), ready));
+        }
+        let default = match &config.default_filter_chain {
+            Some(chain) => {
+                let at = at.field("default_filter_chain");
+                Some(self.chain(chain, &config, previous, &at, rds)?)
+            }
+            None => None,
+        };
+        let access_logs = self.loggers(&config.access_log, &at)?;
+        Ok(State { config, chains: FilterChains::new(chains, default), access_logs })
+    }
+
+    fn chain(
+        &self,
+        chain: &Arc<FilterChain>,
+        listener: &config::listener::Listener,
+        previous: Option<&State>,
+        at: &At<'_>,
+        rds: RdsSlots<'_>,
+    ) -> Result<Arc<Chain>, ConfigError> {
+        let same = |old: &&Arc<Chain>| {
+            old.config.fingerprint == chain.fingerprint && old.config.name == chain.name
+        };
+        if let Some(unchanged) = previous.and_then(|state| state.chains.iter().find(same)) {
+            return Ok(Arc::clone(unchanged));
+        }
+        let handler = match chain.filters.last() {
+            Some(NetworkFilter::Http(config)) => {
+                Handler::Http(Arc::new(self.http(config, listener, at, rds)?))
+            }
+            Some(NetworkFilter::TcpProxy(config)) => Handler::Tcp(Arc::new(self.tcp(config, at)?)),
+            None => Handler::None,
+        };
+        let tls = match &chain.tls {
+            Some(context) => Some(self.tls.acceptor(context, &at.field("transport_socket"))?),
+            None => None,
+        };
+        Ok(Arc::new(Chain { config: Arc::clone(chain), tls, handler, drain: Drain::default() }))
+    }
+
+    fn http(
+        &self,
+        config: &Arc<HttpConnectionManager>,
+        listener: &config::listener::Listener,
+        at: &At<'_>,
+        rds: RdsSlots<'_>,
+    ) -> Result<ConnectionManager, ConfigError> {
+        let prefix = stat_safe(&config.stat_prefix);
+        let routes = match &config.routes {
+            RouteSource::Inline(table) => {
+                if table.validate_clusters.unwrap_or(true) {
+                    self.validate_clusters(table, at)?;
+                }
+                let table = self.route_table(table);
+                Arc::new(ArcSwapOption::from_pointee(table))
+            }
+            RouteSource::Rds { name, source } => rds(name, source),
+        };
+        let access_logs = self.loggers(&config.access_log, at)?;
+        let keeps_heads = access_logs.iter().any(AccessLogger::needs_heads);
+        Ok(ConnectionManager {
+            config: Arc::clone(config),
+            routes,
+            stats: self.http_stats.get(&self.store, format!("http.{prefix}."), HttpStats::new),
+            listener_stats: self.listener_http_stats.get(
+                &self.store,
+                format!("listener.{}.http.{prefix}.", listener.stat_name),
+                ListenerHttpStats::new,
+            ),
+            access_logs,
+            keeps_heads,
+        })
+    }
+
+    fn tcp(&self, config: &Arc<config::network_filter::TcpProxy>, at: &At<'_>) -> Result<TcpProxy, ConfigError> {
+        let clusters = config.clusters.iter();
+        let prefix = format!("tcp.{}.", stat_safe(&config.stat_prefix));
+        Ok(TcpProxy {
+            config: Arc::clone(config),
+            clusters: clusters.map(|(name, weight)| (self.registry.slot(name), *weight)).collect(),
+            stats: self.tcp_stats.get(&self.store, prefix, TcpStats::new),
+            sessions: Gauge::default(),
+            access_logs: self.loggers(&config.access_log, at)?,
+        })
+    }
+
+    /// A route table whose routes hold their clusters.
+    pub fn route_table(&self, config: &Arc<RouteConfiguration>) -> Routes {
+        Routes::build(config, |name| self.registry.slot(name))
+    }
+
+    /// Refuses a table that names a cluster which does not exist (`validate_clusters`).
+    ///
+    /// # Errors
+    /// The first such cluster.
+    pub fn validate_clusters(
+        &self,
+        table: &RouteConfiguration,
+        at: &At<'_>,
+    ) -> Result<(), ConfigError> {
+        let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
+        for name in routes.flat_map(|route| named_clusters(&route.action)) {
+            if self.registry.get(name).is_none() {
+                let at = at.field("route_config");
+                return Err(at.error(format!(
+                    "route: unknown cluster '{name}'; define it, or set validate_clusters to false"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn loggers(&self, logs: &[AccessLog], at: &At<'_>) -> Result<Vec<AccessLogger>, ConfigError> {
+        let made = logs.iter().enumerate().map(|(index, log)| {
+            AccessLogger::new(log.clone(), &self.logs)
+                .map_err(|error| at.index("access_log", index).error(error))
+        });
+        made.collect()
+    }
+}
+
+fn named_clusters(action: &Action) -> Vec<&Arc<str>> {
+    let Action::Forward(action) = action else { return Vec::new() };
+    match &action.cluster {
+        ClusterSpecifier::Cluster(name) => vec![name],
+        ClusterSpecifier::Header(_) => Vec::new(),
+        ClusterSpecifier::Weighted(weighted) => {
+            let clusters = weighted.clusters.iter();
+            let named = clusters.filter_map(|entry| match &entry.cluster {
+                WeightedTarget::Cluster(name) => Some(name),
+                WeightedTarget::Header(_) => None,
+            });
+            named.collect()
+        }
+    }
+}
+
+/// Envoy replaces `:` in names that go into statistics.
+fn stat_safe(name: &str) -> String {
+    name.replace(':', "_")
+}
+
+/// Groups of statistics by prefix, for as long as somebody holds them.
+struct SharedStats<G>(Mutex<HashMap<String, Weak<G>>>);
+
+impl<G> Default for SharedStats<G> {
+    fn default() -> Self {
+        SharedStats(Mutex::default())
+    }
+}
+
+impl<G: StatGroup + 'static> SharedStats<G> {
+    fn get(&self, store: &Store, prefix: String, make: impl FnOnce(Box<str>) -> G) -> Arc<G> {
+        let mut groups = self.0.lock();
+        if let Some(group) = groups.get(&prefix).and_then(Weak::upgrade) {
+            return group;
+        }
+        groups.retain(|_, group| group.strong_count() > 0);
+        let group = store.register(make(prefix.as_str().into()));
+        groups.insert(prefix, Arc::downgrade(&group));
+        group
+    }
+}

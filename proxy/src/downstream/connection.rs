@@ -1,0 +1,217 @@
+//! One downstream connection: listener filters, hand-off, filter chain, handshake, and then its protocol.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::time::timeout;
+
+use crate::config::listener::ListenerFilter;
+use crate::downstream::filter_chain::Facts;
+use crate::downstream::inspect;
+use crate::downstream::listener::{Chain, ConnectionSlot, Handler, Listener, State};
+use crate::downstream::stats::ListenerStats;
+use crate::downstream::worker::Worker;
+use crate::http;
+use crate::io::{Address, Stream};
+use crate::telemetry::log_format::FormatContext;
+use crate::telemetry::response_flags::ResponseFlags;
+use crate::telemetry::stream_info::{ConnectionInfo, StreamInfo, TlsInfo};
+
+/// Serves an accepted connection to its end.
+pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: Rc<Worker>) {
+    let accepted = Instant::now();
+    let mut listener = Arc::clone(slot.listener());
+    let open = OpenConnection::count(&listener.stats);
+    let socket_local = facts.local.clone();
+    let mut facts = facts;
+    let Some(mut stream) = run_filters(stream, &listener, &mut facts).await else { return };
+    if listener.state.load().config.use_original_dst {
+        if let Some(target) = facts.local.ip().and_then(|ip| worker.hand_off(ip)) {
+            if !Arc::ptr_eq(&target, &listener) {
+                listener = target;
+                match run_filters(stream, &listener, &mut facts).await {
+                    Some(passed) => stream = passed,
+                    None => return,
+                }
+            }
+        }
+    }
+    let state = listener.state.load_full();
+    let Some(chain) = state.chains.find(&facts).cloned() else {
+        listener.stats.no_filter_chain_match.inc();
+        log_unserved(&state, connection_info(facts, socket_local, None, accepted, &worker));
+        return;
+    };
+    let Some((stream, tls)) = handshake(stream, &chain, &listener.stats).await else { return };
+    let mut info = connection_info(facts, socket_local, Some(&chain), accepted, &worker);
+    info.tls = tls;
+    let info = Rc::new(info);
+    let drain = chain.drain.signal();
+    match &chain.handler {
+        Handler::Http(manager) => {
+            let http = Rc::clone(&worker.http);
+            http::codec::serve(stream, info, Arc::clone(manager), http, drain).await;
+        }
+        Handler::Tcp(proxy) => proxy.serve(stream, info, &worker.http, drain).await,
+        Handler::None => {}
+    }
+    drop(open);
+}
+
+/// Counts a connection in its listener while it is open.
+struct OpenConnection {
+    stats: Arc<ListenerStats>,
+    since: Instant,
+}
+
+impl OpenConnection {
+    fn count(stats: &Arc<ListenerStats>) -> Self {
+        stats.downstream_cx_active.inc();
+        OpenConnection { stats: Arc::clone(stats), since: Instant::now() }
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.stats.downstream_cx_active.dec();
+        self.stats.downstream_cx_destroy.inc();
+        self.stats.downstream_cx_length_ms.record(self.since.elapsed().as_millis() as u64);
+    }
+}
+
+/// Runs the listener's filters within their timeout. `None` closes the connection.
+async fn run_filters(stream: Stream, listener: &Arc<Listener>, facts: &mut Facts) -> Option<Stream> {
+    let config = listener.config();
+    if config.listener_filters.is_empty() {
+        return Some(stream);
+    }
+    let stats = &listener.stats;
+    stats.downstream_pre_cx_active.inc();
+    let limit = config.listener_filters_timeout.unwrap_or(Duration::MAX);
+    let mut stream = stream;
+    let mut ahead = BytesMut::new();
+    let filters = inspect::run(&mut stream, &mut ahead, &config.listener_filters, facts);
+    let outcome = timeout(limit, filters).await;
+    stats.downstream_pre_cx_active.dec();
+    match outcome {
+        Ok(Ok(())) => Some(stream.unread(ahead.freeze())),
+        Ok(Err(error)) => {
+            count_refusal(stats, &config.listener_filters, &error);
+            tracing::debug!(listener = %config.name, %error, "listener filter closed the connection");
+            None
+        }
+        Err(_) => {
+            stats.downstream_pre_cx_timeout.inc();
+            config.continue_on_timeout.then(|| stream.unread(ahead.freeze()))
+        }
+    }
+}
+
+fn count_refusal(
+    stats: &ListenerStats,
+    filters: &[ListenerFilter],
+    error: &inspect::InspectError,
+) {
+    match error {
+        inspect::InspectError::Closed => stats.downstream_listener_filter_remote_close.inc(),
+        inspect::InspectError::Refused(_) => {
+            stats.downstream_listener_filter_error.inc();
+            let proxied = |filter: &ListenerFilter| matches!(filter, ListenerFilter::ProxyProtocol { .. });
+            if filters.iter().any(proxied) {
+                stats.downstream_cx_proxy_proto_error.inc();
+            }
+        }
+    }
+}
+
+/// Does the TLS handshake, if the chain has one. `None` closes the connection.
+async fn handshake(
+    stream: Stream,
+    chain: &Chain,
+    stats: &ListenerStats,
+) -> Option<(Stream, Option<TlsInfo>)> {
+    let Some(acceptor) = &chain.tls else { return Some((stream, None)) };
+    let limit = chain.config.handshake_timeout.unwrap_or(Duration::MAX);
+    match timeout(limit, acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => {
+            let info = tls_info(tls.get_ref().1);
+            Some((Stream::Tls(Box::new(tls.into())), Some(info)))
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(chain = %chain.config.name, %error, "TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            stats.downstream_cx_transport_socket_connect_timeout.inc();
+            None
+        }
+    }
+}
+
+fn tls_info(session: &rustls::ServerConnection) -> TlsInfo {
+    let suite = session.negotiated_cipher_suite();
+    let alpn = session.alpn_protocol().unwrap_or_default();
+    TlsInfo {
+        version: match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "TLSv1.2",
+        },
+        cipher: suite.map_or("", |suite| suite.suite().as_str().unwrap_or("")).into(),
+        alpn: String::from_utf8_lossy(alpn).into(),
+        peer_certificates: session
+            .peer_certificates()
+            .map(|chain| chain.iter().map(|certificate| certificate.to_vec()).collect())
+            .unwrap_or_default(),
+    }
+}
+
+fn connection_info(
+    facts: Facts,
+    direct_local: Address,
+    chain: Option<&Chain>,
+    accepted: Instant,
+    worker: &Worker,
+) -> ConnectionInfo {
+    ConnectionInfo {
+        id: worker.next_connection_id(),
+        direct_local,
+        local: facts.local,
+        remote: facts.remote,
+        direct_remote: facts.direct_remote,
+        requested_server_name: (!facts.server_name.is_empty()).then_some(facts.server_name),
+        filter_chain_name: chain.map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
+        tls: None,
+        accepted,
+    }
+}
+
+/// Writes the listener's access log for a connection that no filter chain serves.
+fn log_unserved(state: &State, connection: ConnectionInfo) {
+    if state.access_logs.is_empty() {
+        return;
+    }
+    let accepted = connection.accepted;
+    let mut info = StreamInfo::new(Rc::new(connection), None);
+    info.flags.insert(ResponseFlags::NO_ROUTE_FOUND);
+    info.details = Some("filter_chain_not_found".into());
+    info.duration = Some(accepted.elapsed());
+    let context =
+        FormatContext { info: &info, request: None, response: None, trailers: None, local_reply_body: None };
+    for log in &state.access_logs {
+        log.log(&context);
+    }
+}
+
+/// The facts of a connection as it comes from the socket.
+pub fn first_facts(local: Address, remote: Address) -> Facts {
+    Facts {
+        local,
+        direct_remote: remote.clone(),
+        remote,
+        server_name: Arc::from(""),
+        transport_protocol: "raw_buffer",
+        application_protocols: Vec::new(),
+    }
+}

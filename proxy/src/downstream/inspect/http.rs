@@ -1,0 +1,54 @@
+//! `envoy.filters.listener.http_inspector`: tells HTTP/1.0, HTTP/1.1 and HTTP/2 by the first bytes.
+
+use super::Step;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A request line longer than this is refused.
+const LONGEST: usize = 64 * 1024;
+
+/// `http/1.0`, `http/1.1` or `h2c`; none if it is not HTTP.
+pub fn look(bytes: &[u8]) -> Step<Option<&'static str>> {
+    let compared = bytes.len().min(PREFACE.len());
+    if bytes[..compared] == PREFACE[..compared] {
+        return if compared == PREFACE.len() { Step::Done(Some("h2c")) } else { Step::More };
+    }
+    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+        let plausible = bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r'));
+        return match plausible {
+            true if bytes.len() > LONGEST => Step::Refuse("http_inspector: request line too long"),
+            true => Step::More,
+            false => Step::Done(None),
+        };
+    };
+    let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+    Step::Done(match line.rsplit(|byte| *byte == b' ').next() {
+        Some(b"HTTP/1.1") => Some("http/1.1"),
+        Some(b"HTTP/1.0") => Some("http/1.0"),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_versions_at_any_split() {
+        for (text, found) in [
+            (&b"GET / HTTP/1.1\r\n"[..], Some("http/1.1")),
+            (b"GET / HTTP/1.0\n", Some("http/1.0")),
+            (PREFACE, Some("h2c")),
+            (b"hello\n", None),
+            (b"\x16\x03\x01", None),
+        ] {
+            assert!(matches!(look(text), Step::Done(seen) if seen == found), "{text:?}");
+            for split in 1..text.len() {
+                match look(&text[..split]) {
+                    Step::More => {}
+                    Step::Done(seen) => assert_eq!(seen, found, "{text:?} at {split}"),
+                    Step::Refuse(reason) => panic!("{reason}"),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A listener, ready to serve: filter chains with everything resolved, and what its connections share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use arc_swap::ArcSwap;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config;
+use crate::config::listener::FilterChain;
+use crate::downstream::filter_chain::FilterChains;
+use crate::downstream::stats::ListenerStats;
+use crate::downstream::tcp_proxy::TcpProxy;
+use crate::drain::{Drain, Phase};
+use crate::http::manager::ConnectionManager;
+use crate::telemetry::access_log::AccessLogger;
+
+/// A listener. An update in place swaps its state; connections keep the chain that they were given.
+pub struct Listener {
+    /// Configuration and chains.
+    pub state: ArcSwap<State>,
+    /// `listener.<address>.`
+    pub stats: Arc<ListenerStats>,
+    /// Connections now, for the listener's limit.
+    connections: AtomicU64,
+}
+
+/// What an update replaces.
+pub struct State {
+    /// The configuration.
+    pub config: Arc<config::listener::Listener>,
+    /// The filter chains.
+    pub chains: FilterChains<Arc<Chain>>,
+    /// `access_log`: for connections that no chain serves.
+    pub access_logs: Vec<AccessLogger>,
+}
+
+/// A filter chain.
+pub struct Chain {
+    /// The configuration.
+    pub config: Arc<FilterChain>,
+    /// The TLS side, if connections speak TLS.
+    pub tls: Option<TlsAcceptor>,
+    /// What serves connections.
+    pub handler: Handler,
+    /// Drains its connections.
+    pub drain: Drain,
+}
+
+/// The terminal filter of a chain.
+pub enum Handler {
+    /// HTTP.
+    Http(Arc<ConnectionManager>),
+    /// TCP.
+    Tcp(Arc<TcpProxy>),
+    /// No filter: connections close at once.
+    None,
+}
+
+impl Chain {
+    /// How many requests and TCP sessions are under way.
+    pub fn active(&self) -> u64 {
+        match &self.handler {
+            Handler::Http(manager) => manager.stats.downstream_rq_active.get(),
+            Handler::Tcp(proxy) => proxy.active(),
+            Handler::None => 0,
+        }
+    }
+}
+
+impl Listener {
+    /// A listener with its first state.
+    pub fn new(state: State, stats: Arc<ListenerStats>) -> Self {
+        Listener { state: ArcSwap::from_pointee(state), stats, connections: AtomicU64::new(0) }
+    }
+
+    /// The configuration now.
+    pub fn config(&self) -> Arc<config::listener::Listener> {
+        Arc::clone(&self.state.load().config)
+    }
+
+    /// Moves the drain of every chain.
+    pub fn drain(&self, phase: Phase) {
+        for chain in self.state.load().chains.iter() {
+            chain.drain.advance(phase);
+        }
+    }
+
+    /// A place for one more connection; none if the listener's limit is reached.
+    pub fn admit(self: &Arc<Self>) -> Option<ConnectionSlot> {
+        let limit = self.state.load().config.connection_limit;
+        let now = self.connections.fetch_add(1, Relaxed) + 1;
+        let slot = ConnectionSlot(Arc::clone(self));
+        if limit.is_some_and(|limit| now > limit) {
+            self.stats.downstream_cx_overflow.inc();
+            return None;
+        }
+        self.stats.downstream_cx_total.inc();
+        Some(slot)
+    }
+}
+
+/// The place of a connection in its listener's count.
+pub struct ConnectionSlot(Arc<Listener>);
+
+impl ConnectionSlot {
+    /// The listener.
+    pub fn listener(&self) -> &Arc<Listener> {
+        &self.0
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,156 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::Path;
+
+use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::listener::Listener;
+use crate::io::{Address, Stream};
+
+/// A bound socket that has not joined a worker yet.
+pub struct Socket(RawSocket);
+
+/// A socket that accepts on a worker.
+pub enum Acceptor {
+    /// TCP.
+    Tcp(TcpListener),
+    /// Unix.
+    Unix(UnixListener),
+}
+
+/// Binds `address` for `workers` workers: a socket each with `enable_reuse_port`, else one that they share.
+///
+/// # Errors
+/// The address cannot be bound.
+pub fn bind(address: &Address, config: &Listener, workers: usize) -> io::Result<Vec<Socket>> {
+    match address {
+        Address::Ip(ip) if config.reuse_port => {
+            // Port 0 must give every worker the same port.
+            let first = bind_tcp(*ip, config)?;
+            let bound = first.0.local_addr()?.as_socket().unwrap_or(*ip);
+            let more = (1..workers).map(|_| bind_tcp(bound, config));
+            std::iter::once(Ok(first)).chain(more).collect()
+        }
+        Address::Ip(ip) => share(bind_tcp(*ip, config)?, workers),
+        Address::Pipe(path) => share(bind_unix(path)?, workers),
+    }
+}
+
+fn share(socket: Socket, workers: usize) -> io::Result<Vec<Socket>> {
+    let copies: io::Result<Vec<_>> =
+        (1..workers).map(|_| socket.0.try_clone().map(Socket)).collect();
+    let mut sockets = copies?;
+    sockets.push(socket);
+    Ok(sockets)
+}
+
+fn bind_tcp(address: SocketAddr, config: &Listener) -> io::Result<Socket> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if config.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if config.transparent {
+        match address {
+            SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+            SocketAddr::V6(_) => rustix::net::sockopt::set_ipv6_freebind(&socket, true)?,
+        }
+    }
+    if config.freebind {
+        match address {
+            SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+            SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+        }
+    }
+    socket.bind(&address.into())?;
+    socket.listen(config.backlog.map_or(libc_somaxconn(), |backlog| backlog as i32))?;
+    Ok(Socket(socket))
+}
+
+/// The kernel caps the backlog to `net.core.somaxconn`.
+fn libc_somaxconn() -> i32 {
+    65535
+}
+
+/// Binds a unix socket; a name that starts with `@` is abstract. A file that a dead process left is replaced.
+fn bind_unix(path: &Path) -> io::Result<Socket> {
+    let name = path.as_os_str().as_bytes();
+    let address = match name.strip_prefix(b"@") {
+        Some(rest) => {
+            let mut hidden = vec![0];
+            hidden.extend_from_slice(rest);
+            SockAddr::unix(std::ffi::OsStr::from_bytes(&hidden))?
+        }
+        None => {
+            let dead = std::os::unix::net::UnixStream::connect(path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            if dead {
+                std::fs::remove_file(path)?;
+            }
+            SockAddr::unix(path)?
+        }
+    };
+    let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address)?;
+    socket.listen(libc_somaxconn())?;
+    Ok(Socket(socket))
+}
+
+impl Socket {
+    /// The address that it is bound to.
+    pub fn local_address(&self) -> Option<Address> {
+        self.0.local_addr().ok()?.as_socket().map(Address::Ip)
+    }
+
+    /// Joins the current worker.
+    ///
+    /// # Errors
+    /// The socket cannot be watched.
+    pub fn accept_here(self) -> io::Result<Acceptor> {
+        if self.0.domain()? == Domain::UNIX {
+            let socket = StdUnixListener::from(std::os::fd::OwnedFd::from(self.0));
+            return UnixListener::from_std(socket).map(Acceptor::Unix);
+        }
+        TcpListener::from_std(self.0.into()).map(Acceptor::Tcp)
+    }
+}
+
+impl Acceptor {
+    /// The next connection, with its local and remote address.
+    ///
+    /// # Errors
+    /// As `accept(2)`; most pass by themselves.
+    pub async fn accept(&self) -> io::Result<(Stream, Address, Address)> {
+        match self {
+            Acceptor::Tcp(listener) => {
+                let (stream, remote) = listener.accept().await?;
+                // Small messages must not wait for acknowledgements.
+                stream.set_nodelay(true)?;
+                let local = stream.local_addr()?;
+                Ok((Stream::Tcp(stream), canonical(local).into(), canonical(remote).into()))
+            }
+            Acceptor::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let local = listener.local_addr()?;
+                let path = local.as_pathname().unwrap_or(Path::new(""));
+                let peer = Address::Pipe(Path::new("").into());
+                Ok((Stream::Unix(stream), Address::Pipe(path.into()), peer))
+            }
+        }
+    }
+}
+
+/// An IPv4 address is shown as one, also when it came in over an IPv6 socket.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

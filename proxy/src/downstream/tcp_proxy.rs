@@ -1,0 +1,185 @@
+//! `envoy.filters.network.tcp_proxy`: relays a connection to a host of a cluster.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::config::network_filter::TcpProxy as Config;
+use crate::downstream::stats::TcpStats;
+use crate::drain::{DrainSignal, Phase};
+use crate::http::worker::Worker;
+use crate::io::Stream;
+use crate::io::relay::{Ended, Relayed, relay};
+use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::log_format::FormatContext;
+use crate::telemetry::response_flags::ResponseFlags;
+use crate::telemetry::stream_info::{ConnectionInfo, StreamInfo};
+use crate::upstream::balance::PickContext;
+use crate::upstream::cluster::{Cluster, ClusterSlot, Host};
+use crate::upstream::pool::{PoolError, ResetReason, TcpLease};
+
+/// A TCP proxy, ready to serve.
+pub struct TcpProxy {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The clusters with their weights.
+    pub clusters: Vec<(Arc<ClusterSlot>, u32)>,
+    /// `tcp.<stat_prefix>.`
+    pub stats: Arc<TcpStats>,
+    /// Sessions now.
+    pub sessions: crate::telemetry::stats::Gauge,
+    /// `access_log`
+    pub access_logs: Vec<AccessLogger>,
+}
+
+impl TcpProxy {
+    /// How many sessions are under way.
+    pub fn active(&self) -> u64 {
+        self.sessions.get()
+    }
+
+    /// Serves a connection to its end, and records it once.
+    pub async fn serve(
+        &self,
+        stream: Stream,
+        connection: Rc<ConnectionInfo>,
+        worker: &Worker,
+        drain: DrainSignal,
+    ) {
+        self.stats.downstream_cx_total.inc();
+        self.sessions.inc();
+        let mut info = StreamInfo::new(connection, None);
+        self.session(stream, &mut info, worker, drain).await;
+        self.sessions.dec();
+        info.duration = Some(info.elapsed());
+        let context = FormatContext {
+            info: &info,
+            request: None,
+            response: None,
+            trailers: None,
+            local_reply_body: None,
+        };
+        for log in &self.access_logs {
+            log.log(&context);
+        }
+    }
+
+    async fn session(
+        &self,
+        mut stream: Stream,
+        info: &mut StreamInfo,
+        worker: &Worker,
+        drain: DrainSignal,
+    ) {
+        let Some(cluster) = self.choose() else {
+            self.stats.downstream_cx_no_route.inc();
+            info.flags.insert(ResponseFlags::NO_CLUSTER_FOUND);
+            return;
+        };
+        info.upstream.cluster = Some(Arc::clone(cluster.name()));
+        let Some(mut lease) = self.connect(&cluster, info, worker).await else { return };
+        info.upstream.local = lease.local_address();
+        let relaying = relay(&mut stream, lease.stream(), self.config.idle_timeout);
+        let limit = self.config.max_duration.unwrap_or(Duration::MAX);
+        let Some(relayed) = until_closing(timeout(limit, relaying), drain).await else { return };
+        match relayed {
+            Ok(relayed) => self.note(relayed, info),
+            Err(_) => {
+                self.stats.max_downstream_connection_duration.inc();
+                info.flags.insert(ResponseFlags::DURATION_TIMEOUT);
+            }
+        }
+    }
+
+    /// The cluster, at random by weight.
+    fn choose(&self) -> Option<Arc<Cluster>> {
+        let total: u64 = self.clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut point = fastrand::u64(..total.max(1));
+        for (slot, weight) in &self.clusters {
+            if point < u64::from(*weight) {
+                return slot.get();
+            }
+            point -= u64::from(*weight);
+        }
+        None
+    }
+
+    /// A connection to a host, in `max_connect_attempts` attempts.
+    async fn connect(
+        &self,
+        cluster: &Arc<Cluster>,
+        info: &mut StreamInfo,
+        worker: &Worker,
+    ) -> Option<TcpLease> {
+        let context = PickContext { original_dst: info.connection.local.ip(), ..Default::default() };
+        let attempts = self.config.max_connect_attempts.max(1);
+        for attempt in 1..=attempts {
+            let Ok(host) = cluster.pick(&context) else {
+                info.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);
+                return None;
+            };
+            note_host(info, &host, attempt);
+            match worker.pools.tcp(cluster, &host, 0).await {
+                Ok(lease) => return Some(lease),
+                Err(error) => {
+                    let overflow = note_failure(info, error, attempt == attempts && attempts > 1);
+                    if overflow {
+                        return None;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn note(&self, relayed: Relayed, info: &mut StreamInfo) {
+        info.bytes_received = relayed.to_upstream;
+        info.bytes_sent = relayed.to_downstream;
+        self.stats.downstream_cx_rx_bytes_total.add(relayed.to_upstream);
+        self.stats.downstream_cx_tx_bytes_total.add(relayed.to_downstream);
+        match relayed.ended {
+            Ended::Closed | Ended::Downstream | Ended::Upstream => {}
+            Ended::Idle => {
+                self.stats.idle_timeout.inc();
+                info.flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT);
+            }
+        }
+    }
+}
+
+fn note_host(info: &mut StreamInfo, host: &Host, attempt: u32) {
+    info.upstream.host = Some(host.address().clone());
+    info.upstream.hostname = host.hostname().cloned();
+    info.upstream.attempts = attempt;
+}
+
+/// Notes a failed attempt; says whether it was refused by a circuit breaker.
+fn note_failure(info: &mut StreamInfo, error: PoolError, last: bool) -> bool {
+    let overflow = error.reason == ResetReason::Overflow;
+    info.flags.insert(match overflow {
+        true => ResponseFlags::UPSTREAM_OVERFLOW,
+        false => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+    });
+    if last {
+        info.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+    }
+    info.upstream.transport_failure = error.transport_failure;
+    overflow
+}
+
+/// The future's output, unless the drain comes to its end first.
+async fn until_closing<F: Future>(future: F, mut drain: DrainSignal) -> Option<F::Output> {
+    tokio::pin!(future);
+    loop {
+        if drain.phase() == Phase::Closing {
+            return None;
+        }
+        tokio::select! {
+            output = &mut future => return Some(output),
+            _ = drain.changed() => {}
+        }
+    }
+}

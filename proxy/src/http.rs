@@ -1,0 +1,20 @@
+//! HTTP on the downstream side: connections, streams, headers, and the router that sends requests upstream.
+//!
+//! A request enters at [`codec::serve`], goes through [`service::serve`] and leaves through [`router::forward`].
+
+pub mod body;
+pub mod codec;
+pub mod connection;
+pub mod local_reply;
+pub mod manager;
+mod path;
+mod request;
+mod request_id;
+mod response;
+pub mod router;
+pub mod sanitize;
+pub mod service;
+pub mod stats;
+pub mod stream;
+mod upgrade;
+pub mod worker;

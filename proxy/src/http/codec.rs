@@ -1,0 +1,284 @@
+//! HTTP on a downstream connection: which version, and the connection's life around its requests.
+
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use tokio::io::AsyncReadExt;
+use tokio::time::sleep_until;
+
+use crate::config::hcm::{Codec, HttpConnectionManager};
+use crate::drain::{DrainSignal, Phase};
+use crate::http::connection::Connection;
+use crate::http::manager::ConnectionManager;
+use crate::http::service;
+use crate::http::stats::HttpStats;
+use crate::io::Stream;
+use crate::io::local::LocalExecutor;
+use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
+use crate::http::worker::Worker;
+
+/// What every HTTP/2 client sends first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves HTTP on a connection until it ends.
+pub async fn serve(
+    stream: Stream,
+    info: Rc<ConnectionInfo>,
+    manager: Arc<ConnectionManager>,
+    worker: Rc<Worker>,
+    drain: DrainSignal,
+) {
+    let Some((stream, protocol)) = detect(stream, &info, &manager.config).await else { return };
+    let stats = Arc::clone(&manager.stats);
+    let secure = info.tls.is_some();
+    let open = OpenConnection::count(stats, protocol, secure);
+    let follow = drain.clone();
+    let connection = Rc::new(Connection::new(manager, worker, info, protocol, drain));
+    match protocol {
+        Protocol::Http2 => serve_http2(stream, &connection, follow).await,
+        _ => serve_http1(stream, &connection, follow).await,
+    }
+    open.closed_with(connection.active());
+}
+
+/// Counts a connection while it is open.
+struct OpenConnection {
+    stats: Arc<HttpStats>,
+    protocol: Protocol,
+    secure: bool,
+    since: Instant,
+}
+
+impl OpenConnection {
+    fn count(stats: Arc<HttpStats>, protocol: Protocol, secure: bool) -> Self {
+        stats.downstream_cx_total.inc();
+        stats.downstream_cx_active.inc();
+        if secure {
+            stats.downstream_cx_ssl_total.inc();
+            stats.downstream_cx_ssl_active.inc();
+        }
+        match protocol {
+            Protocol::Http2 => {
+                stats.downstream_cx_http2_total.inc();
+                stats.downstream_cx_http2_active.inc();
+            }
+            _ => {
+                stats.downstream_cx_http1_total.inc();
+                stats.downstream_cx_http1_active.inc();
+            }
+        }
+        OpenConnection { stats, protocol, secure, since: Instant::now() }
+    }
+
+    fn closed_with(&self, active: u32) {
+        if active > 0 {
+            self.stats.downstream_cx_destroy_active_rq.inc();
+        }
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        let stats = &self.stats;
+        stats.downstream_cx_destroy.inc();
+        stats.downstream_cx_active.dec();
+        if self.secure {
+            stats.downstream_cx_ssl_active.dec();
+        }
+        match self.protocol {
+            Protocol::Http2 => stats.downstream_cx_http2_active.dec(),
+            _ => stats.downstream_cx_http1_active.dec(),
+        }
+        stats.downstream_cx_length_ms.record(self.since.elapsed().as_millis() as u64);
+    }
+}
+
+/// Tells the protocol: as configured, by ALPN, or by the first bytes. `None` if the peer left before it said enough.
+async fn detect(
+    mut stream: Stream,
+    info: &ConnectionInfo,
+    config: &HttpConnectionManager,
+) -> Option<(Stream, Protocol)> {
+    let alpn = info.tls.as_ref().map(|tls| &*tls.alpn);
+    match (config.codec, alpn) {
+        (Codec::Http1, _) => return Some((stream, Protocol::Http11)),
+        (Codec::Http2, _) | (Codec::Auto, Some("h2")) => return Some((stream, Protocol::Http2)),
+        (Codec::Auto, Some(alpn)) if !alpn.is_empty() => return Some((stream, Protocol::Http11)),
+        (Codec::Auto, _) => {}
+    }
+    let mut ahead = BytesMut::with_capacity(4096);
+    let limit = config.idle_timeout.unwrap_or(Duration::MAX);
+    let deadline = Instant::now().checked_add(limit);
+    loop {
+        let read = stream.read_buf(&mut ahead);
+        let read = match deadline {
+            Some(at) => tokio::time::timeout_at(at.into(), read).await.ok()?,
+            None => read.await,
+        };
+        let n = read.ok()?;
+        let compared = ahead.len().min(PREFACE.len());
+        let protocol = if ahead[..compared] != PREFACE[..compared] || n == 0 {
+            Protocol::Http11
+        } else if compared == PREFACE.len() {
+            Protocol::Http2
+        } else {
+            continue;
+        };
+        if ahead.is_empty() {
+            return None;
+        }
+        return Some((stream.unread(ahead.freeze()), protocol));
+    }
+}
+
+async fn serve_http1(stream: Stream, connection: &Rc<Connection>, drain: DrainSignal) {
+    let config = &connection.manager.config;
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(false)
+        .auto_date_header(false)
+        .title_case_headers(config.proper_case_words)
+        .max_headers(config.max_headers_count as usize)
+        .max_buf_size(http1_buffer(config))
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.request_headers_timeout);
+    let serving = Rc::clone(connection);
+    let service = service_fn(move |request| {
+        let serving = Rc::clone(&serving);
+        async move { Ok::<_, Infallible>(service::serve(serving, request).await) }
+    });
+    let served = builder.serve_connection(stream, service).with_upgrades();
+    let mut served = pin!(served);
+    let result = live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
+    note_error(connection, result);
+}
+
+/// hyper's buffer also bounds how much of a body is read ahead of a slow upstream.
+fn http1_buffer(config: &HttpConnectionManager) -> usize {
+    let head = config.max_request_headers_kb as usize * 1024 + 4096;
+    head.max(64 * 1024).max(8192)
+}
+
+async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSignal) {
+    let config = &connection.manager.config;
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(config.http2.max_concurrent_streams)
+        .initial_stream_window_size(config.http2.initial_stream_window_size)
+        .initial_connection_window_size(config.http2.initial_connection_window_size)
+        .header_table_size(config.http2.hpack_table_size)
+        .max_header_list_size(config.max_request_headers_kb * 1024)
+        .max_send_buf_size(config.buffer_limit as usize);
+    if let Some((interval, timeout)) = config.http2.keepalive {
+        builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
+    }
+    if config.http2.allow_connect {
+        builder.enable_connect_protocol();
+    }
+    let serving = Rc::clone(connection);
+    let service = service_fn(move |request| {
+        let serving = Rc::clone(&serving);
+        async move { Ok::<_, Infallible>(service::serve(serving, request).await) }
+    });
+    let served = builder.serve_connection(stream, service);
+    let mut served = pin!(served);
+    let result = live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
+    note_error(connection, result);
+}
+
+fn note_error(connection: &Connection, result: Result<(), hyper::Error>) {
+    let Err(error) = result else { return };
+    if error.is_parse() || error.is_parse_too_large() {
+        connection.manager.stats.downstream_cx_protocol_error.inc();
+    }
+    tracing::debug!(connection = connection.info.id, %error, "downstream connection ended");
+}
+
+/// Runs a connection until it ends by itself, is idle or old for too long, or is drained to the end.
+async fn live<C: Future<Output = Result<(), hyper::Error>>>(
+    connection: &Rc<Connection>,
+    mut drain: DrainSignal,
+    mut served: Pin<&mut C>,
+    graceful: impl Fn(Pin<&mut C>),
+) -> Result<(), hyper::Error> {
+    let config = &connection.manager.config;
+    let oldest = config.max_connection_duration.map(|max| Instant::now() + max);
+    let mut draining_since = None;
+    let mut phase = drain.phase();
+    let mut shutting_down = false;
+    loop {
+        if phase == Phase::Closing {
+            return Ok(());
+        }
+        let mut shut_down = false;
+        if phase == Phase::Draining && draining_since.is_none() {
+            draining_since = Some(Instant::now());
+            shut_down = connection.protocol == Protocol::Http2;
+        }
+        let wake = next_check(connection, oldest, draining_since).filter(|_| !shutting_down);
+        tokio::select! {
+            biased;
+            result = served.as_mut() => return result,
+            now = drain.changed() => phase = now,
+            () = connection.shutdown.notified() => shut_down = true,
+            () = wait_until(wake) => shut_down = expire(connection, oldest, draining_since),
+        }
+        if shut_down && !shutting_down {
+            shutting_down = true;
+            graceful(served.as_mut());
+        }
+    }
+}
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => pending().await,
+    }
+}
+
+/// When the connection must be looked at next. Idle time is checked lazily: requests do not touch a timer.
+fn next_check(
+    connection: &Connection,
+    oldest: Option<Instant>,
+    draining_since: Option<Instant>,
+) -> Option<Instant> {
+    let config = &connection.manager.config;
+    let idle = config.idle_timeout.and_then(|idle| {
+        let since = if connection.active() > 0 { Instant::now() } else { connection.idle_since() };
+        since.checked_add(idle)
+    });
+    let drained = draining_since.map(|since| {
+        let end = since + config.drain_timeout;
+        end.max(Instant::now() + Duration::from_millis(100))
+    });
+    [idle, oldest, drained].into_iter().flatten().min()
+}
+
+/// Whether a limit has passed, so that the connection must shut down.
+fn expire(connection: &Connection, oldest: Option<Instant>, draining_since: Option<Instant>) -> bool {
+    let config = &connection.manager.config;
+    let stats = &connection.manager.stats;
+    let now = Instant::now();
+    if oldest.is_some_and(|oldest| now >= oldest) {
+        stats.downstream_cx_max_duration_reached.inc();
+        return true;
+    }
+    let idle = connection.active() == 0;
+    let idle_for = now - connection.idle_since();
+    if idle && config.idle_timeout.is_some_and(|limit| idle_for >= limit) {
+        stats.downstream_cx_idle_timeout.inc();
+        return true;
+    }
+    idle && draining_since.is_some_and(|since| now >= since + config.drain_timeout)
+}

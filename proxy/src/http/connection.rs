@@ -1,0 +1,98 @@
+//! What the streams of one downstream HTTP connection share.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::drain::{DrainSignal, Phase};
+use crate::http::manager::ConnectionManager;
+use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
+use crate::http::worker::Worker;
+
+/// A downstream HTTP connection.
+pub struct Connection {
+    /// The connection manager that serves it.
+    pub manager: Arc<ConnectionManager>,
+    /// The worker that it lives on.
+    pub worker: Rc<Worker>,
+    /// Its facts.
+    pub info: Rc<ConnectionInfo>,
+    /// HTTP/1.1 or HTTP/2; HTTP/1.0 is told by the request.
+    pub protocol: Protocol,
+    drain: DrainSignal,
+    active: Cell<u32>,
+    requests: Cell<u32>,
+    idle_since: Cell<Instant>,
+    closing: Cell<bool>,
+    /// Told when the connection must be shut down gracefully at once.
+    pub shutdown: Notify,
+}
+
+impl Connection {
+    /// A connection that starts now.
+    pub fn new(
+        manager: Arc<ConnectionManager>,
+        worker: Rc<Worker>,
+        info: Rc<ConnectionInfo>,
+        protocol: Protocol,
+        drain: DrainSignal,
+    ) -> Self {
+        Connection {
+            manager,
+            worker,
+            info,
+            protocol,
+            drain,
+            active: Cell::new(0),
+            requests: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            closing: Cell::new(false),
+            shutdown: Notify::new(),
+        }
+    }
+
+    /// A stream starts.
+    pub fn stream_started(&self) {
+        self.active.set(self.active.get() + 1);
+        self.requests.set(self.requests.get() + 1);
+        let reached = self.manager.config.max_requests_per_connection == Some(self.requests.get());
+        if reached {
+            self.manager.stats.downstream_cx_max_requests_reached.inc();
+            self.close_after_response();
+        }
+    }
+
+    /// A stream has ended.
+    pub fn stream_ended(&self) {
+        self.active.set(self.active.get() - 1);
+        if self.active.get() == 0 {
+            self.idle_since.set(Instant::now());
+        }
+    }
+
+    /// How many streams are active.
+    pub fn active(&self) -> u32 {
+        self.active.get()
+    }
+
+    /// Since when no stream has been active; meaningless while one is.
+    pub fn idle_since(&self) -> Instant {
+        self.idle_since.get()
+    }
+
+    /// The connection ends once the response under way has been sent.
+    pub fn close_after_response(&self) {
+        self.closing.set(true);
+        if self.protocol == Protocol::Http2 {
+            self.shutdown.notify_one();
+        }
+    }
+
+    /// Whether the next HTTP/1 response must say `connection: close`.
+    pub fn must_close(&self) -> bool {
+        self.closing.get() || self.drain.phase() != Phase::Serving
+    }
+}

@@ -1,0 +1,36 @@
+//! An HTTP connection manager, ready to serve: its configuration with everything resolved once.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use crate::config::hcm::HttpConnectionManager;
+use crate::http::stats::{HttpStats, ListenerHttpStats};
+use crate::route::{RouteEntry, RouteTable};
+use crate::telemetry::access_log::AccessLogger;
+use crate::upstream::cluster::ClusterSlot;
+
+/// A route table whose routes hold their clusters.
+pub type Routes = RouteTable<Arc<ClusterSlot>>;
+
+/// A route of such a table.
+pub type Route = RouteEntry<Arc<ClusterSlot>>;
+
+/// Where a route table is published; empty until the first one came.
+pub type RouteSlot = Arc<ArcSwapOption<Routes>>;
+
+/// An HTTP connection manager with its statistics, route table and logs.
+pub struct ConnectionManager {
+    /// The configuration.
+    pub config: Arc<HttpConnectionManager>,
+    /// The route table, inline or from RDS.
+    pub routes: RouteSlot,
+    /// `http.<stat_prefix>.`
+    pub stats: Arc<HttpStats>,
+    /// `listener.<address>.http.<stat_prefix>.`
+    pub listener_stats: Arc<ListenerHttpStats>,
+    /// `access_log`
+    pub access_logs: Vec<AccessLogger>,
+    /// Whether response or request headers must be kept for logs and formatters.
+    pub keeps_heads: bool,
+}

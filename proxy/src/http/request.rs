@@ -1,0 +1,224 @@
+//! The request's head: admitted or refused, brought into one form for both protocol versions, and sanitised.
+//!
+//! Behind [`admit`] the authority stands in the `host` header and the URI holds only the path with its query.
+
+use http::header::{EXPECT, HOST};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+
+use crate::config::hcm::{HttpConnectionManager, StripHostPort, Underscores};
+use crate::http::connection::Connection;
+use crate::http::local_reply::LocalReply;
+use crate::http::path::{self, Normalized};
+use crate::telemetry::response_flags::ResponseFlags;
+
+/// Checks the request's head and brings it into the common form.
+///
+/// # Errors
+/// The answer that refuses the request.
+pub fn admit(parts: &mut Parts, connection: &Connection) -> Result<(), LocalReply> {
+    let config = &connection.manager.config;
+    check_version(parts, config)?;
+    check_size(&parts.headers, config, &parts.uri)?;
+    apply_underscores(&mut parts.headers, config)?;
+    settle_authority(parts, config)?;
+    if !config.proxy_100_continue {
+        // hyper answers 100-continue when the body is first read.
+        parts.headers.remove(EXPECT);
+    }
+    settle_path(parts, connection)?;
+    normalize_host(parts, connection);
+    Ok(())
+}
+
+/// The request's authority; empty for a request that [`admit`] has not seen.
+pub fn authority(headers: &HeaderMap) -> &str {
+    headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
+}
+
+/// The request's path with its query.
+pub fn path(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", PathAndQuery::as_str)
+}
+
+fn bad_request(details: &'static str) -> LocalReply {
+    LocalReply::new(StatusCode::BAD_REQUEST, details, "")
+        .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
+        .close()
+}
+
+fn check_version(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(), LocalReply> {
+    if parts.version >= Version::HTTP_11 {
+        return Ok(());
+    }
+    if !config.accept_http10 {
+        let status = StatusCode::UPGRADE_REQUIRED;
+        return Err(LocalReply::new(status, "low_version", "").close());
+    }
+    if let (Some(host), false) = (&config.default_host_for_http10, parts.headers.contains_key(HOST)) {
+        if let Ok(value) = HeaderValue::from_str(host) {
+            parts.headers.insert(HOST, value);
+        }
+    }
+    Ok(())
+}
+
+/// `max_request_headers_kb` and `max_headers_count`: the codecs refuse most excess, this refuses exactly.
+fn check_size(
+    headers: &HeaderMap,
+    config: &HttpConnectionManager,
+    uri: &Uri,
+) -> Result<(), LocalReply> {
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let size = size + path(uri).len();
+    let details = if size > config.max_request_headers_kb as usize * 1024 {
+        "http1.headers_too_large"
+    } else if headers.len() > config.max_headers_count as usize {
+        "http1.too_many_headers"
+    } else {
+        return Ok(());
+    };
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    Err(LocalReply::new(status, details, "").flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR).close())
+}
+
+fn apply_underscores(
+    headers: &mut HeaderMap,
+    config: &HttpConnectionManager,
+) -> Result<(), LocalReply> {
+    if config.underscores == Underscores::Allow {
+        return Ok(());
+    }
+    let odd: Vec<_> =
+        headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    if config.underscores == Underscores::Reject && !odd.is_empty() {
+        return Err(bad_request("http1.unexpected_underscore"));
+    }
+    for name in odd {
+        headers.remove(name);
+    }
+    Ok(())
+}
+
+/// Moves `:authority` or the authority of an absolute URI into `host`.
+fn settle_authority(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(), LocalReply> {
+    let hosts = parts.headers.get_all(HOST).iter().count();
+    if hosts > 1 {
+        return Err(bad_request("http1.codec_error"));
+    }
+    if let Some(authority) = parts.uri.authority() {
+        let http1 = parts.version < Version::HTTP_2;
+        if http1 && parts.method != Method::CONNECT && !config.allow_absolute_url {
+            return Err(bad_request("http1.invalid_url"));
+        }
+        if authority.as_str().contains('@') {
+            return Err(bad_request("http1.invalid_url"));
+        }
+        let value = HeaderValue::from_str(authority.as_str());
+        parts.headers.insert(HOST, value.map_err(|_| bad_request("http1.invalid_url"))?);
+    }
+    match parts.headers.get(HOST) {
+        None => Err(LocalReply::new(StatusCode::BAD_REQUEST, "missing_host_header", "")),
+        Some(host) if !valid_authority(host) => Err(bad_request("invalid_authority")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// No white space, no list, no path: what may stand in an authority (RFC 3986 §3.2).
+fn valid_authority(host: &HeaderValue) -> bool {
+    host.as_bytes().iter().all(|byte| {
+        byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%@".contains(byte)
+    })
+}
+
+/// Reduces the URI to its path and query, normalised as configured.
+fn settle_path(parts: &mut Parts, connection: &Connection) -> Result<(), LocalReply> {
+    if parts.method == Method::CONNECT {
+        return Ok(());
+    }
+    let stats = &connection.manager.stats;
+    let Some(now) = parts.uri.path_and_query().cloned() else {
+        return Err(LocalReply::new(StatusCode::NOT_FOUND, "missing_path_rejected", ""));
+    };
+    if !now.as_str().starts_with('/') {
+        stats.downstream_rq_non_relative_path.inc();
+        return Err(LocalReply::new(StatusCode::NOT_FOUND, "absolute_path_rejected", ""));
+    }
+    let failed = || {
+        stats.downstream_rq_failed_path_normalization.inc();
+        LocalReply::new(StatusCode::BAD_REQUEST, "path_normalization_failed", "")
+    };
+    let settled = match path::normalize(now.as_str(), &connection.manager.config) {
+        Normalized::Unchanged if parts.uri.authority().is_none() => return Ok(()),
+        Normalized::Unchanged => now,
+        Normalized::Changed(path) => PathAndQuery::try_from(path).map_err(|_| failed())?,
+        Normalized::Rejected => return Err(failed()),
+        Normalized::Redirect(path) => {
+            stats.downstream_rq_redirected_with_normalized_path.inc();
+            let location = HeaderValue::from_str(&path).map_err(|_| failed())?;
+            let status = StatusCode::TEMPORARY_REDIRECT;
+            let reply = LocalReply::new(status, "path_normalization_failed", "");
+            return Err(reply.header(http::header::LOCATION, location));
+        }
+    };
+    parts.uri = Uri::from(settled);
+    Ok(())
+}
+
+/// Strips the host's trailing dot and port as configured.
+fn normalize_host(parts: &mut Parts, connection: &Connection) {
+    let config = &connection.manager.config;
+    if !config.strip_trailing_host_dot && config.strip_host_port == StripHostPort::No {
+        return;
+    }
+    let host = authority(&parts.headers);
+    let (name, port) = split_port(host);
+    let strip_port = port.is_some_and(|port| match config.strip_host_port {
+        StripHostPort::No => false,
+        StripHostPort::Any => true,
+        StripHostPort::Matching => connection.info.local.port() == Some(port),
+    });
+    let dotless = if config.strip_trailing_host_dot { name.trim_end_matches('.') } else { name };
+    let settled = match port {
+        Some(port) if !strip_port => format!("{dotless}:{port}"),
+        _ => dotless.to_owned(),
+    };
+    if settled != host {
+        if let Ok(value) = HeaderValue::from_str(&settled) {
+            parts.headers.insert(HOST, value);
+        }
+    }
+}
+
+/// The host and its port; the brackets of an IPv6 literal stay.
+fn split_port(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
+            Ok(port) => (host, Some(port)),
+            Err(_) => (authority, None),
+        },
+        _ => (authority, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_split_off_hosts_and_ipv6_literals() {
+        assert_eq!(split_port("a.b:80"), ("a.b", Some(80)));
+        assert_eq!(split_port("a.b"), ("a.b", None));
+        assert_eq!(split_port("[::1]:80"), ("[::1]", Some(80)));
+        assert_eq!(split_port("[::1]"), ("[::1]", None));
+        assert_eq!(split_port("a:x"), ("a:x", None));
+    }
+
+    #[test]
+    fn an_authority_holds_no_list_and_no_path() {
+        for (host, valid) in [("a.b:80", true), ("[::1]", true), ("a,b", false), ("a/b", false)] {
+            assert_eq!(valid_authority(&HeaderValue::from_static(host)), valid, "{host}");
+        }
+    }
+}

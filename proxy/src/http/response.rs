@@ -1,0 +1,60 @@
+//! The response's head on its way downstream.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{CONNECTION, DATE, SERVER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::config::hcm::ServerHeader;
+use crate::http::connection::Connection;
+use crate::http::sanitize::names;
+use crate::telemetry::stream_info::Protocol;
+
+/// Cleans a response's headers and adds the proxy's own.
+pub fn finish(headers: &mut HeaderMap, status: StatusCode, connection: &Connection) {
+    let config = &connection.manager.config;
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        headers.remove(CONNECTION);
+        headers.remove(UPGRADE);
+    }
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(&names::KEEP_ALIVE);
+    headers.remove(&names::PROXY_CONNECTION);
+    if !headers.contains_key(DATE) {
+        headers.insert(DATE, date());
+    }
+    match config.server_header {
+        ServerHeader::Overwrite => {
+            headers.insert(SERVER, config.server_name.clone());
+        }
+        ServerHeader::AppendIfAbsent => {
+            headers.entry(SERVER).or_insert_with(|| config.server_name.clone());
+        }
+        ServerHeader::PassThrough => {}
+    }
+    if let Some(via) = &config.via {
+        headers.append(VIA, via.clone());
+    }
+    if connection.must_close() && connection.protocol != Protocol::Http2 {
+        connection.manager.stats.downstream_cx_drain_close.inc();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+thread_local! {
+    static NOW: RefCell<Option<(Instant, HeaderValue)>> = const { RefCell::new(None) };
+}
+
+/// The date of now (RFC 9110 §5.6.7), made once a second and worker.
+fn date() -> HeaderValue {
+    NOW.with_borrow_mut(|cached| match cached {
+        Some((made, value)) if made.elapsed() < Duration::from_millis(500) => value.clone(),
+        _ => {
+            let text = httpdate::fmt_http_date(SystemTime::now());
+            let value = HeaderValue::from_str(&text).expect("a date is legal in a header");
+            *cached = Some((Instant::now(), value.clone()));
+            value
+        }
+    })
+}

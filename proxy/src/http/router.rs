@@ -1,0 +1,290 @@
+//! The terminal filter (`envoy.filters.http.router`): sends a request to a host of the route's cluster.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderValue, Request, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+
+use crate::config::route::{HostRewrite, RouteAction, WeightedCluster};
+use crate::http::body::{RequestBody, Source};
+use crate::http::local_reply::LocalReply;
+use crate::http::manager::Route;
+use crate::http::sanitize::{append_to_list, names};
+use crate::http::service::Answer;
+use crate::http::stream::Stream;
+use crate::http::upgrade::{self, Tunnel, Upgrade};
+use crate::http::{request, sanitize};
+use crate::io::Body;
+use crate::route::{ClusterTarget, RouteRequest, rewrite_host, rewrite_path};
+use crate::telemetry::response_flags::ResponseFlags;
+use crate::telemetry::stream_info::Protocol;
+use crate::upstream::balance::PickContext;
+use crate::upstream::cluster::{Cluster, Host, PickError};
+use crate::upstream::pool::ResponseLease;
+
+mod failure;
+mod timeouts;
+
+use failure::{Failed, reply_to};
+use timeouts::Timeouts;
+
+/// What the router knows of a request besides the request itself.
+pub struct Forward<'a> {
+    /// The route.
+    pub route: &'a Arc<Route>,
+    /// Its action.
+    pub action: &'a RouteAction,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// The stream's random number.
+    pub random: u64,
+}
+
+/// Forwards the request and waits for the response's head.
+///
+/// # Errors
+/// The proxy's own answer where no host answers.
+pub async fn forward(
+    stream: &mut Stream,
+    forward: Forward<'_>,
+    mut parts: Parts,
+    body: Incoming,
+) -> Result<Answer, LocalReply> {
+    let (cluster, weighted) = choose_cluster(stream, &forward, &parts)?;
+    let upgrade = upgrade::take(&mut parts, stream, forward.action)?;
+    let timeouts = Timeouts::new(forward.action, &mut parts.headers, stream);
+    rewrite(stream, &forward, weighted, &mut parts, &timeouts);
+    let host = pick(stream, &cluster)?;
+    let body = request_body(stream, &parts, body);
+    let attempt = attempt(stream, &cluster, &host, &forward, parts, body);
+    let answered = match timeouts.wait(stream, &cluster, attempt).await? {
+        Ok(answered) => answered,
+        Err(failed) => return Err(reply_to(failed, stream)),
+    };
+    answer(stream, &forward, weighted, &cluster, answered, timeouts, upgrade)
+}
+
+/// The cluster of the request, or why there is none.
+fn choose_cluster<'a>(
+    stream: &Stream,
+    forward: &Forward<'a>,
+    parts: &Parts,
+) -> Result<(Arc<Cluster>, Option<&'a WeightedCluster>), LocalReply> {
+    let wanted = RouteRequest {
+        method: &parts.method,
+        scheme: forward.scheme,
+        authority: request::authority(&parts.headers),
+        path: request::path(&parts.uri),
+        headers: &parts.headers,
+        random: forward.random,
+    };
+    let route: &'a Route = forward.route;
+    let choice = route.choose_cluster(&wanted);
+    let cluster = match choice.target {
+        ClusterTarget::Known(slot) => slot.get(),
+        ClusterTarget::Named(name) => stream.connection.worker.registry.get(name),
+        ClusterTarget::Missing => None,
+    };
+    let weighted = choice.weighted;
+    match cluster {
+        Some(cluster) => {
+            let mut info = stream.shared.info.borrow_mut();
+            info.upstream.cluster = Some(Arc::clone(cluster.name()));
+            Ok((cluster, weighted))
+        }
+        None => {
+            stream.connection.manager.stats.no_cluster.inc();
+            let status = forward.action.cluster_not_found;
+            let reply = LocalReply::new(status, "cluster_not_found", "");
+            Err(reply.flag(ResponseFlags::NO_CLUSTER_FOUND))
+        }
+    }
+}
+
+/// Changes the request's headers, host and path on their way upstream.
+fn rewrite(
+    stream: &Stream,
+    forward: &Forward<'_>,
+    weighted: Option<&WeightedCluster>,
+    parts: &mut Parts,
+    timeouts: &Timeouts,
+) {
+    let action = forward.action;
+    let suppress = stream.connection.manager.config.router.suppress_envoy_headers;
+    if let (Some(expected), false) = (timeouts.expected(), suppress) {
+        parts.headers.insert(&names::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HeaderValue::from(expected));
+    }
+    stream.with_format(|context| {
+        forward.route.mutate_request(weighted, &mut parts.headers, context);
+    });
+    let path = request::path(&parts.uri);
+    let host = rewrite_host(action, weighted, &parts.headers, path);
+    let host = host.and_then(|host| HeaderValue::from_str(&host).ok());
+    if let Some(new) = rewrite_path(&action.path_rewrite, &forward.route.config.matches, path) {
+        let original = HeaderValue::from_str(path).ok();
+        if let Ok(uri) = Uri::try_from(new) {
+            if let (Some(original), false) = (original, suppress) {
+                parts.headers.insert(&names::X_ENVOY_ORIGINAL_PATH, original);
+            }
+            parts.uri = uri;
+        }
+    }
+    if let Some(host) = host {
+        set_host(parts, host, action.append_x_forwarded_host, suppress);
+    }
+}
+
+/// Puts a new host in, and says what the old one was.
+fn set_host(parts: &mut Parts, host: HeaderValue, append: bool, suppress: bool) {
+    let Some(original) = parts.headers.insert(HOST, host) else { return };
+    if !suppress {
+        parts.headers.insert(&names::X_ENVOY_ORIGINAL_HOST, original.clone());
+    }
+    if append {
+        append_to_list(&mut parts.headers, &names::X_FORWARDED_HOST, &original);
+    }
+}
+
+fn pick(stream: &Stream, cluster: &Arc<Cluster>) -> Result<Arc<Host>, LocalReply> {
+    let connection = &stream.connection;
+    let context =
+        PickContext { original_dst: connection.info.local.ip(), ..PickContext::default() };
+    let host = cluster.pick(&context).map_err(|error| {
+        let body = match error {
+            PickError::NoHealthyUpstream => "no healthy upstream",
+            PickError::DropOverload { .. } => "drop overload",
+        };
+        let (details, flag) = match error {
+            PickError::NoHealthyUpstream => {
+                ("no_healthy_upstream", ResponseFlags::NO_HEALTHY_UPSTREAM)
+            }
+            PickError::DropOverload { .. } => ("drop_overload", ResponseFlags::DROP_OVERLOAD),
+        };
+        LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, details, body).flag(flag)
+    })?;
+    let mut info = stream.shared.info.borrow_mut();
+    info.upstream.host = Some(host.address().clone());
+    info.upstream.hostname = host.hostname().cloned();
+    Ok(host)
+}
+
+fn request_body(stream: &Stream, parts: &Parts, body: Incoming) -> Body {
+    if stream.shared.request_completed_at().is_some() {
+        return Body::Empty;
+    }
+    let trailers =
+        parts.version >= Version::HTTP_2 || stream.connection.manager.config.http1_trailers;
+    Body::stream(RequestBody::new(body, Rc::clone(&stream.shared), trailers))
+}
+
+/// A response's head with the lease on the connection that its body comes over.
+struct Answered {
+    response: http::Response<Incoming>,
+    lease: ResponseLease,
+}
+
+/// One attempt at one host: a connection, the request, the response's head.
+fn attempt<'a>(
+    stream: &Stream,
+    cluster: &'a Arc<Cluster>,
+    host: &'a Arc<Host>,
+    forward: &'a Forward<'_>,
+    mut parts: Parts,
+    body: Body,
+) -> impl Future<Output = Result<Answered, Failed>> + 'a {
+    let worker = Rc::clone(&stream.connection.worker);
+    let shared = Rc::clone(&stream.shared);
+    let downstream = stream.connection.protocol;
+    let priority = usize::from(forward.action.high_priority);
+    async move {
+        shared.info.borrow_mut().upstream.attempts += 1;
+        let lease = worker.pools.http(cluster, host, downstream, priority).await?;
+        if let (HostRewrite::Auto, Some(name)) = (&forward.action.host_rewrite, host.hostname()) {
+            if let Ok(name) = HeaderValue::from_str(name) {
+                set_host(&mut parts, name, forward.action.append_x_forwarded_host, false);
+            }
+        }
+        let request = upstream_request(parts, body, lease.protocol(), forward.scheme);
+        {
+            let mut info = shared.info.borrow_mut();
+            info.upstream.protocol = Some(lease.protocol());
+            info.upstream.local = lease.local_address();
+            info.upstream.first_tx = Some(info.elapsed());
+        }
+        let (response, lease) = lease.send(request).await?;
+        Ok(Answered { response, lease })
+    }
+}
+
+/// The request in the form that the upstream's protocol wants.
+fn upstream_request(
+    mut parts: Parts,
+    body: Body,
+    protocol: Protocol,
+    scheme: &'static str,
+) -> Request<Body> {
+    parts.extensions.clear();
+    if protocol == Protocol::Http2 {
+        let host = parts.headers.remove(HOST);
+        let authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
+        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        uri.authority = authority;
+        uri.scheme = Some(match scheme {
+            "https" => http::uri::Scheme::HTTPS,
+            _ => http::uri::Scheme::HTTP,
+        });
+        parts.uri = Uri::from_parts(uri).unwrap_or_default();
+        parts.version = Version::HTTP_2;
+    } else {
+        parts.version = Version::HTTP_11;
+    }
+    Request::from_parts(parts, body)
+}
+
+/// Counts the response and brings its head into the form that goes downstream.
+fn answer(
+    stream: &mut Stream,
+    forward: &Forward<'_>,
+    weighted: Option<&WeightedCluster>,
+    cluster: &Arc<Cluster>,
+    answered: Answered,
+    timeouts: Timeouts,
+    upgrade: Option<Upgrade>,
+) -> Result<Answer, LocalReply> {
+    let Answered { mut response, lease } = answered;
+    let upstream = hyper::upgrade::on(&mut response);
+    let (mut head, body) = response.into_parts();
+    let elapsed = {
+        let mut info = stream.shared.info.borrow_mut();
+        let elapsed = info.elapsed();
+        info.upstream.first_rx = Some(elapsed);
+        info.details = Some("via_upstream".into());
+        elapsed - info.upstream.first_tx.unwrap_or_default()
+    };
+    cluster.record_response(head.status.as_u16(), elapsed);
+    let millis = elapsed.as_millis() as u64;
+    if !stream.connection.manager.config.router.suppress_envoy_headers {
+        head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
+    }
+    let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    if !switching {
+        sanitize::remove_hop_by_hop(&mut head.headers, false);
+    }
+    if stream.connection.manager.keeps_heads {
+        stream.response = Some(Box::new(head.headers.clone()));
+    }
+    stream.with_format(|context| {
+        forward.route.mutate_response(weighted, &mut head.headers, context);
+    });
+    let limits = timeouts.for_response(stream);
+    if let (true, Some(upgrade)) = (switching, upgrade) {
+        let tunnel = Tunnel::new(upgrade, upstream, lease, limits);
+        let source = Source::Local(bytes::Bytes::new());
+        return Ok(Answer { head, source, limits, tunnel: Some(tunnel) });
+    }
+    let source = Source::Upstream { body, lease: Some(lease) };
+    Ok(Answer { head, source, limits, tunnel: None })
+}

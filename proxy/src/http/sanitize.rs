@@ -1,0 +1,318 @@
+//! Who the client is and which of its headers are believed: Envoy's `mutateRequestHeaders`, in its order.
+
+use std::net::IpAddr;
+
+use http::header::{CONNECTION, HeaderName, REFERER, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA};
+use http::{HeaderMap, HeaderValue};
+
+use crate::config::hcm::{ForwardClientCert, HttpConnectionManager, InternalAddresses};
+use crate::http::connection::Connection;
+use crate::http::request_id;
+use crate::io::Address;
+
+/// Names of headers that the proxy reads and writes.
+pub mod names {
+    use http::HeaderName;
+
+    macro_rules! names {
+        ($($name:ident = $text:literal;)*) => {
+            $(#[doc = $text] pub static $name: HeaderName = HeaderName::from_static($text);)*
+        };
+    }
+
+    names! {
+        KEEP_ALIVE = "keep-alive";
+        PROXY_CONNECTION = "proxy-connection";
+        X_ENVOY_ATTEMPT_COUNT = "x-envoy-attempt-count";
+        X_ENVOY_DECORATOR_OPERATION = "x-envoy-decorator-operation";
+        X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER = "x-envoy-downstream-service-cluster";
+        X_ENVOY_DOWNSTREAM_SERVICE_NODE = "x-envoy-downstream-service-node";
+        X_ENVOY_EXPECTED_RQ_TIMEOUT_MS = "x-envoy-expected-rq-timeout-ms";
+        X_ENVOY_EXTERNAL_ADDRESS = "x-envoy-external-address";
+        X_ENVOY_INTERNAL = "x-envoy-internal";
+        X_ENVOY_ORIGINAL_HOST = "x-envoy-original-host";
+        X_ENVOY_ORIGINAL_PATH = "x-envoy-original-path";
+        X_ENVOY_OVERLOADED = "x-envoy-overloaded";
+        X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE = "x-envoy-upstream-rq-timeout-alt-response";
+        X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS = "x-envoy-upstream-rq-timeout-ms";
+        X_ENVOY_UPSTREAM_SERVICE_TIME = "x-envoy-upstream-service-time";
+        X_FORWARDED_CLIENT_CERT = "x-forwarded-client-cert";
+        X_FORWARDED_FOR = "x-forwarded-for";
+        X_FORWARDED_HOST = "x-forwarded-host";
+        X_FORWARDED_PORT = "x-forwarded-port";
+        X_FORWARDED_PROTO = "x-forwarded-proto";
+        X_REQUEST_ID = "x-request-id";
+    }
+}
+
+/// Headers that only an internal client may set.
+static INTERNAL_ONLY: [HeaderName; 14] = [
+    HeaderName::from_static("x-envoy-retriable-status-codes"),
+    HeaderName::from_static("x-envoy-retriable-header-names"),
+    HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-retry-grpc-on"),
+    HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
+    HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-force-trace"),
+    HeaderName::from_static("x-envoy-ip-tags"),
+    HeaderName::from_static("x-envoy-original-url"),
+    HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+];
+
+/// Headers that no client at the edge of the mesh may set.
+static EDGE_ONLY: [&HeaderName; 5] = [
+    &names::X_ENVOY_DECORATOR_OPERATION,
+    &names::X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER,
+    &names::X_ENVOY_DOWNSTREAM_SERVICE_NODE,
+    &names::X_ENVOY_ORIGINAL_PATH,
+    &names::X_ENVOY_ORIGINAL_HOST,
+];
+
+/// What sanitising found out about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Whether the client is inside the mesh (`x-envoy-internal`).
+    pub internal: bool,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
+
+/// Cleans the request's headers and adds what the proxy knows. `upgrade` says that the connection may leave HTTP.
+pub fn sanitize(headers: &mut HeaderMap, connection: &Connection, upgrade: bool) -> Client {
+    let config = &connection.manager.config;
+    remove_hop_by_hop(headers, upgrade);
+    let had_envoy_headers = headers.keys().any(|name| name.as_str().starts_with("x-envoy-"));
+    if had_envoy_headers {
+        headers.remove(&names::X_ENVOY_INTERNAL);
+    }
+    let trusted = trusted_address(headers, connection);
+    forward_address(headers, connection);
+    let scheme = forward_scheme(headers, connection);
+    let internal = trusted.internal_allowed
+        && config.internal_addresses.as_ref().is_some_and(|rules| rules.contain(&trusted.address));
+    let edge = !internal && config.use_remote_address;
+    if internal {
+        headers.insert(&names::X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
+    } else if had_envoy_headers {
+        remove_untrusted(headers, edge);
+    }
+    add_user_agent(headers, connection);
+    if let Some(via) = &config.via {
+        headers.append(VIA, via.clone());
+    }
+    if edge {
+        if let Some(value) = ip_value(&trusted.address) {
+            headers.insert(&names::X_ENVOY_EXTERNAL_ADDRESS, value);
+        }
+    }
+    settle_request_id(headers, config, edge);
+    if config.forward_client_cert != ForwardClientCert::AlwaysForwardOnly {
+        headers.remove(&names::X_FORWARDED_CLIENT_CERT);
+    }
+    Client { internal, scheme }
+}
+
+/// Headers that belong to one connection (RFC 9110 §7.6.1).
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
+    if !upgrade {
+        headers.remove(CONNECTION);
+        headers.remove(UPGRADE);
+    }
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(&names::KEEP_ALIVE);
+    headers.remove(&names::PROXY_CONNECTION);
+    if let Some(te) = headers.get(TE) {
+        let tokens = te.to_str().unwrap_or_default().split(',');
+        let trailers = tokens.map(str::trim).any(|token| token.eq_ignore_ascii_case("trailers"));
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        } else {
+            headers.remove(TE);
+        }
+    }
+    if headers.get_all(REFERER).iter().count() > 1 {
+        headers.remove(REFERER);
+    }
+}
+
+struct Trusted {
+    address: Address,
+    /// Whether the rules for internal addresses may be asked at all.
+    internal_allowed: bool,
+}
+
+/// The address that the client is taken to have, from the peer or from `x-forwarded-for`.
+fn trusted_address(headers: &HeaderMap, connection: &Connection) -> Trusted {
+    let config = &connection.manager.config;
+    let peer = connection.info.remote.clone();
+    let hops = config.xff_num_trusted_hops as usize;
+    let came_with_xff = headers.contains_key(&names::X_FORWARDED_FOR);
+    if config.use_remote_address {
+        let named = (hops > 0).then(|| forwarded_from_right(headers, hops - 1)).flatten();
+        let address = named.map_or(peer, |ip| Address::Ip((ip, 0).into()));
+        return Trusted { address, internal_allowed: !came_with_xff };
+    }
+    let single = forwarded_from_right(headers, 1).is_none() && came_with_xff;
+    match forwarded_from_right(headers, hops) {
+        Some(ip) => Trusted {
+            address: Address::Ip((ip, 0).into()),
+            internal_allowed: single && hops == 0,
+        },
+        None => Trusted { address: peer, internal_allowed: false },
+    }
+}
+
+/// The address in `x-forwarded-for` that is `index` places left of the last one.
+fn forwarded_from_right(headers: &HeaderMap, index: usize) -> Option<IpAddr> {
+    let values = headers.get_all(&names::X_FORWARDED_FOR);
+    let mut left = index;
+    for value in values.iter().rev() {
+        for address in value.to_str().ok()?.rsplit(',') {
+            if left == 0 {
+                return address.trim().parse().ok();
+            }
+            left -= 1;
+        }
+    }
+    None
+}
+
+fn ip_value(address: &Address) -> Option<HeaderValue> {
+    HeaderValue::from_str(&address.ip()?.ip().to_string()).ok()
+}
+
+/// Appends the peer to `x-forwarded-for`.
+fn forward_address(headers: &mut HeaderMap, connection: &Connection) {
+    let config = &connection.manager.config;
+    if !config.use_remote_address || config.skip_xff_append {
+        return;
+    }
+    let info = &connection.info;
+    let loopback = info.remote.ip().is_some_and(|peer| peer.ip().is_loopback());
+    // A peer on this host is named by the address that it reached, which tells more.
+    let named = if loopback { &info.local } else { &info.remote };
+    let Some(value) = ip_value(named) else { return };
+    append_to_list(headers, &names::X_FORWARDED_FOR, &value);
+}
+
+/// Appends to a list header with a comma and no space, as Envoy does.
+pub fn append_to_list(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
+    let joined = headers.get(name).map(|now| [now.as_bytes(), b",", value.as_bytes()].concat());
+    let joined = joined.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
+    headers.insert(name.clone(), joined.unwrap_or_else(|| value.clone()));
+}
+
+/// Settles `x-forwarded-proto`, `x-forwarded-port` and the scheme.
+fn forward_scheme(headers: &mut HeaderMap, connection: &Connection) -> &'static str {
+    let config = &connection.manager.config;
+    let transport = if connection.info.tls.is_some() { "https" } else { "http" };
+    let own = config.use_remote_address && config.xff_num_trusted_hops == 0;
+    if own || !headers.contains_key(&names::X_FORWARDED_PROTO) {
+        headers.insert(&names::X_FORWARDED_PROTO, HeaderValue::from_static(transport));
+    }
+    if config.append_x_forwarded_port && (own || !headers.contains_key(&names::X_FORWARDED_PORT)) {
+        if let Some(port) = connection.info.local.port() {
+            headers.insert(&names::X_FORWARDED_PORT, HeaderValue::from(port));
+        }
+    }
+    if let Some(scheme) = config.scheme_overwrite {
+        headers.insert(&names::X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+        return scheme;
+    }
+    let forwarded = headers.get(&names::X_FORWARDED_PROTO).map(HeaderValue::as_bytes);
+    match forwarded {
+        Some(proto) if proto.eq_ignore_ascii_case(b"https") => "https",
+        Some(proto) if proto.eq_ignore_ascii_case(b"http") => "http",
+        _ => transport,
+    }
+}
+
+fn remove_untrusted(headers: &mut HeaderMap, edge: bool) {
+    for name in &INTERNAL_ONLY {
+        headers.remove(name);
+    }
+    if edge {
+        for name in EDGE_ONLY {
+            headers.remove(name);
+        }
+    }
+}
+
+fn add_user_agent(headers: &mut HeaderMap, connection: &Connection) {
+    if !connection.manager.config.add_user_agent {
+        return;
+    }
+    let identity = &connection.worker.identity;
+    if let Ok(cluster) = HeaderValue::from_str(&identity.cluster) {
+        headers.insert(&names::X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, cluster.clone());
+        headers.entry(USER_AGENT).or_insert(cluster);
+    }
+    if let (Ok(node), false) = (HeaderValue::from_str(&identity.id), identity.id.is_empty()) {
+        headers.insert(&names::X_ENVOY_DOWNSTREAM_SERVICE_NODE, node);
+    }
+}
+
+fn settle_request_id(headers: &mut HeaderMap, config: &HttpConnectionManager, edge: bool) {
+    if !config.generate_request_id {
+        return;
+    }
+    let present = headers.get(&names::X_REQUEST_ID).is_some_and(|id| !id.is_empty());
+    if !present || (edge && !config.preserve_external_request_id) {
+        headers.insert(&names::X_REQUEST_ID, request_id::generate());
+    }
+}
+
+impl InternalAddresses {
+    /// Whether an address counts as internal.
+    fn contain(&self, address: &Address) -> bool {
+        let Address::Ip(address) = address else { return self.unix_sockets };
+        let ip = address.ip();
+        if !self.ranges.is_empty() {
+            return self.ranges.iter().any(|range| range.contains(&ip));
+        }
+        match ip {
+            IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
+            IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwarded_addresses_count_from_the_right_across_lines() {
+        let mut headers = HeaderMap::new();
+        headers.append(&names::X_FORWARDED_FOR, HeaderValue::from_static("10.0.0.1, 10.0.0.2"));
+        headers.append(&names::X_FORWARDED_FOR, HeaderValue::from_static("10.0.0.3"));
+        let at = |index| forwarded_from_right(&headers, index).map(|ip| ip.to_string());
+        assert_eq!(at(0).as_deref(), Some("10.0.0.3"));
+        assert_eq!(at(2).as_deref(), Some("10.0.0.1"));
+        assert_eq!(at(3), None);
+    }
+
+    #[test]
+    fn te_keeps_only_trailers() {
+        let mut headers = HeaderMap::new();
+        headers.insert(TE, HeaderValue::from_static("gzip, Trailers"));
+        remove_hop_by_hop(&mut headers, false);
+        assert_eq!(headers[TE], "trailers");
+        headers.insert(TE, HeaderValue::from_static("gzip"));
+        remove_hop_by_hop(&mut headers, false);
+        assert!(!headers.contains_key(TE));
+    }
+
+    #[test]
+    fn lists_are_joined_without_a_space() {
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_static("1.2.3.4");
+        append_to_list(&mut headers, &names::X_FORWARDED_FOR, &value);
+        append_to_list(&mut headers, &names::X_FORWARDED_FOR, &value);
+        assert_eq!(headers[&names::X_FORWARDED_FOR], "1.2.3.4,1.2.3.4");
+    }
+}

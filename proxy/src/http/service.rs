@@ -1,0 +1,225 @@
+//! The path of one request through the connection manager: admit, sanitise, route, act, answer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+
+use crate::config::route::Action;
+use crate::http::body::{Limits, ResponseBody, Source};
+use crate::http::connection::Connection;
+use crate::http::local_reply::{self, LocalReply};
+use crate::http::manager::Route;
+use crate::http::router::{self, Forward};
+use crate::http::sanitize::names;
+use crate::http::stream::Stream;
+use crate::http::upgrade::{self, Tunnel};
+use crate::http::{request, response, sanitize};
+use crate::route::{Found, RouteRequest, redirect_location, tls_redirect_location};
+use crate::telemetry::log_format::RequestHead;
+use crate::telemetry::response_flags::ResponseFlags;
+use crate::telemetry::stream_info::Protocol;
+
+/// An answer on its way down: its head, where its body comes from, and the limits on it.
+pub struct Answer {
+    /// The head.
+    pub head: http::response::Parts,
+    /// The body.
+    pub source: Source,
+    /// Limits on the body.
+    pub limits: Limits,
+    /// What becomes of the connection when the answer is `101 Switching Protocols`.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// Serves one request. Never fails: what goes wrong is an answer, or breaks off the response's body.
+pub async fn serve(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let (mut parts, body) = request.into_parts();
+    let mut stream = Stream::start(&connection, protocol_of(parts.version));
+    if body_is_empty(&body) {
+        stream.shared.complete_request();
+    }
+    let head_only = parts.method == Method::HEAD;
+    stream.grpc = local_reply::is_grpc(&parts.headers);
+    let random = fastrand::u64(..);
+    let answer = match prepare(&mut parts, &mut stream) {
+        Ok(scheme) => act(&mut stream, parts, body, scheme, random).await,
+        Err(reply) => Err(reply),
+    };
+    let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
+    respond(answer, stream)
+}
+
+fn body_is_empty(body: &Incoming) -> bool {
+    http_body::Body::is_end_stream(body)
+}
+
+fn protocol_of(version: Version) -> Protocol {
+    match version {
+        Version::HTTP_2 => Protocol::Http2,
+        Version::HTTP_11 => Protocol::Http11,
+        _ => Protocol::Http10,
+    }
+}
+
+/// Everything before the route is chosen. Returns the request's scheme.
+fn prepare(parts: &mut Parts, stream: &mut Stream) -> Result<&'static str, LocalReply> {
+    let connection = Rc::clone(&stream.connection);
+    let admitted = request::admit(parts, &connection);
+    let upgrade = upgrade::requested(parts).is_some();
+    let client = match &admitted {
+        Ok(()) => sanitize::sanitize(&mut parts.headers, &connection, upgrade).scheme,
+        Err(_) => "http",
+    };
+    if connection.manager.config.always_set_request_id_in_response {
+        stream.request_id = parts.headers.get(&names::X_REQUEST_ID).cloned();
+    }
+    if connection.manager.keeps_heads {
+        stream.request = Some(Box::new(RequestHead {
+            method: parts.method.clone(),
+            scheme: client.into(),
+            authority: request::authority(&parts.headers).into(),
+            path: request::path(&parts.uri).into(),
+            headers: parts.headers.clone(),
+        }));
+    }
+    admitted.map(|()| client)
+}
+
+/// Finds the route and does what it says.
+async fn act(
+    stream: &mut Stream,
+    mut parts: Parts,
+    body: Incoming,
+    scheme: &'static str,
+    random: u64,
+) -> Result<Answer, LocalReply> {
+    let manager = Arc::clone(&stream.connection.manager);
+    let table = manager.routes.load_full();
+    let Some(table) = table else {
+        return Err(no_route(stream, "route_configuration_not_found"));
+    };
+    if !parts.headers.contains_key(&names::X_ENVOY_INTERNAL) {
+        for name in &table.config().internal_only_headers {
+            parts.headers.remove(name);
+        }
+    }
+    let wanted = route_request(&parts, scheme, random);
+    let route = match table.find(&wanted) {
+        Found::Route(route) => Arc::clone(route),
+        Found::TlsRequired => {
+            let location = tls_redirect_location(&wanted);
+            return Err(redirect(stream, StatusCode::MOVED_PERMANENTLY, &location));
+        }
+        Found::Nothing => return Err(no_route(stream, "route_not_found")),
+    };
+    note_route(stream, &route);
+    match &route.config.action {
+        Action::Redirect(action) => {
+            let location = redirect_location(action, &route.config.matches, &wanted);
+            let reply = redirect(stream, action.code, &location);
+            Err(with_route_headers(reply, &route, stream))
+        }
+        Action::Direct(direct) => {
+            manager.stats.rq_direct_response.inc();
+            let reply = LocalReply::new(direct.status, "direct_response", direct.body.clone());
+            Err(with_route_headers(reply, &route, stream))
+        }
+        Action::Forward(action) => {
+            manager.stats.rq_total.inc();
+            let forward = Forward { route: &route, action, scheme, random };
+            router::forward(stream, forward, parts, body).await
+        }
+    }
+}
+
+fn route_request<'a>(parts: &'a Parts, scheme: &'a str, random: u64) -> RouteRequest<'a> {
+    RouteRequest {
+        method: &parts.method,
+        authority: request::authority(&parts.headers),
+        path: request::path(&parts.uri),
+        scheme,
+        headers: &parts.headers,
+        random,
+    }
+}
+
+fn note_route(stream: &Stream, route: &Route) {
+    let mut info = stream.shared.info.borrow_mut();
+    if !route.config.name.is_empty() {
+        info.route_name = Some(Arc::clone(&route.config.name));
+    }
+    info.virtual_host = Some(Arc::clone(&route.virtual_host.name));
+}
+
+fn no_route(stream: &Stream, details: &'static str) -> LocalReply {
+    stream.connection.manager.stats.no_route.inc();
+    LocalReply::new(StatusCode::NOT_FOUND, details, "").flag(ResponseFlags::NO_ROUTE_FOUND)
+}
+
+fn redirect(stream: &Stream, status: StatusCode, location: &str) -> LocalReply {
+    stream.connection.manager.stats.rq_redirect.inc();
+    let reply = LocalReply::new(status, "direct_response", "");
+    match HeaderValue::from_str(location) {
+        Ok(location) => reply.header(http::header::LOCATION, location),
+        Err(_) => LocalReply::new(StatusCode::BAD_REQUEST, "direct_response", ""),
+    }
+}
+
+/// Adds what the route's levels say about response headers to an answer of the proxy's own.
+fn with_route_headers(mut reply: LocalReply, route: &Route, stream: &Stream) -> LocalReply {
+    let mut headers = HeaderMap::from_iter(reply.headers.drain(..));
+    stream.with_format(|context| route.mutate_response(None, &mut headers, context));
+    reply.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    reply
+}
+
+fn local_answer(reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answer {
+    {
+        let mut info = stream.shared.info.borrow_mut();
+        info.flags.insert(reply.flags);
+        info.details = Some(reply.details.clone());
+    }
+    if reply.close {
+        stream.connection.close_after_response();
+    }
+    if stream.connection.manager.keeps_heads {
+        stream.local_reply_body = Some(String::from_utf8_lossy(&reply.body).into_owned());
+    }
+    let (head, body) = reply.response(stream.grpc, head_only).into_parts();
+    Answer { head, source: Source::Local(body), limits: Limits::default(), tunnel: None }
+}
+
+/// Finishes the head and hands the stream over to the body.
+fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
+    let connection = Rc::clone(&stream.connection);
+    let manager = &connection.manager;
+    if stream.shared.request_completed_at().is_none() {
+        manager.stats.downstream_rq_response_before_rq_complete.inc();
+    }
+    if let Some(id) = stream.request_id.take() {
+        answer.head.headers.insert(&names::X_REQUEST_ID, id);
+    }
+    response::finish(&mut answer.head.headers, answer.head.status, &connection);
+    {
+        let mut info = stream.shared.info.borrow_mut();
+        info.response_code = answer.head.status.as_u16();
+        info.response_started = Some(info.elapsed());
+    }
+    if manager.keeps_heads {
+        stream.response = Some(Box::new(answer.head.headers.clone()));
+    }
+    let body = match answer.tunnel {
+        Some(tunnel) => {
+            tokio::task::spawn_local(tunnel.run(stream));
+            ResponseBody::Detached
+        }
+        None => ResponseBody::new(answer.source, stream, answer.limits),
+    };
+    Response::from_parts(answer.head, body)
+}

@@ -1,0 +1,180 @@
+//! One HTTP request with its response: its facts, and the one place where it is recorded when it ends.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Instant;
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::http::connection::Connection;
+use crate::telemetry::log_format::{FormatContext, RequestHead};
+use crate::telemetry::response_flags::ResponseFlags;
+use crate::telemetry::stream_info::{Protocol, StreamInfo};
+
+/// What the stream and its two bodies share; all on one thread.
+pub struct Shared {
+    /// The stream's facts.
+    pub info: RefCell<StreamInfo>,
+    activity: Cell<Instant>,
+    request_complete: Cell<Option<Instant>>,
+    waiter: RefCell<Option<Waker>>,
+}
+
+impl Shared {
+    /// A byte moved in some direction: the idle timeout starts anew.
+    pub fn touch(&self) {
+        self.activity.set(Instant::now());
+    }
+
+    /// When a byte last moved.
+    pub fn last_activity(&self) -> Instant {
+        self.activity.get()
+    }
+
+    /// The downstream's request has come in whole.
+    pub fn complete_request(&self) {
+        if self.request_complete.get().is_some() {
+            return;
+        }
+        let now = Instant::now();
+        self.request_complete.set(Some(now));
+        let mut info = self.info.borrow_mut();
+        info.request_complete = Some(now - info.start);
+        if let Some(waiter) = self.waiter.borrow_mut().take() {
+            waiter.wake();
+        }
+    }
+
+    /// When the request was complete, if it is.
+    pub fn request_completed_at(&self) -> Option<Instant> {
+        self.request_complete.get()
+    }
+
+    /// Wakes this task when the request is complete.
+    pub fn wake_on_complete(&self, waker: &Waker) {
+        let mut waiter = self.waiter.borrow_mut();
+        if !waiter.as_ref().is_some_and(|waiting| waiting.will_wake(waker)) {
+            *waiter = Some(waker.clone());
+        }
+    }
+}
+
+/// One stream. Dropping it records it: statistics, then access log.
+pub struct Stream {
+    /// Shared with the bodies.
+    pub shared: Rc<Shared>,
+    /// The connection that carries it.
+    pub connection: Rc<Connection>,
+    /// The request, kept only where a log or formatter may ask for it.
+    pub request: Option<Box<RequestHead>>,
+    /// The response's headers, kept likewise.
+    pub response: Option<Box<HeaderMap>>,
+    /// The response's trailers, kept likewise.
+    pub trailers: Option<Box<HeaderMap>>,
+    /// The body of the proxy's own answer, for `%LOCAL_REPLY_BODY%`.
+    pub local_reply_body: Option<String>,
+    /// `x-request-id`, where the response must carry it.
+    pub request_id: Option<HeaderValue>,
+    /// Whether the request's content type is gRPC.
+    pub grpc: bool,
+    /// Whether the response has ended as it should.
+    complete: bool,
+}
+
+impl Stream {
+    /// A stream that starts now.
+    pub fn start(connection: &Rc<Connection>, protocol: Protocol) -> Self {
+        let stats = &connection.manager.stats;
+        stats.downstream_rq_total.inc();
+        stats.downstream_rq_active.inc();
+        match protocol {
+            Protocol::Http2 => stats.downstream_rq_http2_total.inc(),
+            _ => stats.downstream_rq_http1_total.inc(),
+        }
+        connection.stream_started();
+        let info = StreamInfo::new(Rc::clone(&connection.info), Some(protocol));
+        let shared = Shared {
+            activity: Cell::new(info.start),
+            info: RefCell::new(info),
+            request_complete: Cell::new(None),
+            waiter: RefCell::new(None),
+        };
+        Stream {
+            shared: Rc::new(shared),
+            connection: Rc::clone(connection),
+            request: None,
+            response: None,
+            trailers: None,
+            local_reply_body: None,
+            request_id: None,
+            grpc: false,
+            complete: false,
+        }
+    }
+
+    /// Adds response flags.
+    pub fn flag(&self, flags: ResponseFlags) {
+        self.shared.info.borrow_mut().flags.insert(flags);
+    }
+
+    /// The response has been sent whole.
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// Calls `f` with what a formatter may read.
+    pub fn with_format<R>(&self, f: impl FnOnce(&FormatContext<'_>) -> R) -> R {
+        f(&FormatContext {
+            info: &self.shared.info.borrow(),
+            request: self.request.as_deref(),
+            response: self.response.as_deref(),
+            trailers: self.trailers.as_deref(),
+            local_reply_body: self.local_reply_body.as_deref(),
+        })
+    }
+
+    fn record(&mut self) {
+        let manager = &self.connection.manager;
+        let stats = &manager.stats;
+        let mut info = self.shared.info.borrow_mut();
+        let duration = info.elapsed();
+        info.duration = Some(duration);
+        if !self.complete {
+            // Nobody else ended it, so the downstream went away, or reset the stream.
+            stats.downstream_rq_rx_reset.inc();
+            if info.flags.is_empty() {
+                let (flag, details) = match self.connection.protocol {
+                    Protocol::Http2 => (ResponseFlags::DOWNSTREAM_REMOTE_RESET, "http2.remote_reset"),
+                    _ => (
+                        ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
+                        "downstream_remote_disconnect",
+                    ),
+                };
+                info.flags.insert(flag);
+                info.details = Some(details.into());
+            }
+        }
+        if info.response_code != 0 {
+            stats.downstream_rq.record_class(info.response_code);
+            manager.listener_stats.downstream_rq.record_class(info.response_code);
+        }
+        stats.downstream_rq_time.record(duration.as_millis() as u64);
+        stats.downstream_rq_active.dec();
+        drop(info);
+        self.connection.stream_ended();
+        if !manager.access_logs.is_empty() {
+            self.with_format(|context| {
+                for log in &manager.access_logs {
+                    log.log(context);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.record();
+    }
+}

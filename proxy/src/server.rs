@@ -1,0 +1,3 @@
+//! The process: its workers and its life.
+
+pub mod workers;

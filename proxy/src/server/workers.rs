@@ -1,0 +1,89 @@
+//! The data workers: a thread each, with a runtime of its own.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::downstream::accept;
+use crate::downstream::worker::{Command, HandOffTable, Worker, WorkerHandle};
+use crate::http::worker::{Identity, Worker as HttpWorker};
+use crate::upstream::cluster::ClusterRegistry;
+use crate::upstream::pool::Pools;
+
+/// What every worker shares.
+#[derive(Clone)]
+pub struct Shared {
+    /// Every cluster.
+    pub registry: Arc<ClusterRegistry>,
+    /// Who this proxy is.
+    pub identity: Arc<Identity>,
+    /// Listeners for redirected connections.
+    pub hand_off: Arc<ArcSwap<HandOffTable>>,
+}
+
+/// The threads. They end when every handle to them is dropped.
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts `count` workers.
+    ///
+    /// # Errors
+    /// A thread or its runtime cannot be made.
+    pub fn start(count: usize, shared: &Shared) -> io::Result<(Workers, Vec<WorkerHandle>)> {
+        let mut threads = Vec::with_capacity(count);
+        let mut handles = Vec::with_capacity(count);
+        for index in 0..count {
+            let (handle, commands) = mpsc::unbounded_channel();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                // Looks at the sockets after so many tasks; fewer looks cost less under load.
+                .event_interval(61)
+                .build()?;
+            let shared = shared.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("worker_{index}"))
+                .spawn(move || runtime.block_on(run(index, count, shared, commands)))?;
+            threads.push(thread);
+            handles.push(handle);
+        }
+        Ok((Workers { threads }, handles))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.threads.len()
+    }
+}
+
+async fn run(
+    index: usize,
+    count: usize,
+    shared: Shared,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let local = LocalSet::new();
+    let http = Rc::new(HttpWorker {
+        pools: Pools::new(),
+        registry: shared.registry,
+        identity: shared.identity,
+    });
+    let worker = Rc::new(Worker::new(http, shared.hand_off, index as u64, count as u64));
+    let serving = local.run_until(async move {
+        while let Some(Command::Accept(socket, binding)) = commands.recv().await {
+            match socket.accept_here() {
+                Ok(acceptor) => {
+                    tokio::task::spawn_local(accept::run(acceptor, binding, Rc::clone(&worker)));
+                }
+                Err(error) => tracing::error!(%error, worker = index, "cannot accept connections"),
+            }
+        }
+    });
+    serving.await;
+}
