@@ -81,12 +81,17 @@ impl TcpProxy {
         };
         info.upstream.cluster = Some(Arc::clone(cluster.name()));
         let Some(mut lease) = self.connect(&cluster, info, worker).await else { return };
-        info.upstream.local = lease.local_address();
-        let relaying = relay(&mut stream, lease.stream(), self.config.idle_timeout);
+        info.upstream.local = lease.local_address().cloned();
+        let relaying = relay(&mut stream, &mut lease.stream, self.config.idle_timeout);
         let limit = self.config.max_duration.unwrap_or(Duration::MAX);
         let Some(relayed) = until_closing(timeout(limit, relaying), drain).await else { return };
         match relayed {
-            Ok(relayed) => self.note(relayed, info),
+            Ok(relayed) => {
+                let stats = cluster.stats();
+                stats.upstream_cx_tx_bytes_total.add(relayed.to_upstream);
+                stats.upstream_cx_rx_bytes_total.add(relayed.to_downstream);
+                self.note(relayed, info);
+            }
             Err(_) => {
                 self.stats.max_downstream_connection_duration.inc();
                 info.flags.insert(ResponseFlags::DURATION_TIMEOUT);

@@ -1,5 +1,6 @@
 //! The terminal filter (`envoy.filters.http.router`): sends a request to a host of the route's cluster.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel, Upgrade};
 use crate::http::{request, sanitize};
 use crate::io::Body;
-use crate::route::{ClusterTarget, RouteRequest, rewrite_host, rewrite_path};
+use crate::route::RouteRequest;
+use crate::route::action::{ClusterTarget, rewrite_host, rewrite_path};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::balance::PickContext;
@@ -122,7 +124,7 @@ fn rewrite(
     });
     let path = request::path(&parts.uri);
     let host = rewrite_host(action, weighted, &parts.headers, path);
-    let host = host.and_then(|host| HeaderValue::from_str(&host).ok());
+    let host = host.and_then(|host: Cow<'_, str>| HeaderValue::from_str(&host).ok());
     if let Some(new) = rewrite_path(&action.path_rewrite, &forward.route.config.matches, path) {
         let original = HeaderValue::from_str(path).ok();
         if let Ok(uri) = Uri::try_from(new) {
@@ -152,23 +154,35 @@ fn pick(stream: &Stream, cluster: &Arc<Cluster>) -> Result<Arc<Host>, LocalReply
     let connection = &stream.connection;
     let context =
         PickContext { original_dst: connection.info.local.ip(), ..PickContext::default() };
-    let host = cluster.pick(&context).map_err(|error| {
-        let body = match error {
-            PickError::NoHealthyUpstream => "no healthy upstream",
-            PickError::DropOverload { .. } => "drop overload",
-        };
-        let (details, flag) = match error {
-            PickError::NoHealthyUpstream => {
-                ("no_healthy_upstream", ResponseFlags::NO_HEALTHY_UPSTREAM)
-            }
-            PickError::DropOverload { .. } => ("drop_overload", ResponseFlags::DROP_OVERLOAD),
-        };
-        LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, details, body).flag(flag)
-    })?;
+    let host = cluster.pick(&context).map_err(not_picked)?;
     let mut info = stream.shared.info.borrow_mut();
     info.upstream.host = Some(host.address().clone());
     info.upstream.hostname = host.hostname().cloned();
     Ok(host)
+}
+
+/// The answer when no host could be picked.
+fn not_picked(error: PickError) -> LocalReply {
+    let drop = |details: &'static str, flag| {
+        let header = http::HeaderName::from_static(match error {
+            PickError::UnconditionalDropOverload => "x-envoy-unconditional-drop-overload",
+            _ => "x-envoy-drop-overload",
+        });
+        LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, details, details.replace('_', " "))
+            .flag(flag)
+            .header(header, HeaderValue::from_static("true"))
+    };
+    match error {
+        PickError::NoHealthyUpstream => {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            LocalReply::new(status, "no_healthy_upstream", "no healthy upstream")
+                .flag(ResponseFlags::NO_HEALTHY_UPSTREAM)
+        }
+        PickError::DropOverload => drop("drop_overload", ResponseFlags::DROP_OVERLOAD),
+        PickError::UnconditionalDropOverload => {
+            drop("unconditional_drop_overload", ResponseFlags::UNCONDITIONAL_DROP_OVERLOAD)
+        }
+    }
 }
 
 fn request_body(stream: &Stream, parts: &Parts, body: Incoming) -> Body {
@@ -211,7 +225,7 @@ fn attempt<'a>(
         {
             let mut info = shared.info.borrow_mut();
             info.upstream.protocol = Some(lease.protocol());
-            info.upstream.local = lease.local_address();
+            info.upstream.local = lease.local_address().cloned();
             info.upstream.first_tx = Some(info.elapsed());
         }
         let (response, lease) = lease.send(request).await?;
@@ -264,8 +278,9 @@ fn answer(
         info.details = Some("via_upstream".into());
         elapsed - info.upstream.first_tx.unwrap_or_default()
     };
-    cluster.record_response(head.status.as_u16(), elapsed);
     let millis = elapsed.as_millis() as u64;
+    cluster.stats().upstream_rq.record(head.status.as_u16());
+    cluster.stats().upstream_rq_time.record(millis);
     if !stream.connection.manager.config.router.suppress_envoy_headers {
         head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
     }

@@ -13,27 +13,27 @@ use crate::config::route::{
 
 /// The cluster that a route chose for a request.
 #[derive(Debug)]
-pub struct ClusterChoice<'a, S> {
+pub struct ClusterChoice<'a, 'r, S> {
     /// Where the request goes.
-    pub target: ClusterTarget<'a, S>,
+    pub target: ClusterTarget<'a, 'r, S>,
     /// The entry of `weighted_clusters`, with its own header mutations and host.
     pub weighted: Option<&'a WeightedCluster>,
 }
 
 /// Where a request goes.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ClusterTarget<'a, S> {
+pub enum ClusterTarget<'a, 'r, S> {
     /// The route names the cluster.
     Known(&'a S),
     /// A request header names the cluster, which has to be looked up.
-    Named(&'a str),
+    Named(&'r str),
     /// The route forwards nowhere, or the header that names the cluster is missing or empty.
     Missing,
 }
 
 impl<S> RouteEntry<S> {
     /// Chooses the cluster. The same request gives the same answer.
-    pub fn choose_cluster<'a>(&'a self, request: &RouteRequest<'a>) -> ClusterChoice<'a, S> {
+    pub fn choose_cluster<'a, 'r>(&'a self, request: &RouteRequest<'r>) -> ClusterChoice<'a, 'r, S> {
         let named = |header: &str| match request.header(header) {
             Some(name) if !name.is_empty() => ClusterTarget::Named(name),
             _ => ClusterTarget::Missing,

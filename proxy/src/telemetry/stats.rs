@@ -100,6 +100,12 @@ pub struct Store {
     groups: Mutex<Vec<Weak<dyn StatGroup>>>,
 }
 
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("groups", &self.groups.lock().len()).finish()
+    }
+}
+
 impl Store {
     /// Takes a group into the output for as long as somebody holds it.
     pub fn register<G: StatGroup + 'static>(&self, group: G) -> Arc<G> {
