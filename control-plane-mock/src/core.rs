@@ -227,7 +227,7 @@ impl Core {
         let resources = clusters.filter_map(|change| {
             self.snapshot.in_scope(&change.scope, type_url::CLUSTER, &change.name)
         });
-        resources.filter_map(|cluster| endpoints_name(cluster)).collect()
+        resources.filter_map(endpoints_name).collect()
     }
 
     /// Sends again everything of a type, or of all, to the clients of a node, or to all.

@@ -39,7 +39,8 @@ pub fn to_text(event: &Event) -> String {
         line.push_str(": ");
     }
     line.push_str(&describe(&event.kind));
-    line
+    // What a client or a parser says may have several lines.
+    line.trim_end().replace('\n', "\\n")
 }
 
 fn describe(kind: &EventKind) -> String {

@@ -104,6 +104,27 @@ async fn what_the_client_has_from_an_earlier_stream_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_everything_need_not_answer_to_be_up_to_date() {
+    let control_plane = start().await;
+    let version = control_plane.put([endpoints("a")]);
+    let mut stream = open_delta(control_plane.addr()).await;
+    stream.send(DeltaDiscoveryRequest {
+        node: node(),
+        type_url: CLUSTER_LOAD_ASSIGNMENT.into(),
+        resource_names_subscribe: owned(&["a"]),
+        initial_resource_versions: HashMap::from([(
+            "a".to_owned(),
+            endpoints("a").version().to_owned(),
+        )]),
+        ..Default::default()
+    });
+    let wait = control_plane.wait_ack(CLUSTER_LOAD_ASSIGNMENT, version, None, LONG);
+    assert_eq!(wait.await.expect("it has it").error, None);
+    control_plane.delete(CLUSTER_LOAD_ASSIGNMENT, ["a"]);
+    assert_eq!(stream.accept().await, (none(), owned(&["a"])));
+}
+
+#[tokio::test]
 async fn a_thousand_changed_clusters_are_one_push() {
     let control_plane = start().await;
     let clusters =
