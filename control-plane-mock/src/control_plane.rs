@@ -1,6 +1,7 @@
 //! The control plane as a test holds it.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,11 @@ use tokio::task::JoinSet;
 use crate::client::Client;
 use crate::core::Shared;
 use crate::event::Events;
+use crate::folder::FolderError;
 use crate::identity::{Identity, IdentityError, IdentityOptions, Svid};
 use crate::scenario::{Fault, FaultId};
 use crate::snapshot::{Change, Resource, Scope, Version};
-use crate::{ads, api};
+use crate::{ads, api, folder};
 
 /// How a control plane is started.
 #[derive(Debug, Clone)]
@@ -109,6 +111,15 @@ impl ControlPlane {
     /// Starts on a free port of the loopback address, without the HTTP API.
     pub async fn start_default() -> Result<Self, StartError> {
         Self::start(Options::default()).await
+    }
+
+    /// Serves what lies in a folder of YAML and JSON files too, and follows its changes. See the crate's documentation.
+    ///
+    /// Broken files are no error but [`EventKind::FileBroken`](crate::EventKind::FileBroken).
+    pub async fn serve_folder(&mut self, path: impl Into<PathBuf>) -> Result<(), FolderError> {
+        let follow = folder::watch(path.into(), self.shared.clone()).await?;
+        self.tasks.spawn(follow);
+        Ok(())
     }
 
     /// Where xDS is served.

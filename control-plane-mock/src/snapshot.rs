@@ -113,6 +113,15 @@ pub enum Change {
     Delete(Scope, String, String),
 }
 
+impl Change {
+    pub(crate) fn type_url(&self) -> &str {
+        match self {
+            Self::Put(_, resource) => resource.type_url(),
+            Self::Delete(_, type_url, _) => type_url,
+        }
+    }
+}
+
 /// The resources of one type in one layer.
 #[derive(Debug, Default)]
 struct TypeSet {
@@ -144,42 +153,48 @@ pub(crate) struct Changed {
 }
 
 impl Snapshot {
+    /// Whether a change makes a difference.
+    pub(crate) fn differs(&self, change: &Change) -> bool {
+        match change {
+            Change::Put(scope, resource) => {
+                let current = self.in_scope(scope, resource.type_url(), resource.name());
+                current != Some(resource)
+            }
+            Change::Delete(scope, type_url, name) => self.in_scope(scope, type_url, name).is_some(),
+        }
+    }
+
     /// Applies `changes` as one new version and returns what differs from before: nothing, and no new version, for a repetition.
     pub(crate) fn apply(&mut self, changes: Vec<Change>) -> Vec<Changed> {
         let version = self.version + 1;
-        let changed: Vec<Changed> =
-            changes.into_iter().filter_map(|change| self.apply_one(change, version)).collect();
+        let mut changed = Vec::new();
+        for change in changes {
+            if self.differs(&change) {
+                changed.push(self.apply_one(change, version));
+            }
+        }
         if !changed.is_empty() {
             self.version = version;
         }
         changed
     }
 
-    fn apply_one(&mut self, change: Change, version: Version) -> Option<Changed> {
-        match change {
+    fn apply_one(&mut self, change: Change, version: Version) -> Changed {
+        let (scope, type_url, name, resource) = match change {
             Change::Put(scope, resource) => {
-                let layer = self.layers.entry(scope.clone()).or_default();
-                let set = layer.entry(resource.type_url().to_owned()).or_default();
-                let old = set.resources.get(resource.name());
-                if old.is_some_and(|old| **old == resource) {
-                    return None;
-                }
-                set.version = version;
-                let changed = Changed {
-                    scope,
-                    type_url: resource.type_url().to_owned(),
-                    name: resource.name().to_owned(),
-                };
-                set.resources.insert(resource.name().to_owned(), Arc::new(resource));
-                Some(changed)
+                let (type_url, name) = (resource.type_url().to_owned(), resource.name().to_owned());
+                (scope, type_url, name, Some(resource))
             }
-            Change::Delete(scope, type_url, name) => {
-                let set = self.layers.get_mut(&scope)?.get_mut(&type_url)?;
-                set.resources.remove(&name)?;
-                set.version = version;
-                Some(Changed { scope, type_url, name })
-            }
-        }
+            Change::Delete(scope, type_url, name) => (scope, type_url, name, None),
+        };
+        let layer = self.layers.entry(scope.clone()).or_default();
+        let set = layer.entry(type_url.clone()).or_default();
+        set.version = version;
+        match resource {
+            Some(resource) => set.resources.insert(name.clone(), Arc::new(resource)),
+            None => set.resources.remove(&name),
+        };
+        Changed { scope, type_url, name }
     }
 
     /// The version of the latest change.

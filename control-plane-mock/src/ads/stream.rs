@@ -178,7 +178,7 @@ impl Stream {
 
     /// Ends the stream with this status; the control plane then forgets it.
     pub(crate) fn end(&mut self, status: Status) {
-        self.ended = Some(format!("{}: {}", status.code(), status.message()));
+        self.ended = Some(format!("{:?}: {}", status.code(), status.message()));
         self.outbox.fail(status);
     }
 }
