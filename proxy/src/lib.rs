@@ -5,3 +5,4 @@
 pub mod config;
 pub mod io;
 pub mod telemetry;
+pub mod upstream;
