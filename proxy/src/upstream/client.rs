@@ -1,0 +1,1 @@
+//! Side calls of the proxy itself through a cluster.

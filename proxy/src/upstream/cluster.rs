@@ -1,0 +1,294 @@
+//! A cluster at run time: its hosts, circuit breakers, statistics and client TLS.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use parking_lot::Mutex;
+
+use crate::config::cluster::{Cluster as Config, Discovery};
+use crate::config::endpoint::{Assignment, Endpoint, LocalityEndpoints, Target};
+use crate::io::Address;
+use crate::telemetry::stats::Store;
+use crate::upstream::balance::PickContext;
+
+pub mod circuit_breaker;
+pub mod host;
+pub mod host_snapshot;
+pub mod original_dst;
+pub mod registry;
+pub mod resolve;
+pub mod stats;
+
+pub use circuit_breaker::{CircuitBreaker, Permit, Resource};
+pub use host::{Health, HealthFlags, Host};
+pub use host_snapshot::{HostSnapshot, Membership};
+pub use registry::{ClusterRegistry, ClusterSlot};
+pub use stats::{EndpointStats, Traffic, TrafficStats};
+
+use original_dst::OriginalDstHosts;
+
+/// The client TLS of a cluster; filled in by the `tls` room when certificates are there.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    /// The context, with its ALPN protocols.
+    pub config: Arc<rustls::ClientConfig>,
+    /// The name that is sent as SNI and, if the context verifies names, verified.
+    pub server_name: rustls::pki_types::ServerName<'static>,
+    /// `auto_host_sni`: the host's hostname stands in for `server_name` when it has one.
+    pub auto_host_sni: bool,
+}
+
+/// Why no host was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PickError {
+    /// There is no host, or none that may be used.
+    #[error("no healthy upstream")]
+    NoHealthyUpstream,
+    /// The endpoints' `drop_overloads` policy dropped the request.
+    #[error("drop overload")]
+    DropOverload,
+    /// The policy drops every request.
+    #[error("unconditional drop overload")]
+    UnconditionalDropOverload,
+}
+
+/// A cluster, shared by all threads.
+pub struct Cluster {
+    config: Arc<Config>,
+    hosts: ArcSwap<HostSnapshot>,
+    /// One update of the hosts at a time.
+    updating: Mutex<()>,
+    original_dst: Option<OriginalDstHosts>,
+    endpoint_stats: Arc<EndpointStats>,
+    traffic: Arc<OnceLock<Traffic>>,
+    store: Arc<Store>,
+    /// The client TLS context, when the cluster has a `transport_socket` and its secrets are there.
+    pub tls: ArcSwapOption<ClientTls>,
+    /// [`WARMING`], [`ACTIVE`] or [`RETIRED`].
+    phase: AtomicU8,
+}
+
+/// Not in the registry yet: hosts may be those of a predecessor that still serves.
+const WARMING: u8 = 0;
+/// In the registry.
+const ACTIVE: u8 = 1;
+/// A successor has taken over, or the cluster is gone: its hosts are not its own any more.
+const RETIRED: u8 = 2;
+
+impl Cluster {
+    /// A cluster as configured. `previous` is the one that it replaces: statistics, circuit breakers' use and hosts
+    /// with their health carry over. A static cluster has its hosts at once.
+    pub fn new(config: Arc<Config>, store: &Arc<Store>, previous: Option<&Cluster>) -> Arc<Self> {
+        let endpoint_stats = previous.map(|cluster| Arc::clone(&cluster.endpoint_stats));
+        let endpoint_stats = endpoint_stats.unwrap_or_else(|| {
+            store.register(EndpointStats::new(format!("cluster.{}.", config.stat_name)))
+        });
+        let traffic = previous.map(|cluster| Arc::clone(&cluster.traffic)).unwrap_or_default();
+        if let Some(traffic) = traffic.get() {
+            for (priority, thresholds) in config.circuit_breakers.iter().enumerate() {
+                traffic.breaker(priority).set_thresholds(thresholds);
+            }
+        }
+        let is_original_dst = matches!(config.discovery, Discovery::OriginalDst { .. });
+        let membership = previous.map(|cluster| cluster.hosts.load().membership().clone());
+        let membership = membership.filter(|_| !is_original_dst).unwrap_or_default();
+        let cluster = Arc::new(Cluster {
+            hosts: ArcSwap::from_pointee(HostSnapshot::new(membership, &config)),
+            updating: Mutex::default(),
+            original_dst: is_original_dst.then(OriginalDstHosts::default),
+            endpoint_stats,
+            traffic,
+            store: Arc::clone(store),
+            tls: ArcSwapOption::empty(),
+            phase: AtomicU8::new(WARMING),
+            config,
+        });
+        if let Discovery::Static(assignment) = &cluster.config.discovery {
+            cluster.set_assignment(assignment);
+        }
+        cluster
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// The cluster's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.config.name
+    }
+
+    /// The hosts now.
+    pub fn hosts(&self) -> Guard<Arc<HostSnapshot>> {
+        self.hosts.load()
+    }
+
+    /// The hosts that an `ORIGINAL_DST` cluster has made for requests; none for other kinds.
+    pub fn original_dst(&self) -> Option<&OriginalDstHosts> {
+        self.original_dst.as_ref()
+    }
+
+    /// Statistics of the membership.
+    pub fn endpoint_stats(&self) -> &EndpointStats {
+        &self.endpoint_stats
+    }
+
+    /// Statistics and circuit breakers; made at the first call.
+    pub fn traffic(&self) -> &Traffic {
+        self.traffic.get_or_init(|| Traffic::new(&self.config, &self.store))
+    }
+
+    /// Statistics of the traffic; made at the first call.
+    pub fn stats(&self) -> &TrafficStats {
+        &self.traffic().stats
+    }
+
+    /// The circuit breakers of a routing priority: 0 is the default one, 1 the high one.
+    pub fn breaker(&self, priority: usize) -> &Arc<CircuitBreaker> {
+        self.traffic().breaker(priority)
+    }
+
+    /// The host for one request.
+    ///
+    /// # Errors
+    /// No usable host, or the endpoints' policy drops the request.
+    pub fn pick(&self, context: &PickContext) -> Result<Arc<Host>, PickError> {
+        if let Some(original_dst) = &self.original_dst {
+            return original_dst.pick(self, context).ok_or_else(|| self.none_healthy());
+        }
+        let snapshot = self.hosts.load();
+        if let Some((_, per_million)) = &snapshot.membership().drop_overload {
+            if *per_million >= 1_000_000 {
+                return Err(PickError::UnconditionalDropOverload);
+            }
+            if fastrand::u32(..1_000_000) < *per_million {
+                return Err(PickError::DropOverload);
+            }
+        }
+        let pick = snapshot.pick(context);
+        if pick.panic {
+            self.stats().lb_healthy_panic.inc();
+        }
+        pick.host.cloned().ok_or_else(|| self.none_healthy())
+    }
+
+    fn none_healthy(&self) -> PickError {
+        self.stats().upstream_cx_none_healthy.inc();
+        PickError::NoHealthyUpstream
+    }
+
+    /// Takes over the endpoints, which have addresses (names are resolved before). Hosts that stay keep their object;
+    /// those that go are drained. Does nothing on a retired cluster.
+    pub fn set_assignment(&self, assignment: &Assignment) {
+        let _updating = self.updating.lock();
+        if self.is_retired() {
+            return;
+        }
+        let before = self.hosts.load_full();
+        let mut known: HashMap<&Address, &Arc<Host>> =
+            before.hosts().iter().map(|host| (host.address(), host)).collect();
+        let mut hosts: Vec<Arc<Host>> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        let mut added = false;
+        for (locality, endpoint, address) in endpoints(assignment) {
+            if !seen.insert(address) {
+                continue;
+            }
+            let kept = known.get(address).filter(|h| h.is_same(endpoint, &locality.locality));
+            if let Some(host) = kept {
+                host.update(endpoint, locality.priority);
+                hosts.push(Arc::clone(host));
+                known.remove(address);
+            } else {
+                let at = Arc::clone(&locality.locality);
+                hosts.push(Host::new(address.clone(), endpoint, at, locality.priority));
+                added = true;
+            }
+        }
+        let removed: Vec<Arc<Host>> = known.into_values().cloned().collect();
+        self.publish(Membership {
+            hosts: hosts.into(),
+            overprovisioning_factor: assignment.overprovisioning_factor,
+            drop_overload: assignment.drop_overload.clone(),
+        });
+        if added || !removed.is_empty() {
+            self.endpoint_stats.membership_change.inc();
+        }
+        // Before the cluster is active, its predecessor may still use them; `retire` settles that.
+        if self.phase.load(SeqCst) == ACTIVE {
+            removed.iter().for_each(|host| host.remove());
+        }
+    }
+
+    /// Makes changes of hosts' health flags or weights count for picks.
+    pub fn refresh_hosts(&self) {
+        let _updating = self.updating.lock();
+        if !self.is_retired() {
+            self.publish(self.hosts.load().membership().clone());
+        }
+    }
+
+    fn publish(&self, membership: Membership) {
+        let snapshot = HostSnapshot::new(membership, &self.config);
+        let (counts, stats) = (snapshot.counts(), &self.endpoint_stats);
+        self.hosts.store(Arc::new(snapshot));
+        stats.membership_total.set(counts.hosts as u64);
+        stats.membership_healthy.set(counts.healthy as u64);
+        stats.membership_degraded.set(counts.degraded as u64);
+        stats.membership_excluded.set(counts.excluded as u64);
+    }
+
+    /// Whether a successor has taken over or the cluster is gone.
+    pub fn is_retired(&self) -> bool {
+        self.phase.load(SeqCst) == RETIRED
+    }
+
+    /// The registry has the cluster: requests come.
+    fn activate(&self) {
+        self.phase.store(ACTIVE, SeqCst);
+    }
+
+    /// Hands the hosts to `successor`: connections made for this cluster drain, hosts that the successor does not
+    /// have are given up.
+    fn retire(&self, successor: Option<&Cluster>) {
+        let _updating = self.updating.lock();
+        self.phase.store(RETIRED, SeqCst);
+        let kept: std::collections::HashSet<u64> = successor
+            .map(|cluster| cluster.hosts().hosts().iter().map(|host| host.id()).collect())
+            .unwrap_or_default();
+        for host in self.hosts.load().hosts().iter() {
+            if kept.contains(&host.id()) {
+                host.drain_connections();
+            } else {
+                host.remove();
+            }
+        }
+        if let Some(original_dst) = &self.original_dst {
+            original_dst.clear();
+        }
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("name", self.name()).finish_non_exhaustive()
+    }
+}
+
+/// Every endpoint with its locality and address. Names are left out: they are resolved before they come here.
+fn endpoints(
+    assignment: &Assignment,
+) -> impl Iterator<Item = (&LocalityEndpoints, &Endpoint, &Address)> {
+    assignment.localities.iter().flat_map(|locality| {
+        locality.endpoints.iter().filter_map(move |endpoint| match &endpoint.target {
+            Target::Address(address) => Some((locality, endpoint, address)),
+            Target::Name { .. } => None,
+        })
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,1 @@
+//! Hosts from names: `STRICT_DNS`, `LOGICAL_DNS` and the upkeep of `ORIGINAL_DST`.

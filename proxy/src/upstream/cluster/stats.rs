@@ -1,0 +1,116 @@
+//! A cluster's statistics, under Envoy's names.
+
+use std::sync::Arc;
+
+use super::circuit_breaker::CircuitBreaker;
+use crate::config::cluster::Cluster as Config;
+use crate::stat_group;
+use crate::telemetry::stats::Store;
+
+stat_group! {
+    /// `cluster.<name>.*` of the membership: there for every cluster.
+    pub struct EndpointStats {
+        counter membership_change,
+        gauge membership_total,
+        gauge membership_healthy,
+        gauge membership_degraded,
+        gauge membership_excluded,
+    }
+}
+
+stat_group! {
+    /// `cluster.<name>.*` of the traffic: made when the cluster is first used.
+    pub struct TrafficStats {
+        counter bind_errors,
+        counter lb_healthy_panic,
+        counter original_dst_host_invalid,
+        counter retry_or_shadow_abandoned,
+        gauge upstream_cx_active,
+        counter upstream_cx_close_notify,
+        counter upstream_cx_connect_fail,
+        histogram upstream_cx_connect_ms,
+        counter upstream_cx_connect_timeout,
+        counter upstream_cx_destroy,
+        counter upstream_cx_destroy_local,
+        counter upstream_cx_destroy_local_with_active_rq,
+        counter upstream_cx_destroy_remote,
+        counter upstream_cx_destroy_remote_with_active_rq,
+        counter upstream_cx_destroy_with_active_rq,
+        counter upstream_cx_http1_total,
+        counter upstream_cx_http2_total,
+        counter upstream_cx_idle_timeout,
+        histogram upstream_cx_length_ms,
+        counter upstream_cx_max_duration_reached,
+        counter upstream_cx_max_requests,
+        counter upstream_cx_none_healthy,
+        counter upstream_cx_overflow,
+        counter upstream_cx_protocol_error,
+        counter upstream_cx_rx_bytes_total,
+        counter upstream_cx_total,
+        counter upstream_cx_tx_bytes_total,
+        counter upstream_internal_redirect_failed_total,
+        counter upstream_internal_redirect_succeeded_total,
+        codes upstream_rq,
+        gauge upstream_rq_active,
+        counter upstream_rq_cancelled,
+        counter upstream_rq_maintenance_mode,
+        counter upstream_rq_max_duration_reached,
+        gauge upstream_rq_pending_active,
+        counter upstream_rq_pending_failure_eject,
+        counter upstream_rq_pending_overflow,
+        counter upstream_rq_pending_total,
+        counter upstream_rq_per_try_idle_timeout,
+        counter upstream_rq_per_try_timeout,
+        counter upstream_rq_retry,
+        counter upstream_rq_retry_backoff_exponential,
+        counter upstream_rq_retry_backoff_ratelimited,
+        counter upstream_rq_retry_limit_exceeded,
+        counter upstream_rq_retry_overflow,
+        counter upstream_rq_retry_success,
+        counter upstream_rq_rx_reset,
+        histogram upstream_rq_time,
+        counter upstream_rq_timeout,
+        counter upstream_rq_total,
+        counter upstream_rq_tx_reset,
+    }
+}
+
+stat_group! {
+    /// `cluster_manager.*`
+    pub struct ClusterManagerStats {
+        gauge active_clusters,
+        counter cluster_added,
+        counter cluster_modified,
+        counter cluster_removed,
+        counter cluster_updated,
+        gauge warming_clusters,
+    }
+}
+
+/// What a cluster needs once it is used: statistics, and circuit breakers of the default and the high priority.
+#[derive(Debug)]
+pub struct Traffic {
+    /// The statistics.
+    pub stats: Arc<TrafficStats>,
+    breakers: [Arc<CircuitBreaker>; 2],
+}
+
+impl Traffic {
+    /// Everything at zero, known to `store`.
+    pub(super) fn new(config: &Config, store: &Store) -> Self {
+        let name = &config.stat_name;
+        let breaker = |priority: &str, index: usize| {
+            let prefix = format!("cluster.{name}.circuit_breakers.{priority}.");
+            store.register(CircuitBreaker::new(prefix, &config.circuit_breakers[index]))
+        };
+        Traffic {
+            stats: store.register(TrafficStats::new(format!("cluster.{name}."))),
+            breakers: [breaker("default", 0), breaker("high", 1)],
+        }
+    }
+
+    /// The breakers of a routing priority: 0 is the default one, all else the high one.
+    pub fn breaker(&self, priority: usize) -> &Arc<CircuitBreaker> {
+        &self.breakers[priority.min(1)]
+    }
+}

@@ -1,0 +1,192 @@
+use super::*;
+use crate::config::cluster::{
+    CommonHttpOptions, Http2Options, LbPolicy, Thresholds, UpstreamProtocol,
+};
+use crate::config::endpoint::EdsHealth;
+use crate::telemetry::stats::{Metric, StatGroup};
+use std::time::Duration;
+
+pub fn endpoint(address: &str) -> Endpoint {
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    Endpoint {
+        target: Target::Address(Address::Ip(address)),
+        hostname: None,
+        weight: 1,
+        health: EdsHealth::Healthy,
+        metadata: None,
+    }
+}
+
+/// Endpoints of the given priorities, all in one locality.
+pub fn assignment(priorities: &[&[&str]]) -> Assignment {
+    let localities = priorities.iter().zip(0..).map(|(addresses, priority)| LocalityEndpoints {
+        locality: Arc::default(),
+        priority,
+        weight: None,
+        endpoints: addresses.iter().map(|address| endpoint(address)).collect(),
+    });
+    Assignment {
+        localities: localities.collect(),
+        overprovisioning_factor: 140,
+        drop_overload: None,
+    }
+}
+
+/// A static cluster with these endpoints; everything else as the protocol's defaults.
+pub fn config(name: &str, addresses: &[&str]) -> Config {
+    Config {
+        name: name.into(),
+        stat_name: name.into(),
+        discovery: Discovery::Static(assignment(&[addresses])),
+        connect_timeout: Duration::from_secs(5),
+        buffer_limit: 1 << 20,
+        lb_policy: LbPolicy::RoundRobin,
+        circuit_breakers: [Thresholds::default(); 2],
+        protocol: UpstreamProtocol::Http1,
+        http: CommonHttpOptions::default(),
+        http2: Http2Options::default(),
+        tls: None,
+        tcp_keepalive: None,
+        source_address: None,
+        panic_threshold: 50.0,
+        metadata: None,
+    }
+}
+
+pub fn cluster(config: Config, previous: Option<&Cluster>) -> Arc<Cluster> {
+    Cluster::new(Arc::new(config), &Arc::new(Store::default()), previous)
+}
+
+/// A cluster that serves.
+pub fn active(config: Config) -> Arc<Cluster> {
+    let cluster = cluster(config, None);
+    cluster.activate();
+    cluster
+}
+
+fn picked_ports(cluster: &Cluster, n: usize) -> std::collections::BTreeSet<u16> {
+    let pick = |_| cluster.pick(&PickContext::default()).unwrap().address().port().unwrap();
+    (0..n).map(pick).collect()
+}
+
+#[test]
+fn an_update_keeps_hosts_and_drains_those_that_go() {
+    let cluster = active(config("c", &["10.0.0.1:1", "10.0.0.1:2"]));
+    let before = cluster.hosts().hosts().clone();
+    before[0].stats.rq_active.inc();
+    let mut next = assignment(&[&["10.0.0.1:3", "10.0.0.1:1", "10.0.0.1:1"]]);
+    next.localities[0].endpoints[1].weight = 7;
+    cluster.set_assignment(&next);
+
+    let after = cluster.hosts().hosts().clone();
+    assert_eq!(after.len(), 2, "the duplicate is dropped");
+    assert!(Arc::ptr_eq(&after[1], &before[0]));
+    assert_eq!((after[1].weight(), after[1].active_requests()), (7, 1));
+    assert!(before[1].is_removed() && !before[0].is_removed());
+    assert_eq!(cluster.endpoint_stats().membership_change.get(), 2);
+    assert_eq!(cluster.endpoint_stats().membership_total.get(), 2);
+}
+
+#[test]
+fn an_address_in_another_locality_is_another_host() {
+    let cluster = active(config("c", &["10.0.0.1:1"]));
+    let before = cluster.hosts().hosts().clone();
+    let mut next = assignment(&[&["10.0.0.1:1"]]);
+    next.localities[0].locality =
+        Arc::new(crate::config::endpoint::Locality { zone: "z".into(), ..Default::default() });
+    cluster.set_assignment(&next);
+    assert!(before[0].is_removed());
+    assert!(!cluster.hosts().hosts()[0].is_removed());
+}
+
+#[test]
+fn unhealthy_hosts_get_nothing_until_panic() {
+    let addresses = ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:3", "10.0.0.1:4"];
+    let cluster = cluster(config("c", &addresses), None);
+    let hosts = cluster.hosts().hosts().clone();
+    hosts[0].set_health_flag(HealthFlags::FAILED_OUTLIER_CHECK, true);
+    cluster.refresh_hosts();
+    assert_eq!(picked_ports(&cluster, 50), [2, 3, 4].into());
+    assert_eq!(cluster.endpoint_stats().membership_healthy.get(), 3);
+
+    for host in &hosts[1..3] {
+        host.set_health_flag(HealthFlags::FAILED_ACTIVE_HC, true);
+    }
+    cluster.refresh_hosts();
+    assert_eq!(picked_ports(&cluster, 50), [1, 2, 3, 4].into());
+    assert_eq!(cluster.stats().lb_healthy_panic.get(), 50);
+}
+
+#[test]
+fn the_next_priority_takes_over() {
+    let cluster = cluster(config("c", &[]), None);
+    assert_eq!(cluster.pick(&PickContext::default()).unwrap_err(), PickError::NoHealthyUpstream);
+    let mut next = assignment(&[&["10.0.0.1:1"], &["10.0.0.1:2"]]);
+    cluster.set_assignment(&next);
+    assert_eq!(picked_ports(&cluster, 20), [1].into());
+    next.localities[0].endpoints[0].health = EdsHealth::Draining;
+    cluster.set_assignment(&next);
+    assert_eq!(picked_ports(&cluster, 20), [2].into());
+}
+
+#[test]
+fn the_drop_policy_drops_its_share() {
+    fastrand::seed(1);
+    let cluster = cluster(config("c", &["10.0.0.1:1"]), None);
+    let mut next = assignment(&[&["10.0.0.1:1"]]);
+    next.drop_overload = Some(("throttle".into(), 250_000));
+    cluster.set_assignment(&next);
+    let dropped = (0..4000)
+        .filter(|_| cluster.pick(&PickContext::default()).err() == Some(PickError::DropOverload));
+    let dropped = dropped.count();
+    assert!((900..1100).contains(&dropped), "{dropped}");
+    next.drop_overload = Some(("throttle".into(), 1_000_000));
+    cluster.set_assignment(&next);
+    let error = cluster.pick(&PickContext::default()).unwrap_err();
+    assert_eq!(error, PickError::UnconditionalDropOverload);
+}
+
+#[test]
+fn traffic_statistics_appear_with_the_first_use() {
+    let store = Arc::new(Store::default());
+    let cluster = Cluster::new(Arc::new(config("c", &["10.0.0.1:1"])), &store, None);
+    let prefixes = || store.groups().iter().map(|g| g.prefix().to_owned()).collect::<Vec<_>>();
+    assert_eq!(prefixes(), ["cluster.c."]);
+    cluster.stats().upstream_rq_total.inc();
+    assert!(prefixes().contains(&"cluster.c.circuit_breakers.default.".to_owned()));
+    let mut total = None;
+    cluster.stats().visit(&mut |name, metric| {
+        if let ("upstream_rq_total", Metric::Counter(counter)) = (name, metric) {
+            total = Some(counter.get());
+        }
+    });
+    assert_eq!(total, Some(1));
+}
+
+#[test]
+fn original_destinations_become_hosts_and_expire_unused() {
+    let discovery = Discovery::OriginalDst {
+        header: None,
+        port_override: Some(81),
+        cleanup_interval: Duration::from_secs(5),
+    };
+    let cluster = cluster(Config { discovery, ..config("c", &[]) }, None);
+    assert!(cluster.pick(&PickContext::default()).is_err());
+    let wanted = |port| PickContext {
+        original_dst: Some(([10, 0, 0, 9], port).into()),
+        ..PickContext::default()
+    };
+    let host = cluster.pick(&wanted(80)).unwrap();
+    assert_eq!(host.address().to_string(), "10.0.0.9:81");
+    assert!(Arc::ptr_eq(&host, &cluster.pick(&wanted(90)).unwrap()));
+
+    let hosts = cluster.original_dst().unwrap();
+    let mut seen = HashMap::new();
+    hosts.clean_up(&mut seen);
+    assert!(!host.is_removed(), "it may be about to be used");
+    host.stats.rq_total.inc();
+    hosts.clean_up(&mut seen);
+    assert!(!host.is_removed());
+    hosts.clean_up(&mut seen);
+    assert!(host.is_removed() && hosts.all().is_empty());
+}

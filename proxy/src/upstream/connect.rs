@@ -1,0 +1,145 @@
+//! One connection to a host: TCP or unix socket, socket options, client TLS; within the cluster's connect timeout.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpSocket, UnixStream};
+
+use crate::config::cluster::{Cluster as Config, TcpKeepalive as KeepaliveConfig};
+use crate::io::{Address, Stream};
+use crate::upstream::cluster::{ClientTls, Cluster, Host};
+
+/// A connection that is ready for application data.
+pub struct Connected {
+    /// The bytes.
+    pub stream: Stream,
+    /// Our end (`%UPSTREAM_LOCAL_ADDRESS%`); none for an unnamed unix socket.
+    pub local: Option<Address>,
+    /// Whether ALPN agreed on HTTP/2.
+    pub is_h2: bool,
+}
+
+/// Why no connection came about.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// This side could not even try: no socket, no source address, no TLS context.
+    #[error("{0}")]
+    Local(Arc<str>),
+    /// The host refused, or the handshake failed.
+    #[error("{0}")]
+    Remote(Arc<str>),
+    /// `connect_timeout` expired.
+    #[error("connect timeout")]
+    Timeout,
+}
+
+/// Connects to a host of a cluster. TCP and TLS together may take `connect_timeout`.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn connect(cluster: &Cluster, host: &Host) -> Result<Connected, ConnectError> {
+    let limit = cluster.config().connect_timeout;
+    let connecting = connect_unlimited(cluster, host);
+    tokio::time::timeout(limit, connecting).await.unwrap_or(Err(ConnectError::Timeout))
+}
+
+async fn connect_unlimited(cluster: &Cluster, host: &Host) -> Result<Connected, ConnectError> {
+    let config = cluster.config();
+    let tls = cluster.tls.load_full();
+    if config.tls.is_some() && tls.is_none() {
+        return Err(ConnectError::Local("TLS error: Secret is not supplied by SDS".into()));
+    }
+    let (stream, local) = match host.address() {
+        Address::Ip(address) => connect_tcp(*address, config).await?,
+        Address::Pipe(path) => (connect_unix(path).await?, None),
+    };
+    match tls {
+        Some(tls) => handshake(stream, local, &tls, host).await,
+        None => Ok(Connected { stream, local, is_h2: false }),
+    }
+}
+
+async fn connect_tcp(
+    address: SocketAddr,
+    config: &Config,
+) -> Result<(Stream, Option<Address>), ConnectError> {
+    let socket = open_socket(address, config).map_err(|error| {
+        ConnectError::Local(format!("cannot open a socket for {address}: {error}").into())
+    })?;
+    let stream = socket.connect(address).await.map_err(|error| {
+        ConnectError::Remote(format!("delayed connect error: {}", os_text(&error)).into())
+    })?;
+    let local = stream.local_addr().ok().map(Address::Ip);
+    Ok((Stream::Tcp(stream), local))
+}
+
+fn open_socket(address: SocketAddr, config: &Config) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    if let Some(keepalive) = &config.tcp_keepalive {
+        SockRef::from(&socket).set_tcp_keepalive(&keepalive_options(keepalive))?;
+    }
+    if let Some(source) = config.source_for(&Address::Ip(address)) {
+        socket.bind(source)?;
+    }
+    Ok(socket)
+}
+
+fn keepalive_options(config: &KeepaliveConfig) -> TcpKeepalive {
+    let mut options = TcpKeepalive::new();
+    if let Some(time) = config.time {
+        options = options.with_time(time);
+    }
+    if let Some(interval) = config.interval {
+        options = options.with_interval(interval);
+    }
+    if let Some(probes) = config.probes {
+        options = options.with_retries(probes);
+    }
+    options
+}
+
+async fn connect_unix(path: &Path) -> Result<Stream, ConnectError> {
+    // Tokio takes a path with a leading NUL as a name in the abstract namespace.
+    let abstract_path;
+    let target = match path.to_str().and_then(|path| path.strip_prefix('@')) {
+        Some(name) => {
+            abstract_path = format!("\0{name}");
+            Path::new(&abstract_path)
+        }
+        None => path,
+    };
+    let connected = UnixStream::connect(target).await;
+    connected.map(Stream::Unix).map_err(|error| {
+        ConnectError::Remote(format!("delayed connect error: {}", os_text(&error)).into())
+    })
+}
+
+/// The system's text for an error without Rust's `(os error N)`, as Envoy prints it.
+fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+async fn handshake(
+    stream: Stream,
+    local: Option<Address>,
+    tls: &ClientTls,
+    host: &Host,
+) -> Result<Connected, ConnectError> {
+    let hostname = host.hostname().filter(|_| tls.auto_host_sni);
+    let name = hostname.and_then(|name| ServerName::try_from(name.to_string()).ok());
+    let name = name.unwrap_or_else(|| tls.server_name.clone());
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&tls.config));
+    let stream = connector
+        .connect(name, stream)
+        .await
+        .map_err(|error| ConnectError::Remote(format!("TLS_error: {error}").into()))?;
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = Stream::Tls(Box::new(tokio_rustls::TlsStream::Client(stream)));
+    Ok(Connected { stream, local, is_h2 })
+}

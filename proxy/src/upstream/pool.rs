@@ -1,0 +1,151 @@
+//! Connections to hosts: a pool for each host, priority and protocol, all on one worker.
+//!
+//! Nothing here is `Send`: a worker has one [`Pools`] in an `Rc` inside its `LocalSet`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use crate::config::cluster::UpstreamProtocol;
+use crate::telemetry::stream_info::Protocol;
+use crate::upstream::cluster::{Cluster, Host};
+
+mod connection;
+mod count;
+mod error;
+mod host_pool;
+mod http1;
+mod http2;
+mod lease;
+mod meter;
+mod tcp;
+
+pub use error::{PoolError, ResetReason, SendError};
+pub use lease::{HttpLease, ResponseLease};
+pub use tcp::TcpLease;
+
+use host_pool::HostPool;
+
+/// Every pool of one worker.
+#[derive(Default)]
+pub struct Pools {
+    pools: RefCell<HashMap<PoolKey, Rc<HostPool>>>,
+    next_connection: Cell<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct PoolKey {
+    host: u64,
+    priority: usize,
+    protocol: Wire,
+}
+
+/// The protocol that a pool's connections speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Wire {
+    Http1,
+    Http2,
+    /// By ALPN.
+    Auto,
+}
+
+impl Wire {
+    fn new(configured: UpstreamProtocol, downstream: Protocol) -> Wire {
+        match (configured, downstream) {
+            (UpstreamProtocol::Http1, _) => Wire::Http1,
+            (UpstreamProtocol::Http2, _) => Wire::Http2,
+            (UpstreamProtocol::Auto, _) => Wire::Auto,
+            (UpstreamProtocol::UseDownstream, Protocol::Http2) => Wire::Http2,
+            (UpstreamProtocol::UseDownstream, _) => Wire::Http1,
+        }
+    }
+}
+
+impl Pools {
+    /// No pools yet. They are made on use, and go when they have no connection for a while or their host goes.
+    pub fn new() -> Rc<Self> {
+        Rc::default()
+    }
+
+    /// A place for one request on a connection to the host. `downstream` decides the protocol of clusters that follow
+    /// it; `priority` is the route's (0 default, 1 high) and chooses circuit breakers.
+    ///
+    /// A caller that stops waiting leaves the connection being made to others.
+    ///
+    /// # Errors
+    /// No connection could be made, or a circuit breaker is open.
+    pub async fn http(
+        self: &Rc<Self>,
+        cluster: &Arc<Cluster>,
+        host: &Arc<Host>,
+        downstream: Protocol,
+        priority: usize,
+    ) -> Result<HttpLease, PoolError> {
+        let protocol = Wire::new(cluster.config().protocol, downstream);
+        let pool = self.host_pool(cluster, host, PoolKey { host: host.id(), priority, protocol });
+        pool.lease().await
+    }
+
+    /// A connection of its own for a TCP session.
+    ///
+    /// # Errors
+    /// No connection could be made, or a circuit breaker is open.
+    pub async fn tcp(
+        &self,
+        cluster: &Arc<Cluster>,
+        host: &Arc<Host>,
+        priority: usize,
+    ) -> Result<TcpLease, PoolError> {
+        tcp::open(cluster, host, priority, self.next_connection_id()).await
+    }
+
+    /// How many pools there are.
+    pub fn len(&self) -> usize {
+        self.pools.borrow().len()
+    }
+
+    /// Whether there is no pool.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pool of a key. One that serves an older cluster or older connections is replaced and closes.
+    fn host_pool(
+        self: &Rc<Self>,
+        cluster: &Arc<Cluster>,
+        host: &Arc<Host>,
+        key: PoolKey,
+    ) -> Rc<HostPool> {
+        if let Some(pool) = self.pools.borrow().get(&key).filter(|pool| pool.serves(cluster)) {
+            return Rc::clone(pool);
+        }
+        let pool = HostPool::start(self, cluster, host, key);
+        let replaced = self.pools.borrow_mut().insert(key, Rc::clone(&pool));
+        if let Some(replaced) = replaced {
+            replaced.close();
+        }
+        pool
+    }
+
+    /// Takes a pool out, unless another has its place.
+    fn forget(&self, pool: &Rc<HostPool>) {
+        let mut pools = self.pools.borrow_mut();
+        if pools.get(&pool.key()).is_some_and(|present| Rc::ptr_eq(present, pool)) {
+            pools.remove(&pool.key());
+        }
+    }
+
+    /// Connection ids count up within the worker, from 1 (`%UPSTREAM_CONNECTION_ID%`).
+    fn next_connection_id(&self) -> u64 {
+        let id = self.next_connection.get() + 1;
+        self.next_connection.set(id);
+        id
+    }
+}
+
+/// Pools refer back to their home weakly, since it holds them.
+type Home = Weak<Pools>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! An HTTP connection: who is on it, whether more may come, and how it ends.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use futures_util::future::Either;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{self, TrySendError};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::count::ConnectionCount;
+use super::host_pool::HostPool;
+use crate::io::{Address, Body};
+use crate::telemetry::stream_info::Protocol;
+
+/// What hands requests to a connection.
+pub(super) enum Sender {
+    Http1(conn::http1::SendRequest<Body>),
+    Http2(conn::http2::SendRequest<Body>),
+    /// No more: the connection closes when its requests are done.
+    Closed,
+}
+
+/// A connection after its handshake, before anybody drives it.
+pub(super) struct Established {
+    pub sender: Sender,
+    /// Moves the connection's bytes; ends with the connection.
+    pub driver: Pin<Box<dyn Future<Output = hyper::Result<()>>>>,
+    /// How many requests the connection takes at once; HTTP/2 peers may change it.
+    pub capacity: Rc<Cell<usize>>,
+}
+
+/// A connection of a pool.
+pub(super) struct Connection {
+    pub(super) id: u64,
+    pub(super) protocol: Protocol,
+    pub(super) local: Option<Address>,
+    pub(super) pool: Rc<HostPool>,
+    sender: RefCell<Sender>,
+    capacity: Rc<Cell<usize>>,
+    active: Cell<usize>,
+    served: Cell<u32>,
+    pub(super) idle_since: Cell<Instant>,
+    /// Whether the pool lists the connection as ready.
+    pub(super) is_listed: Cell<bool>,
+    /// No new requests; closes when the last one ends.
+    is_draining: Cell<bool>,
+    /// It carries another protocol now.
+    is_upgraded: Cell<bool>,
+    closed_by_us: Cell<bool>,
+    driver: OnceCell<AbortHandle>,
+    count: ConnectionCount,
+}
+
+impl Connection {
+    /// Starts to drive an established connection of `pool`.
+    pub(super) fn start(
+        pool: &Rc<HostPool>,
+        id: u64,
+        local: Option<Address>,
+        established: Established,
+        count: ConnectionCount,
+    ) -> Rc<Connection> {
+        let protocol = match established.sender {
+            Sender::Http2(_) => Protocol::Http2,
+            _ => Protocol::Http11,
+        };
+        let connection = Rc::new(Connection {
+            id,
+            protocol,
+            local,
+            pool: Rc::clone(pool),
+            sender: RefCell::new(established.sender),
+            capacity: established.capacity,
+            active: Cell::default(),
+            served: Cell::default(),
+            idle_since: Cell::new(Instant::now()),
+            is_listed: Cell::default(),
+            is_draining: Cell::default(),
+            is_upgraded: Cell::default(),
+            closed_by_us: Cell::default(),
+            driver: OnceCell::new(),
+            count,
+        });
+        let task =
+            tokio::task::spawn_local(drive(Ending(Rc::clone(&connection)), established.driver));
+        // The cell was made two statements ago, so it is empty.
+        let _ = connection.driver.set(task.abort_handle());
+        connection
+    }
+
+    /// Whether a request may be put on the connection now.
+    pub(super) fn is_ready(&self) -> bool {
+        let is_open = match &*self.sender.borrow() {
+            Sender::Http1(sender) => sender.is_ready() && !sender.is_closed(),
+            Sender::Http2(sender) => !sender.is_closed(),
+            Sender::Closed => false,
+        };
+        is_open && !self.is_draining.get() && self.has_capacity()
+    }
+
+    /// Whether there is room for one more request.
+    pub(super) fn has_capacity(&self) -> bool {
+        self.active.get() < self.capacity.get().max(1)
+    }
+
+    /// Whether no more requests may come, though some may still be on it.
+    pub(super) fn is_ending(&self) -> bool {
+        let is_closed = match &*self.sender.borrow() {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+            Sender::Closed => true,
+        };
+        is_closed || self.is_draining.get()
+    }
+
+    /// Whether no request is on it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.active.get() == 0
+    }
+
+    /// Whether it has carried a request before the one on it.
+    pub(super) fn is_reused(&self) -> bool {
+        self.served.get() > 1
+    }
+
+    /// Counts one more request on the connection.
+    pub(super) fn begin_stream(&self) {
+        self.active.set(self.active.get() + 1);
+        let served = self.served.get().saturating_add(1);
+        self.served.set(served);
+        let config = self.pool.cluster().config();
+        if config.http.max_requests_per_connection.is_some_and(|max| served >= max) {
+            self.pool.cluster().stats().upstream_cx_max_requests.inc();
+            self.is_draining.set(true);
+        }
+    }
+
+    /// A request has left the connection.
+    pub(super) fn end_stream(self: &Rc<Self>) {
+        self.active.set(self.active.get() - 1);
+        self.pool.released(self);
+    }
+
+    /// Puts a request on the connection.
+    pub(super) fn send(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + use<> {
+        match &mut *self.sender.borrow_mut() {
+            Sender::Http1(sender) => Some(Either::Left(sender.try_send_request(request))),
+            Sender::Http2(sender) => Some(Either::Right(sender.try_send_request(request))),
+            Sender::Closed => None,
+        }
+        .expect("only a connection without requests is given up, and this one has one")
+    }
+
+    /// No new requests; closes now if there is none on it, else after the last one.
+    pub(super) fn drain(&self) {
+        self.is_draining.set(true);
+        if self.is_idle() {
+            self.close();
+        }
+    }
+
+    /// Lets the connection close in good order, since nothing more will be sent.
+    pub(super) fn close(&self) {
+        self.closed_by_us.set(true);
+        *self.sender.borrow_mut() = Sender::Closed;
+    }
+
+    /// Closes the connection at once, whatever is on it.
+    pub(super) fn abort(&self) {
+        self.close();
+        if let Some(driver) = self.driver.get() {
+            driver.abort();
+        }
+    }
+
+    /// The connection now carries another protocol and is lost to the pool.
+    pub(super) fn upgraded(&self) {
+        self.is_upgraded.set(true);
+        self.is_draining.set(true);
+    }
+}
+
+/// Ends the books of a connection when its driver ends or is dropped.
+struct Ending(Rc<Connection>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let connection = &self.0;
+        if !connection.is_upgraded.get() {
+            connection.count.ended(!connection.closed_by_us.get(), !connection.is_idle());
+        }
+        connection.pool.ended(connection);
+    }
+}
+
+/// Drives a connection to its end; after `max_connection_duration` it drains.
+async fn drive(ending: Ending, mut driver: Pin<Box<dyn Future<Output = hyper::Result<()>>>>) {
+    let connection = &ending.0;
+    let cluster = connection.pool.cluster();
+    if let Some(limit) = cluster.config().http.max_connection_duration {
+        if tokio::time::timeout(limit, &mut driver).await.is_ok() {
+            return;
+        }
+        cluster.stats().upstream_cx_max_duration_reached.inc();
+        connection.drain();
+    }
+    // Requests on the connection are told the error by hyper; nobody else needs to know it.
+    if let Err(error) = driver.await {
+        tracing::debug!(cluster = %cluster.name(), %error, "upstream connection ended");
+    }
+}

@@ -1,0 +1,32 @@
+//! HTTP/1.1 connections.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use hyper::client::conn::http1::Builder;
+use hyper_util::rt::TokioIo;
+
+use super::connection::{Established, Sender};
+use super::meter::Metered;
+use crate::config::cluster::Cluster as Config;
+
+/// hyper's own limit of headers, which costs no allocation.
+const DEFAULT_MAX_HEADERS: u32 = 100;
+
+/// Makes an HTTP/1.1 connection of a stream. Nothing is sent yet.
+///
+/// # Errors
+/// hyper reports none today.
+pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result<Established> {
+    let mut builder = Builder::new();
+    builder.max_header_size(config.http.max_response_headers_kb as usize * 1024);
+    if config.http.max_headers_count != DEFAULT_MAX_HEADERS {
+        builder.max_headers(config.http.max_headers_count as usize);
+    }
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+    Ok(Established {
+        sender: Sender::Http1(sender),
+        driver: Box::pin(connection.with_upgrades()),
+        capacity: Rc::new(Cell::new(1)),
+    })
+}

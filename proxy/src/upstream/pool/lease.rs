@@ -1,0 +1,170 @@
+//! One request's place on a connection, from the checkout to the end of its response.
+
+use std::rc::Rc;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::connection::Connection;
+use super::count::RequestCount;
+use super::{PoolError, ResetReason, SendError};
+use crate::io::{Address, Body};
+use crate::telemetry::stream_info::Protocol;
+
+/// How often a request that a connection gave back unsent is put on another one.
+const MAX_RESENDS: usize = 3;
+
+/// A request on a connection.
+pub(super) struct Stream {
+    connection: Rc<Connection>,
+    /// The request was handed over and its response has not ended.
+    is_in_flight: bool,
+    _count: RequestCount,
+}
+
+impl Stream {
+    /// Takes a place on a connection that has room.
+    ///
+    /// # Errors
+    /// The circuit breaker of requests is open; the connection is as before.
+    pub(super) fn start(connection: &Rc<Connection>) -> Result<Self, PoolError> {
+        let pool = &connection.pool;
+        let count = RequestCount::start(pool.cluster(), pool.host(), pool.priority())?;
+        connection.begin_stream();
+        Ok(Stream { connection: Rc::clone(connection), is_in_flight: false, _count: count })
+    }
+
+    /// A place on another connection to the host.
+    async fn replace(self) -> Result<Self, PoolError> {
+        let pool = Rc::clone(&self.connection.pool);
+        drop(self);
+        pool.lease().await.map(|lease| lease.stream)
+    }
+
+    /// What the caller is told when hyper gave up on the request.
+    fn failed(self, error: hyper::Error, unsent: Option<Request<Body>>) -> SendError {
+        let reason = ResetReason::of(&error);
+        let stats = self.connection.pool.cluster().stats();
+        match reason {
+            ResetReason::ProtocolError => stats.upstream_cx_protocol_error.inc(),
+            ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => {
+                stats.upstream_rq_rx_reset.inc();
+            }
+            ResetReason::LocalReset => stats.upstream_rq_tx_reset.inc(),
+            _ => {}
+        }
+        SendError {
+            reason,
+            transport_failure: None,
+            is_reused: self.connection.is_reused(),
+            unsent: unsent.map(Box::new),
+            source: Some(error),
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // HTTP/1 can only give a request up with its connection; on HTTP/2 dropping the response resets the stream.
+        if self.is_in_flight && self.connection.protocol != Protocol::Http2 {
+            self.connection.abort();
+        }
+        self.connection.end_stream();
+    }
+}
+
+/// A place for one request on a connection. Dropped unused, it gives the connection back.
+pub struct HttpLease {
+    stream: Stream,
+}
+
+impl HttpLease {
+    pub(super) fn new(stream: Stream) -> Self {
+        HttpLease { stream }
+    }
+
+    /// Our end of the connection.
+    pub fn local_address(&self) -> Option<&Address> {
+        self.stream.connection.local.as_ref()
+    }
+
+    /// HTTP/1.1 or HTTP/2.
+    pub fn protocol(&self) -> Protocol {
+        self.stream.connection.protocol
+    }
+
+    /// The connection's number within the worker.
+    pub fn connection_id(&self) -> u64 {
+        self.stream.connection.id
+    }
+
+    /// Whether the connection has carried a request before.
+    pub fn is_reused(&self) -> bool {
+        self.stream.connection.is_reused()
+    }
+
+    /// Sends a request and waits for its response's headers. HTTP/1 wants the URI in origin form with a `Host`
+    /// header, HTTP/2 with scheme and authority. A request that the connection gives back unsent (the host closed it
+    /// just now) goes to another connection of the host. Dropping the future resets the request.
+    ///
+    /// # Errors
+    /// The reset's reason; see [`SendError`] on whether the request may be sent again.
+    pub async fn send(
+        self,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Incoming>, ResponseLease), SendError> {
+        let mut stream = self.stream;
+        let mut resends = 0;
+        loop {
+            let is_connect = request.method() == Method::CONNECT;
+            let sent = stream.connection.send(request);
+            stream.is_in_flight = true;
+            let mut error = match sent.await {
+                Ok(response) => {
+                    if stream.connection.protocol != Protocol::Http2
+                        && is_tunnel(response.status(), is_connect)
+                    {
+                        stream.connection.upgraded();
+                    }
+                    return Ok((response, ResponseLease { stream }));
+                }
+                Err(error) => error,
+            };
+            let unsent = error.take_message();
+            match unsent {
+                Some(unsent) if resends < MAX_RESENDS => request = unsent,
+                unsent => return Err(stream.failed(error.into_error(), unsent)),
+            }
+            resends += 1;
+            stream = match stream.replace().await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    return Err(SendError { unsent: Some(Box::new(request)), ..error.into() });
+                }
+            };
+        }
+    }
+}
+
+/// Whether a response turns an HTTP/1 connection into a tunnel.
+fn is_tunnel(status: StatusCode, is_connect: bool) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || (is_connect && status.is_success())
+}
+
+/// The connection while it carries a response. Dropped before [`finish`](Self::finish), it resets the request: an
+/// HTTP/1 connection closes; on HTTP/2 dropping the response's body resets the stream.
+pub struct ResponseLease {
+    stream: Stream,
+}
+
+impl ResponseLease {
+    /// The response has ended in good order: the connection is free for the next request.
+    pub fn finish(mut self) {
+        self.stream.is_in_flight = false;
+    }
+
+    /// Counts the reset that ended the response's body, and tells its reason.
+    pub fn failed(self, error: hyper::Error) -> SendError {
+        self.stream.failed(error, None)
+    }
+}
