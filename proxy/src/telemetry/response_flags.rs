@@ -156,7 +156,10 @@ mod tests {
             | ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED;
         assert_eq!(both.to_string(), "UF,URX");
         assert_eq!(both.long().to_string(), "UpstreamConnectionFailure,UpstreamRetryLimitExceeded");
-        assert_eq!(ResponseFlags::from_short("UF"), Some(ResponseFlags::UPSTREAM_CONNECTION_FAILURE));
+        assert_eq!(
+            ResponseFlags::from_short("UF"),
+            Some(ResponseFlags::UPSTREAM_CONNECTION_FAILURE)
+        );
         assert_eq!(ResponseFlags::from_short("xx"), None);
     }
 }
