@@ -1,5 +1,11 @@
 //! Routes (`envoy.config.route.v3.RouteConfiguration`).
 
+mod action;
+mod cluster_specifier;
+mod configuration;
+mod rewrite;
+mod route_match;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -81,7 +81,13 @@ fn policy(
         return Ok((DEFAULT_OVERPROVISIONING, None));
     };
     refuse_set!(at, policy, [weighted_priority_health]);
-    warn_set!(context, at, policy, [endpoint_stale_after], "endpoints stay until they are replaced");
+    warn_set!(
+        context,
+        at,
+        policy,
+        [endpoint_stale_after],
+        "endpoints stay until they are replaced"
+    );
     let factor = value::within(
         policy.overprovisioning_factor,
         DEFAULT_OVERPROVISIONING,

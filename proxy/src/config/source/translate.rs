@@ -107,9 +107,9 @@ impl ApiConfigSource {
             return Err(version.error("V2 (and AUTO, which means V2) is gone; set it to V3"));
         }
         if !message.cluster_names.is_empty() {
-            return Err(at.field("cluster_names").error(
-                "gRPC sources must not have cluster names; set grpc_services.envoy_grpc",
-            ));
+            return Err(at
+                .field("cluster_names")
+                .error("gRPC sources must not have cluster names; set grpc_services.envoy_grpc"));
         }
         if message.grpc_services.is_empty() {
             return Err(at.field("grpc_services").error("at least one is required"));
@@ -154,10 +154,7 @@ fn refuse_v2(version: i32, at: &At<'_>) -> Result<(), ConfigError> {
 }
 
 impl RateLimit {
-    fn from_proto(
-        message: &pb::RateLimitSettings,
-        at: &At<'_>,
-    ) -> Result<RateLimit, ConfigError> {
+    fn from_proto(message: &pb::RateLimitSettings, at: &At<'_>) -> Result<RateLimit, ConfigError> {
         let default = RateLimit::default();
         let rate = message.fill_rate.map(|rate| rate.value);
         // NaN is not above 0 either.
@@ -184,9 +181,7 @@ impl GrpcService {
     ) -> Result<GrpcService, ConfigError> {
         warn_set!(context, at, message, [retry_policy], "calls are retried by their own rules");
         let target = match value::required(&message.target_specifier, at)? {
-            TargetSpecifier::EnvoyGrpc(grpc) => {
-                envoy_grpc(grpc, &at.field("envoy_grpc"), context)?
-            }
+            TargetSpecifier::EnvoyGrpc(grpc) => envoy_grpc(grpc, &at.field("envoy_grpc"), context)?,
             TargetSpecifier::GoogleGrpc(grpc) => {
                 google_grpc(grpc, &at.field("google_grpc"), context)?
             }

@@ -1,0 +1,107 @@
+//! Translating `RouteAction`.
+#![allow(deprecated)] // Control planes still send deprecated fields.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use http::StatusCode;
+use proto::envoy::config::core::v3::RoutingPriority;
+use proto::envoy::config::route::v3 as pb;
+use proto::envoy::config::route::v3::route_action::{
+    ClusterNotFoundResponseCode, MaxStreamDuration as PbMaxStreamDuration, UpgradeConfig,
+};
+
+use super::{ClusterSpecifier, HostRewrite, MaxStreamDuration, PathRewrite, RouteAction};
+use crate::config::value::{duration, enumeration, non_empty, timeout};
+use crate::config::{At, ConfigError, Context};
+use crate::{refuse_set, warn_set};
+
+/// `timeout`, when it is not set.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+
+impl RouteAction {
+    /// An `envoy.config.route.v3.RouteAction`.
+    pub(super) fn from_proto(
+        message: &pb::RouteAction,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<RouteAction, ConfigError> {
+        check_unsupported(message, at, context)?;
+        let not_found = at.field("cluster_not_found_response_code");
+        let priority = enumeration(message.priority, &at.field("priority"))?;
+        let max_stream = message.max_stream_duration.as_ref();
+        let specifier = message.host_rewrite_specifier.as_ref();
+        Ok(RouteAction {
+            cluster: ClusterSpecifier::from_proto(message.cluster_specifier.as_ref(), at, context)?,
+            cluster_not_found: match enumeration(
+                message.cluster_not_found_response_code,
+                &not_found,
+            )? {
+                ClusterNotFoundResponseCode::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+                ClusterNotFoundResponseCode::NotFound => StatusCode::NOT_FOUND,
+                ClusterNotFoundResponseCode::InternalServerError => {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                }
+            },
+            path_rewrite: PathRewrite::from_action(message, at, context)?,
+            host_rewrite: HostRewrite::from_proto(specifier, at, context)?,
+            append_x_forwarded_host: message.append_x_forwarded_host,
+            timeout: timeout(message.timeout, Some(DEFAULT_TIMEOUT), &at.field("timeout"))?,
+            idle_timeout: duration(message.idle_timeout, &at.field("idle_timeout"))?
+                .map(|idle| (!idle.is_zero()).then_some(idle)),
+            max_stream_duration: max_stream
+                .map(|max| MaxStreamDuration::from_proto(max, &at.field("max_stream_duration")))
+                .transpose()?,
+            max_grpc_timeout: duration(message.max_grpc_timeout, &at.field("max_grpc_timeout"))?,
+            high_priority: priority == RoutingPriority::High,
+            upgrades: upgrades(&message.upgrade_configs, at)?,
+        })
+    }
+}
+
+fn check_unsupported(
+    message: &pb::RouteAction,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<(), ConfigError> {
+    const NO_FILTER: &str = "only an HTTP filter reads it, and Pillion has no such filter";
+    refuse_set!(at, message, [metadata_match, retry_policy, retry_policy_typed_config]);
+    refuse_set!(at, message, [request_mirror_policies, hash_policy, hedge_policy]);
+    refuse_set!(at, message, [internal_redirect_policy, internal_redirect_action]);
+    refuse_set!(at, message, [max_internal_redirects, grpc_timeout_offset]);
+    warn_set!(context, at, message, [rate_limits, include_vh_rate_limits, cors], NO_FILTER);
+    warn_set!(context, at, message, [early_data_policy], "early data is never accepted");
+    warn_set!(context, at, message, [flush_timeout], "idle_timeout applies to flushing too");
+    Ok(())
+}
+
+impl MaxStreamDuration {
+    fn from_proto(
+        message: &PbMaxStreamDuration,
+        at: &At<'_>,
+    ) -> Result<MaxStreamDuration, ConfigError> {
+        let max = at.field("grpc_timeout_header_max");
+        let offset = at.field("grpc_timeout_header_offset");
+        Ok(MaxStreamDuration {
+            max: duration(message.max_stream_duration, &at.field("max_stream_duration"))?,
+            grpc_timeout_max: duration(message.grpc_timeout_header_max, &max)?,
+            grpc_timeout_offset: duration(message.grpc_timeout_header_offset, &offset)?,
+        })
+    }
+}
+
+/// `upgrade_configs`: each type once, in lower case, with whether it is enabled.
+fn upgrades(configs: &[UpgradeConfig], at: &At<'_>) -> Result<Vec<(Box<str>, bool)>, ConfigError> {
+    let mut seen = HashSet::new();
+    let upgrades = configs.iter().enumerate().map(|(index, config)| {
+        let at = at.index("upgrade_configs", index);
+        refuse_set!(at, config, [connect_config]);
+        let at_type = at.field("upgrade_type");
+        let name = non_empty(&config.upgrade_type, &at_type)?.to_ascii_lowercase();
+        if !seen.insert(name.clone()) {
+            return Err(at_type.error(format_args!("{name:?} stands in another place already")));
+        }
+        Ok((name.into(), config.enabled.is_none_or(|enabled| enabled.value)))
+    });
+    upgrades.collect()
+}
