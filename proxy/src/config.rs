@@ -18,5 +18,6 @@ pub mod network_filter;
 pub mod route;
 pub mod source;
 pub mod tls;
+pub mod value;
 
 pub use error::{At, ConfigError, Context};
