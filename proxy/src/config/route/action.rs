@@ -28,7 +28,7 @@ impl RouteAction {
     ) -> Result<RouteAction, ConfigError> {
         check_unsupported(message, at, context)?;
         let not_found = at.field("cluster_not_found_response_code");
-        let priority = enumeration(message.priority, &at.field("priority"))?;
+        let priority: RoutingPriority = enumeration(message.priority, &at.field("priority"))?;
         let max_stream = message.max_stream_duration.as_ref();
         let specifier = message.host_rewrite_specifier.as_ref();
         Ok(RouteAction {
