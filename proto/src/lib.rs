@@ -15,8 +15,10 @@ mod mapping;
 mod registry;
 pub mod type_url;
 mod typed_struct;
+mod validation;
 
 pub use file::{FileError, merge};
 pub use mapping::{FieldNames, Format, ParseError, Parsed, Position};
 pub use registry::Registry;
 pub use typed_struct::TypedStruct;
+pub use validation::Violation;

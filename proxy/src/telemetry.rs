@@ -1,5 +1,6 @@
 //! What the proxy tells about itself and about the traffic: statistics, access logs, stream facts.
 
+pub mod access_log;
 pub mod log_format;
 pub mod response_flags;
 pub mod stats;

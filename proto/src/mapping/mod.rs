@@ -115,7 +115,7 @@ pub(crate) fn parse<T: Message + Default>(
 }
 
 /// Whether a message is one of the wrappers, such as `google.protobuf.UInt32Value`, which JSON writes as their value.
-fn is_wrapper(full_name: &str) -> bool {
+pub(crate) fn is_wrapper(full_name: &str) -> bool {
     matches!(
         full_name.strip_prefix("google.protobuf."),
         Some(
@@ -133,7 +133,7 @@ fn is_wrapper(full_name: &str) -> bool {
 }
 
 /// Whether JSON writes the message otherwise than as an object of its fields. Inside `Any` such a value stands under the key `value`.
-fn has_own_form(full_name: &str) -> bool {
+pub(crate) fn has_own_form(full_name: &str) -> bool {
     is_wrapper(full_name)
         || matches!(
             full_name.strip_prefix("google.protobuf."),

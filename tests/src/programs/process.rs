@@ -1,5 +1,6 @@
 //! A child process that is watched while it starts and ended when the guard is dropped.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -26,6 +27,15 @@ pub enum Ready {
     Port(SocketAddr),
     /// Envoy's admin interface is here and `/ready` answers 200 with `LIVE`.
     AdminLive(SocketAddr),
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ready::Port(address) => write!(formatter, "a listener at {address}"),
+            Ready::AdminLive(address) => write!(formatter, "LIVE from http://{address}/ready"),
+        }
+    }
 }
 
 impl Ready {
@@ -99,7 +109,7 @@ impl Process {
 
     /// Waits for `ready`, at most `limit` from now; returns the time since the start of the process.
     pub fn wait_ready(&mut self, ready: Ready, limit: Duration) -> Result<Duration, ProcessError> {
-        self.wait_until(&format!("{ready:?}"), limit, || ready.holds())?;
+        self.wait_until(&ready.to_string(), limit, || ready.holds())?;
         Ok(self.started.elapsed())
     }
 

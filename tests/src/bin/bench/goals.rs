@@ -18,6 +18,10 @@ enum Bound {
     AtMostOf(f64, Program),
 }
 
+/// What Envoy took for one endpoint where the goal was set, in milliseconds. Less than a millisecond says more about the
+/// scheduler than about the program, so this is a limit rather than a ratio within the run.
+const ENVOY_ONE_ENDPOINT: f64 = 2.0;
+
 /// The goals. They speak of CPU time with statistics on and access logs off, as all scenarios run.
 pub const ALL: [Goal; 12] = [
     Goal::of_envoy("http1", Metric::CpuPerRequest, 0.40),
@@ -35,7 +39,11 @@ pub const ALL: [Goal; 12] = [
     Goal::of_envoy("clusters-1000", Metric::Ready, 0.20),
     Goal::of_envoy("clusters-5000", Metric::Ready, 0.20),
     Goal::of_envoy("ads-1000-clusters", Metric::PushCpu, 0.25),
-    Goal::of_envoy("ads-one-endpoint", Metric::LastAck, 1.0),
+    Goal {
+        scenario: "ads-one-endpoint",
+        metric: Metric::LastAck,
+        bound: Bound::AtMost(ENVOY_ONE_ENDPOINT),
+    },
 ];
 
 /// How a goal came out.
