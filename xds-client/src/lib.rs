@@ -36,6 +36,17 @@
 //! # }
 //! ```
 //!
+//! # Differences to Envoy
+//!
+//! * Envoy refuses a whole response for one resource of a wrong type, and in delta the good ones then
+//!   never come again. Here the bad resource is refused alone.
+//! * An update may be answered late and out of order; meanwhile, state-of-the-world sends no request
+//!   that the server would have to drop for its stale nonce.
+//! * A refresh in delta unsubscribes first, so that servers which track subscriptions do answer.
+//! * With several servers, a client returns to the best one whenever a stream ends.
+//!
+//! # How it works
+//!
 //! One task owns the stream and everything known about its types: subscriptions and handles send
 //! it commands. `table` holds what is requested and known, the same for every variant; `sotw` and
 //! `delta` say how that is put into messages; `worker` drives them.
