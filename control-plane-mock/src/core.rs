@@ -16,6 +16,7 @@ use crate::ads::message::{Names, Outbox, Request, endpoints_name};
 use crate::ads::stream::{Context, Stream};
 use crate::event::{EventKind, EventSender};
 use crate::identity::Identity;
+use crate::resource::Resource;
 use crate::scenario::Faults;
 use crate::snapshot::{Change, Changed, Scope, Snapshot, Version};
 
@@ -184,6 +185,24 @@ impl Core {
         self.snapshot.version()
     }
 
+    /// Makes `resources` all that there is in a scope.
+    pub(crate) fn replace(
+        &mut self,
+        scope: &Scope,
+        resources: impl IntoIterator<Item = Resource>,
+    ) -> Version {
+        let mut gone = self.snapshot.names(scope);
+        let mut changes = Vec::new();
+        for resource in resources {
+            gone.remove(&(resource.type_url().to_owned(), resource.name().to_owned()));
+            changes.push(Change::Put(scope.clone(), resource));
+        }
+        let delete = |(type_url, name)| Change::Delete(scope.clone(), type_url, name);
+        changes.extend(gone.into_iter().map(delete));
+        self.apply(changes)
+    }
+
+    /// Carries what has changed to the streams that it concerns.
     fn push(&mut self, changed: &[Changed]) {
         let resent = self.endpoints_to_resend(changed);
         for stream in self.streams.values_mut() {

@@ -5,14 +5,15 @@
 
 mod watch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proto::Format;
 
 use crate::document::{DocumentError, is_same, parse};
-use crate::snapshot::{Change, Resource, Scope};
+use crate::resource::Resource;
+use crate::snapshot::{Change, Scope};
 
 pub(crate) use watch::watch;
 
@@ -62,8 +63,8 @@ type Key = (Scope, String, String);
 pub(crate) struct Folder {
     root: PathBuf,
     files: BTreeMap<PathBuf, File>,
-    /// Which file each served resource comes from.
-    served: HashMap<Key, PathBuf>,
+    /// What the last scan found, with the file that it lies in.
+    served: HashMap<Key, (PathBuf, Resource)>,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +94,7 @@ impl Folder {
     /// Reads what has changed and returns how what is served has to change.
     pub(crate) fn scan(&mut self) -> Result<Scan, FolderError> {
         let mut scan = Scan::default();
-        let mut paths = Vec::new();
+        let mut paths = BTreeSet::new();
         collect_files(&self.root, &mut paths)?;
         self.files.retain(|path, _| paths.contains(path));
         for path in paths {
@@ -127,35 +128,44 @@ impl Folder {
         problems.push(Problem { path, message: problem });
     }
 
-    /// Compares what the files hold with what is served. Of two files that hold the same resource the last by path wins.
+    /// Compares what the files hold with what they held. What did not change is not put again: somebody else may have put another
+    /// resource in its place meanwhile.
     fn compare(&mut self, scan: &mut Scan) {
-        let mut wanted: HashMap<Key, (&PathBuf, &Resource)> = HashMap::new();
+        let found = self.find_all(&mut scan.problems);
+        for (key, (_, resource)) in &found {
+            let before = self.served.get(key).map(|(_, resource)| resource);
+            if before != Some(resource) {
+                scan.changes.push(Change::Put(key.0.clone(), resource.clone()));
+            }
+        }
+        for key in self.served.keys().filter(|key| !found.contains_key(*key)) {
+            let (scope, type_url, name) = key.clone();
+            scan.changes.push(Change::Delete(scope, type_url, name));
+        }
+        self.served = found;
+    }
+
+    /// All resources of all files. Of two files that hold the same resource the last by path wins, and is reported the first time.
+    fn find_all(&self, problems: &mut Vec<Problem>) -> HashMap<Key, (PathBuf, Resource)> {
+        let mut found: HashMap<Key, (PathBuf, Resource)> = HashMap::new();
         for (path, file) in &self.files {
             let scope = scope_of(&self.root, path);
             for resource in &file.resources {
                 let (type_url, name) = (resource.type_url(), resource.name());
                 let key = (scope.clone(), type_url.to_owned(), name.to_owned());
-                let twice = wanted.insert(key.clone(), (path, resource));
+                let known = self.served.get(&key).is_some_and(|(served, _)| served == path);
+                let twice = found.insert(key, (path.clone(), resource.clone()));
                 if let Some((first, _)) = twice
-                    && self.served.get(&key) != Some(path)
+                    && !known
                 {
-                    let message = format!(
-                        "{name:?} ({type_url}) is in {} too; this one is served",
-                        first.display()
-                    );
-                    scan.problems.push(Problem { path: path.clone(), message });
+                    let first = first.display();
+                    let message =
+                        format!("{name:?} ({type_url}) is in {first} too; this one is served");
+                    problems.push(Problem { path: path.clone(), message });
                 }
             }
         }
-        let put = wanted
-            .iter()
-            .map(|((scope, ..), (_, resource))| Change::Put(scope.clone(), (*resource).clone()));
-        scan.changes.extend(put);
-        let gone = self.served.keys().filter(|key| !wanted.contains_key(*key));
-        let delete =
-            gone.cloned().map(|(scope, type_url, name)| Change::Delete(scope, type_url, name));
-        scan.changes.extend(delete);
-        self.served = wanted.into_iter().map(|(key, (path, _))| (key, path.clone())).collect();
+        found
     }
 }
 
@@ -166,23 +176,18 @@ fn explain(error: &DocumentError, kept: usize) -> String {
     }
 }
 
-fn collect_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), FolderError> {
+fn collect_files(directory: &Path, files: &mut BTreeSet<PathBuf>) -> Result<(), FolderError> {
     let error = |source| FolderError::Read { path: directory.to_owned(), source };
-    let mut paths = Vec::new();
     for entry in fs::read_dir(directory).map_err(error)? {
-        paths.push(entry.map_err(error)?.path());
-    }
-    paths.sort_unstable();
-    for path in paths {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        let path = entry.map_err(error)?.path();
         // Hidden entries are editors' temporary files, and the directories behind the links of a Kubernetes volume.
-        if hidden {
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
             continue;
         }
         if path.is_dir() {
             collect_files(&path, files)?;
         } else if is_resource_file(&path) {
-            files.push(path);
+            files.insert(path);
         }
     }
     Ok(())
@@ -222,5 +227,78 @@ mod tests {
         assert_eq!(scope("/r/nodes/a.yaml"), Scope::All);
         assert_eq!(scope("/r/nodes/n1/a.yaml"), Scope::Node("n1".into()));
         assert_eq!(scope("/r/nodes/n1/deep/a.yaml"), Scope::Node("n1".into()));
+    }
+    const CLUSTER: &str = "'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n";
+
+    struct Files(tempfile::TempDir);
+
+    impl Files {
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.0.path().join(name), text).expect("writable");
+        }
+
+        fn remove(&self, name: &str) {
+            std::fs::remove_file(self.0.path().join(name)).expect("it is there");
+        }
+    }
+
+    fn folder() -> (Files, Folder) {
+        let files = tempfile::tempdir().expect("writable");
+        let folder = Folder::new(files.path().to_owned());
+        (Files(files), folder)
+    }
+
+    /// The names that a scan puts and deletes, and the number of its problems.
+    fn scan(folder: &mut Folder) -> (BTreeSet<String>, BTreeSet<String>, usize) {
+        let scan = folder.scan().expect("readable");
+        let (mut put, mut deleted) = (BTreeSet::new(), BTreeSet::new());
+        for change in scan.changes {
+            match change {
+                Change::Put(_, resource) => put.insert(resource.name().to_owned()),
+                Change::Delete(_, _, name) => deleted.insert(name),
+            };
+        }
+        (put, deleted, scan.problems.len())
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_broken_file_keeps_its_last_good_content_and_is_reported_once() {
+        let (files, mut folder) = folder();
+        files.write("a.yaml", &format!("{CLUSTER}name: a\n"));
+        files.write("broken.json", "{");
+        files.write("notes.txt", "no resource");
+        assert_eq!(scan(&mut folder), (set(&["a"]), set(&[]), 1));
+        files.write("a.yaml", "broken");
+        assert_eq!(scan(&mut folder), (set(&[]), set(&[]), 1));
+        assert_eq!(scan(&mut folder), (set(&[]), set(&[]), 0));
+        files.remove("a.yaml");
+        assert_eq!(scan(&mut folder), (set(&[]), set(&["a"]), 0));
+    }
+
+    #[test]
+    fn of_two_files_with_the_same_resource_the_last_is_served_and_reported() {
+        let (files, mut folder) = folder();
+        files.write("1.yaml", &format!("{CLUSTER}name: a\nalt_stat_name: first\n"));
+        files.write("2.yaml", &format!("{CLUSTER}name: a\nalt_stat_name: second\n"));
+        assert_eq!(scan(&mut folder).2, 1);
+        assert_eq!(scan(&mut folder).2, 0);
+        files.remove("2.yaml");
+        assert_eq!(scan(&mut folder), (set(&["a"]), set(&[]), 0));
+    }
+
+    #[test]
+    fn only_what_changed_in_a_changed_file_is_put() {
+        let (files, mut folder) = folder();
+        let entries: Vec<_> = (0..20).map(|i| format!("f{i}: {{ x: {i} }}")).collect();
+        let metadata = format!("metadata: {{ filter_metadata: {{ {} }} }}\n", entries.join(", "));
+        let first = format!("{CLUSTER}name: a\n{metadata}---\n");
+        files.write("a.yaml", &format!("{first}{CLUSTER}name: b\n"));
+        assert_eq!(scan(&mut folder), (set(&["a", "b"]), set(&[]), 0));
+        files.write("a.yaml", &format!("{first}{CLUSTER}name: b\nalt_stat_name: new\n"));
+        assert_eq!(scan(&mut folder), (set(&["b"]), set(&[]), 0));
     }
 }
