@@ -146,3 +146,93 @@ fn text(format: &str, at: &At<'_>) -> Result<Arc<LogFormat>, ConfigError> {
     let format = Format::parse(format).map_err(|error| at.error(error))?;
     Ok(Arc::new(LogFormat::Text(format)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::access_log::Comparison;
+    use crate::telemetry::response_flags::ResponseFlags;
+    use proto::Registry;
+
+    const LOGGERS: &str = "type.googleapis.com/envoy.extensions.access_loggers";
+
+    fn translate(yaml: &str) -> Result<AccessLog, String> {
+        let message: pb::AccessLog =
+            Registry::load().from_yaml(yaml).expect("the test's YAML is a message");
+        let root = At::resource("listener", "a");
+        AccessLog::from_list(&[message], "access_log", &root, &Context::default())
+            .map(|mut logs| logs.remove(0))
+            .map_err(|error| error.to_string())
+    }
+
+    fn filter(filter: &str) -> Result<LogFilter, String> {
+        let yaml = format!(
+            "{{name: a, filter: {{{filter}}}, typed_config: {{\"@type\": {LOGGERS}.stream.v3.StdoutAccessLog}}}}"
+        );
+        translate(&yaml).map(|log| log.filter.expect("it has a filter"))
+    }
+
+    #[test]
+    fn files_and_streams_are_sinks_and_share_the_default_format() {
+        let file = translate(&format!(
+            "{{name: a, typed_config: {{\"@type\": {LOGGERS}.file.v3.FileAccessLog, path: /dev/null}}}}"
+        ))
+        .expect("it is valid");
+        assert_eq!(file.sink, LogSink::File("/dev/null".into()));
+        assert!(file.filter.is_none());
+        let stderr = translate(&format!(
+            "{{name: a, typed_config: {{\"@type\": {LOGGERS}.stream.v3.StderrAccessLog}}}}"
+        ))
+        .expect("it is valid");
+        assert_eq!(stderr.sink, LogSink::Stderr);
+        assert!(Arc::ptr_eq(&file.format, &stderr.format));
+    }
+
+    #[test]
+    fn loggers_that_break_a_rule_are_refused() {
+        assert_eq!(
+            translate(&format!(
+                "{{name: a, typed_config: {{\"@type\": {LOGGERS}.file.v3.FileAccessLog}}}}"
+            ))
+            .expect_err("no path"),
+            "listener \"a\": access_log[0].typed_config.path: must not be empty"
+        );
+        let als = "{name: als, typed_config: {\"@type\": \
+                   type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig}}";
+        assert!(translate(als).expect_err("no such logger").starts_with(
+            "listener \"a\": access_log[0].typed_config: didn't find a registered \
+                 implementation for \"als\""
+        ));
+    }
+
+    #[test]
+    fn filters_are_nested_as_they_come() {
+        let both = filter(
+            "and_filter: {filters: [{status_code_filter: {comparison: {op: GE, value: \
+             {default_value: 500, runtime_key: k}}}}, {response_flag_filter: {flags: [UH, NR]}}]}",
+        )
+        .expect("it is valid");
+        let LogFilter::And(filters) = both else { panic!("not an and_filter") };
+        assert!(matches!(filters[0], LogFilter::StatusCode(Comparison::AtLeast, 500)));
+        let LogFilter::ResponseFlags(flags) = filters[1] else { panic!("not flags") };
+        assert!(flags.intersects(ResponseFlags::NO_ROUTE_FOUND));
+    }
+
+    #[test]
+    fn filters_that_break_a_rule_are_refused() {
+        let refused = |yaml: &str| filter(yaml).expect_err("it breaks a rule");
+        assert_eq!(
+            refused("or_filter: {filters: [{not_health_check_filter: {}}]}"),
+            "listener \"a\": access_log[0].filter.or_filter.filters: at least two are required"
+        );
+        assert_eq!(
+            refused("response_flag_filter: {flags: [UH, XX]}"),
+            "listener \"a\": access_log[0].filter.response_flag_filter.flags[1]: \
+             \"XX\" is not a response flag"
+        );
+        assert_eq!(
+            refused("duration_filter: {comparison: {op: EQ}}"),
+            "listener \"a\": access_log[0].filter.duration_filter.comparison.value: is required"
+        );
+    }
+}
