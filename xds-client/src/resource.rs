@@ -1,7 +1,7 @@
 //! Resources as they travel: what a management server sent, unwrapped and checked, before anybody
 //! knows what kind of object it is.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -78,6 +78,25 @@ pub(crate) fn error_detail(errors: &[ResourceError]) -> Status {
         message.push_str(NACK_TRUNCATED);
     }
     Status { code: NACK_CODE, message, ..Status::default() }
+}
+
+/// Which resources an answer refuses.
+pub(crate) struct Refusals<'a> {
+    by_name: HashMap<&'a str, &'a str>,
+    /// An error without a name refuses everything.
+    all: Option<&'a str>,
+}
+
+impl<'a> Refusals<'a> {
+    pub fn new(errors: &'a [ResourceError]) -> Self {
+        let by_name: HashMap<_, _> =
+            errors.iter().map(|error| (error.name.as_str(), error.message.as_str())).collect();
+        Self { all: by_name.get("").copied(), by_name }
+    }
+
+    pub fn of(&self, name: &str) -> Option<&'a str> {
+        self.by_name.get(name).copied().or(self.all)
+    }
 }
 
 /// A resource just unwrapped, before it is known to be more than a heartbeat.

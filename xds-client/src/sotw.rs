@@ -85,7 +85,9 @@ impl Variant for Sotw {
     /// While the receiver owes an answer, the server would ignore everything as stale. An empty
     /// list means everything if it comes first, so wanting nothing is only said later.
     fn has_request(&self, table: &Table) -> bool {
-        self.due && !table.owes_answer(self.stream) && (self.sent || table.wants_anything())
+        self.due
+            && !table.owes_answer(self.stream, self.answered)
+            && (self.sent || table.wants_anything())
     }
 
     fn next_request(&mut self, table: &Table) -> Option<DiscoveryRequest> {
