@@ -4,6 +4,9 @@
 //! names the resource, the field path, the value and the rule. What Envoy would accept and what changes nothing for
 //! traffic goes to [`Context::warn`].
 
+// Control planes still send fields that Envoy has marked as deprecated.
+#![allow(deprecated)]
+
 pub mod access_log;
 pub mod any;
 pub mod bootstrap;
