@@ -48,9 +48,6 @@ impl HttpConnectionManager {
         let common = message.common_http_protocol_options.as_ref();
         let at_common = at.field("common_http_protocol_options");
         let common = CommonOptions::from_proto(common, &at_common, context)?;
-        let logs = message.access_log.iter().enumerate().map(|(index, log)| {
-            AccessLog::from_proto(log, &at.index("access_log", index), context)
-        });
         let internal = message.internal_address_config.as_ref().map(|internal| {
             InternalAddresses::from_proto(internal, &at.field("internal_address_config"))
         });
@@ -124,7 +121,7 @@ impl HttpConnectionManager {
             )?,
             stream_error_on_invalid: on(message.stream_error_on_invalid_http_message, false),
             upgrades: upgrades(&message.upgrade_configs, at)?,
-            access_log: logs.collect::<Result<_, _>>()?,
+            access_log: AccessLog::from_list(&message.access_log, "access_log", at, context)?,
             buffer_limit,
         })
     }

@@ -37,9 +37,6 @@ impl Listener {
             filter_chains(message, buffer_limit, at, context)?;
         let listener_filters = listener_filters(message, at, context)?;
         warn_without_inspector(&filter_chains, &listener_filters, at, context);
-        let logs = message.access_log.iter().enumerate().map(|(index, log)| {
-            AccessLog::from_proto(log, &at.index("access_log", index), context)
-        });
         let on = |value: Option<proto::google::protobuf::BoolValue>, default: bool| {
             value.map_or(default, |value| value.value)
         };
@@ -71,7 +68,7 @@ impl Listener {
             continue_on_timeout: message.continue_on_listener_filters_timeout,
             filter_chains,
             default_filter_chain,
-            access_log: logs.collect::<Result<_, _>>()?,
+            access_log: AccessLog::from_list(&message.access_log, "access_log", at, context)?,
             drain_modify_only: drain == DrainType::ModifyOnly,
             connection_limit: None,
             ignore_global_connection_limit: message.ignore_global_conn_limit,
@@ -102,7 +99,13 @@ fn warn_without_effect(
     warn_set!(context, at, message, [connection_balance_config], "the kernel balances");
     warn_set!(context, at, message, [enable_mptcp], "plain TCP is spoken, as MPTCP falls back to");
     warn_set!(context, at, message, [bypass_overload_manager], "Pillion has no overload manager");
-    warn_set!(context, at, message, [tcp_fast_open_queue_length], "clients fall back to a handshake");
+    warn_set!(
+        context,
+        at,
+        message,
+        [tcp_fast_open_queue_length],
+        "clients fall back to a handshake"
+    );
     warn_set!(
         context,
         at,
@@ -169,8 +172,7 @@ fn listener_filters(
         ListenerFilter::from_proto(filter, &at.index("listener_filters", index), context)
     });
     let mut filters = filters.collect::<Result<Vec<_>, _>>()?;
-    let restores =
-        filters.iter().any(|filter| matches!(filter, ListenerFilter::OriginalDst));
+    let restores = filters.iter().any(|filter| matches!(filter, ListenerFilter::OriginalDst));
     if message.use_original_dst.is_some_and(|value| value.value) && !restores {
         filters.push(ListenerFilter::OriginalDst);
     }

@@ -27,9 +27,6 @@ impl TcpProxy {
         check_unsupported(message, at, context)?;
         let max_duration = at.field("max_downstream_connection_duration");
         let attempts = at.field("max_connect_attempts");
-        let logs = message.access_log.iter().enumerate().map(|(index, log)| {
-            AccessLog::from_proto(log, &at.index("access_log", index), context)
-        });
         Ok(TcpProxy {
             stat_prefix: non_empty(&message.stat_prefix, &at.field("stat_prefix"))?.into(),
             clusters: clusters(message.cluster_specifier.as_ref(), at)?,
@@ -50,7 +47,7 @@ impl TcpProxy {
                 (1, u32::MAX),
                 &attempts,
             )?,
-            access_log: logs.collect::<Result<_, _>>()?,
+            access_log: AccessLog::from_list(&message.access_log, "access_log", at, context)?,
         })
     }
 }
