@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod log_format;
+pub mod log_writer;
 pub mod response_flags;
 pub mod stats;
 pub mod stream_info;

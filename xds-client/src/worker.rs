@@ -123,16 +123,17 @@ impl<V: Variant> Worker<V> {
             None => (None, None),
         };
         let topics = &mut self.topics;
-        // Users first: what they ask in one go leaves as one request.
+        // Users first: what they ask in one go leaves as one request. A flood of responses must not
+        // hold up timers.
         tokio::select! {
             biased;
             message = self.inbox.recv() => message.map_or(Input::LastUserGone, Input::Message),
+            (topic, event) = expired(topics) => Input::Timer(topic, event),
             response = next_of(responses), if reads => match response {
                 Some(Ok(response)) => Input::Response(response),
                 Some(Err(status)) => Input::Closed(status),
                 None => Input::Closed(Status::ok("the server ended the stream")),
             },
-            (topic, event) = expired(topics) => Input::Timer(topic, event),
             () = unblocked(requests, blocked) => Input::Unblocked,
             () = sleep_until(self.retry_at), if down => Input::Retry,
         }
