@@ -106,7 +106,7 @@ impl ClientSubscription {
     fn describe(&self) -> String {
         let names = match self.names.as_slice() {
             [] => "no name".to_owned(),
-            [few @ ..] if few.len() <= 3 => few.join(", "),
+            few if few.len() <= 3 => few.join(", "),
             many => format!("{} names", many.len()),
         };
         let state = match (self.unanswered, self.answered, self.settled) {

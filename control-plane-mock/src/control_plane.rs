@@ -1,6 +1,7 @@
 //! The control plane as a test holds it.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,12 @@ use tokio::task::JoinSet;
 use crate::client::Client;
 use crate::core::Shared;
 use crate::event::Events;
+use crate::folder::FolderError;
 use crate::identity::{Identity, IdentityError, IdentityOptions, Svid};
+use crate::resource::Resource;
 use crate::scenario::{Fault, FaultId};
-use crate::snapshot::{Change, Resource, Scope, Version};
-use crate::{ads, api};
+use crate::snapshot::{Change, Scope, Version};
+use crate::{ads, api, folder};
 
 /// How a control plane is started.
 #[derive(Debug, Clone)]
@@ -111,6 +114,15 @@ impl ControlPlane {
         Self::start(Options::default()).await
     }
 
+    /// Serves what lies in a folder of YAML and JSON files too, and follows its changes. See the crate's documentation.
+    ///
+    /// Broken files are no error but [`EventKind::FileBroken`](crate::EventKind::FileBroken).
+    pub async fn serve_folder(&mut self, path: impl Into<PathBuf>) -> Result<(), FolderError> {
+        let follow = folder::watch(path.into(), self.shared.clone()).await?;
+        self.tasks.spawn(follow);
+        Ok(())
+    }
+
     /// Where xDS is served.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -144,23 +156,7 @@ impl ControlPlane {
         resources: impl IntoIterator<Item = Resource>,
     ) -> Version {
         let scope = Scope::Node(node_id.to_owned());
-        let resources: Vec<Resource> = resources.into_iter().collect();
-        self.shared.update(|core| {
-            let kept = |type_url: &str, name: &str| {
-                let same = |resource: &Resource| {
-                    resource.type_url() == type_url && resource.name() == name
-                };
-                resources.iter().any(same)
-            };
-            let mut old = core.snapshot.names(&scope);
-            old.retain(|(type_url, name)| !kept(type_url, name));
-            let gone = old
-                .into_iter()
-                .map(|(type_url, name)| Change::Delete(scope.clone(), type_url, name));
-            let gone: Vec<Change> = gone.collect();
-            let put = resources.into_iter().map(|resource| Change::Put(scope.clone(), resource));
-            core.apply(put.chain(gone).collect())
-        })
+        self.shared.update(|core| core.replace(&scope, resources))
     }
 
     /// Applies several changes at once; what is put is pushed before what is deleted.

@@ -3,7 +3,7 @@
 //! A change is carried to the streams it concerns while the lock is held, by the task that made it: no stream is woken for
 //! nothing, and what a test sees after a put is what the put did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -16,6 +16,7 @@ use crate::ads::message::{Names, Outbox, Request, endpoints_name};
 use crate::ads::stream::{Context, Stream};
 use crate::event::{EventKind, EventSender};
 use crate::identity::Identity;
+use crate::resource::Resource;
 use crate::scenario::Faults;
 use crate::snapshot::{Change, Changed, Scope, Snapshot, Version};
 
@@ -65,6 +66,11 @@ impl Shared {
         let result = change(&mut self.core.lock());
         self.progress.notify_waiters();
         result
+    }
+
+    /// Tells of something that belongs to no stream.
+    pub(crate) fn report(&self, kind: EventKind) {
+        self.events.send(0, "", "", kind);
     }
 
     pub(crate) fn open(
@@ -159,18 +165,44 @@ impl Core {
 
     /// Applies a batch: one push of each type to each client that it concerns.
     ///
-    /// What is added goes out before what is removed, so that nothing a client still uses is taken from it: a second push of the
-    /// same type waits for the answer to the first.
-    pub(crate) fn apply(&mut self, changes: Vec<Change>) -> Version {
-        let is_put = |change: &Change| matches!(change, Change::Put(..));
-        let (puts, deletions): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_put);
-        for step in [puts, deletions] {
+    /// Where several types change, what is added goes out before what is removed, so that nothing a client still uses is taken from
+    /// it. A type that gains and loses resources is pushed twice then, the second time after the answer to the first.
+    pub(crate) fn apply(&mut self, mut changes: Vec<Change>) -> Version {
+        changes.retain(|change| self.snapshot.differs(change));
+        let types: HashSet<&str> = changes.iter().map(Change::type_url).collect();
+        let steps = match types.len() {
+            0 | 1 => vec![changes],
+            _ => {
+                let is_put = |change: &Change| matches!(change, Change::Put(..));
+                let (puts, deletions) = changes.into_iter().partition(is_put);
+                vec![puts, deletions]
+            }
+        };
+        for step in steps {
             let changed = self.snapshot.apply(step);
             self.push(&changed);
         }
         self.snapshot.version()
     }
 
+    /// Makes `resources` all that there is in a scope.
+    pub(crate) fn replace(
+        &mut self,
+        scope: &Scope,
+        resources: impl IntoIterator<Item = Resource>,
+    ) -> Version {
+        let mut gone = self.snapshot.names(scope);
+        let mut changes = Vec::new();
+        for resource in resources {
+            gone.remove(&(resource.type_url().to_owned(), resource.name().to_owned()));
+            changes.push(Change::Put(scope.clone(), resource));
+        }
+        let delete = |(type_url, name)| Change::Delete(scope.clone(), type_url, name);
+        changes.extend(gone.into_iter().map(delete));
+        self.apply(changes)
+    }
+
+    /// Carries what has changed to the streams that it concerns.
     fn push(&mut self, changed: &[Changed]) {
         let resent = self.endpoints_to_resend(changed);
         for stream in self.streams.values_mut() {
@@ -214,7 +246,7 @@ impl Core {
         let resources = clusters.filter_map(|change| {
             self.snapshot.in_scope(&change.scope, type_url::CLUSTER, &change.name)
         });
-        resources.filter_map(|cluster| endpoints_name(cluster)).collect()
+        resources.filter_map(endpoints_name).collect()
     }
 
     /// Sends again everything of a type, or of all, to the clients of a node, or to all.

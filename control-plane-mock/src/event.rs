@@ -27,7 +27,7 @@ pub struct Event {
     pub at: Instant,
     /// When, to print.
     pub time: SystemTime,
-    /// The stream's number; numbers are never used again.
+    /// The stream's number; numbers are never used again, and 0 is no stream.
     pub stream: u64,
     /// `node.id` of the client; empty before its first request.
     pub node: String,
@@ -99,6 +99,25 @@ pub enum EventKind {
     StreamClosed {
         /// Why.
         reason: String,
+    },
+    /// The folder was read and what is served has changed. This and what follows belongs to no stream.
+    FolderRead {
+        /// How many files are served.
+        files: usize,
+        /// The version that the change made.
+        version: Version,
+    },
+    /// A file of the folder is not served as it is.
+    FileBroken {
+        /// The file.
+        path: String,
+        /// What is wrong, where, and what is served instead.
+        error: String,
+    },
+    /// The folder cannot be read; what was read before stays in service.
+    FolderFailed {
+        /// What is wrong.
+        error: String,
     },
 }
 

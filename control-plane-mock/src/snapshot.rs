@@ -1,97 +1,16 @@
 //! What the control plane has: resources by type and name, in layers that give each node its own view.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use prost::{Message, Name};
-use proto::envoy::service::discovery::v3 as discovery;
-use proto::google::protobuf::Any;
-use proto::{any, type_url};
-use xxhash_rust::xxh64::xxh64;
+use proto::type_url;
+
+use crate::resource::Resource;
 
 /// A point in the history of what the control plane serves. Every change that changes anything makes a new, higher one.
 ///
 /// It is sent as `version_info` (state of the world) and `system_version_info` (delta).
 pub type Version = u64;
-
-/// One xDS resource, encoded once and shared by all that send it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Resource {
-    name: String,
-    any: Any,
-    version: String,
-}
-
-/// Why an `Any` cannot be served as a resource.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ResourceError {
-    /// The type carries no name, or the bytes are no protobuf.
-    #[error(
-        "{0:?} has no readable resource name: wrap it in envoy.service.discovery.v3.Resource and name it there"
-    )]
-    Unnamed(String),
-    /// The name field is there and empty.
-    #[error("a resource of type {0:?} has an empty name")]
-    EmptyName(String),
-    /// A `Resource` wrapper without a resource in it.
-    #[error("envoy.service.discovery.v3.Resource {0:?} holds no resource")]
-    EmptyWrapper(String),
-}
-
-impl Resource {
-    /// A resource of this name, whatever `any` holds. This is how a test serves something broken.
-    pub fn named(name: impl Into<String>, any: Any) -> Self {
-        let version = format!("{:016x}", xxh64(&any.value, 0));
-        Self { name: name.into(), any, version }
-    }
-
-    /// Packs `message`, which names itself (`Cluster.name`, `ClusterLoadAssignment.cluster_name`, ...).
-    pub fn pack<T: Message + Name>(message: &T) -> Result<Self, ResourceError> {
-        Self::try_from(any::pack(message))
-    }
-
-    /// The name that clients subscribe to.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The type URL, such as `type.googleapis.com/envoy.config.cluster.v3.Cluster`.
-    pub fn type_url(&self) -> &str {
-        &self.any.type_url
-    }
-
-    /// The encoded resource.
-    pub fn any(&self) -> &Any {
-        &self.any
-    }
-
-    /// The hash of the encoded resource, sent as the version of the resource in delta.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-}
-
-/// Reads the name off the resource; a `envoy.service.discovery.v3.Resource` is unwrapped and names what it holds.
-impl TryFrom<Any> for Resource {
-    type Error = ResourceError;
-
-    fn try_from(any: Any) -> Result<Self, ResourceError> {
-        if let Ok(wrapper) = any::unpack::<discovery::Resource>(&any) {
-            let inner = wrapper
-                .resource
-                .ok_or_else(|| ResourceError::EmptyWrapper(wrapper.name.clone()))?;
-            if wrapper.name.is_empty() {
-                return Self::try_from(inner);
-            }
-            return Ok(Self::named(wrapper.name, inner));
-        }
-        match any::resource_name(&any) {
-            None => Err(ResourceError::Unnamed(any.type_url)),
-            Some(name) if name.is_empty() => Err(ResourceError::EmptyName(any.type_url)),
-            Some(name) => Ok(Self::named(name, any)),
-        }
-    }
-}
 
 /// Which nodes see a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,12 +32,40 @@ pub enum Change {
     Delete(Scope, String, String),
 }
 
+impl Change {
+    pub(crate) fn type_url(&self) -> &str {
+        match self {
+            Self::Put(_, resource) => resource.type_url(),
+            Self::Delete(_, type_url, _) => type_url,
+        }
+    }
+}
+
 /// The resources of one type in one layer.
 #[derive(Debug, Default)]
 struct TypeSet {
     /// When this set last changed.
     version: Version,
     resources: BTreeMap<String, Arc<Resource>>,
+    /// The resources' names by alias.
+    aliases: HashMap<String, String>,
+}
+
+impl TypeSet {
+    fn insert(&mut self, resource: Resource) {
+        self.remove(resource.name());
+        for alias in resource.aliases() {
+            self.aliases.insert(alias.clone(), resource.name().to_owned());
+        }
+        self.resources.insert(resource.name().to_owned(), Arc::new(resource));
+    }
+
+    fn remove(&mut self, name: &str) {
+        let old = self.resources.remove(name);
+        for alias in old.iter().flat_map(|old| old.aliases()) {
+            self.aliases.remove(alias);
+        }
+    }
 }
 
 type Layer = HashMap<String, TypeSet>;
@@ -144,42 +91,48 @@ pub(crate) struct Changed {
 }
 
 impl Snapshot {
+    /// Whether a change makes a difference.
+    pub(crate) fn differs(&self, change: &Change) -> bool {
+        match change {
+            Change::Put(scope, resource) => {
+                let current = self.in_scope(scope, resource.type_url(), resource.name());
+                current != Some(resource)
+            }
+            Change::Delete(scope, type_url, name) => self.in_scope(scope, type_url, name).is_some(),
+        }
+    }
+
     /// Applies `changes` as one new version and returns what differs from before: nothing, and no new version, for a repetition.
     pub(crate) fn apply(&mut self, changes: Vec<Change>) -> Vec<Changed> {
         let version = self.version + 1;
-        let changed: Vec<Changed> =
-            changes.into_iter().filter_map(|change| self.apply_one(change, version)).collect();
+        let mut changed = Vec::new();
+        for change in changes {
+            if self.differs(&change) {
+                changed.push(self.apply_one(change, version));
+            }
+        }
         if !changed.is_empty() {
             self.version = version;
         }
         changed
     }
 
-    fn apply_one(&mut self, change: Change, version: Version) -> Option<Changed> {
-        match change {
+    fn apply_one(&mut self, change: Change, version: Version) -> Changed {
+        let (scope, type_url, name, resource) = match change {
             Change::Put(scope, resource) => {
-                let layer = self.layers.entry(scope.clone()).or_default();
-                let set = layer.entry(resource.type_url().to_owned()).or_default();
-                let old = set.resources.get(resource.name());
-                if old.is_some_and(|old| **old == resource) {
-                    return None;
-                }
-                set.version = version;
-                let changed = Changed {
-                    scope,
-                    type_url: resource.type_url().to_owned(),
-                    name: resource.name().to_owned(),
-                };
-                set.resources.insert(resource.name().to_owned(), Arc::new(resource));
-                Some(changed)
+                let (type_url, name) = (resource.type_url().to_owned(), resource.name().to_owned());
+                (scope, type_url, name, Some(resource))
             }
-            Change::Delete(scope, type_url, name) => {
-                let set = self.layers.get_mut(&scope)?.get_mut(&type_url)?;
-                set.resources.remove(&name)?;
-                set.version = version;
-                Some(Changed { scope, type_url, name })
-            }
+            Change::Delete(scope, type_url, name) => (scope, type_url, name, None),
+        };
+        let layer = self.layers.entry(scope.clone()).or_default();
+        let set = layer.entry(type_url.clone()).or_default();
+        set.version = version;
+        match resource {
+            Some(resource) => set.insert(resource),
+            None => set.remove(&name),
         }
+        Changed { scope, type_url, name }
     }
 
     /// The version of the latest change.
@@ -206,29 +159,24 @@ impl Snapshot {
 
     /// Every resource with its scope, in the order of type and name.
     pub(crate) fn list(&self) -> Vec<(Scope, Arc<Resource>)> {
-        let mut all: Vec<_> = self.layers.iter().collect();
-        all.sort_by_key(|(scope, _)| *scope);
-        let resources = all.into_iter().flat_map(|(scope, layer)| {
+        let layers: BTreeMap<_, _> = self.layers.iter().collect();
+        let mut list = Vec::new();
+        for (scope, layer) in layers {
             let sets: BTreeMap<_, _> = layer.iter().collect();
-            let resources: Vec<_> = sets
-                .values()
-                .flat_map(|set| set.resources.values())
-                .map(|resource| (scope.clone(), resource.clone()))
-                .collect();
-            resources
-        });
-        resources.collect()
+            for resource in sets.values().flat_map(|set| set.resources.values()) {
+                list.push((scope.clone(), resource.clone()));
+            }
+        }
+        list
     }
 
-    /// The names of one scope, by type URL.
-    pub(crate) fn names(&self, scope: &Scope) -> Vec<(String, String)> {
+    /// The type URL and name of everything in one scope.
+    pub(crate) fn names(&self, scope: &Scope) -> HashSet<(String, String)> {
         let layer = self.layers.get(scope).into_iter().flatten();
-        layer
-            .flat_map(|(type_url, set)| {
-                let names = set.resources.keys();
-                names.map(move |name| (type_url.clone(), name.clone()))
-            })
-            .collect()
+        let names = layer.flat_map(|(type_url, set)| {
+            set.resources.keys().map(move |name| (type_url.clone(), name.clone()))
+        });
+        names.collect()
     }
 }
 
@@ -241,6 +189,18 @@ impl<'a> View<'a> {
     /// The resource this node sees under `name`.
     pub(crate) fn get(&self, type_url: &str, name: &str) -> Option<&'a Arc<Resource>> {
         self.sets(type_url).find_map(|set| set.resources.get(name))
+    }
+
+    /// The name of the resource that this node sees under a name or an alias; the name itself when there is none.
+    pub(crate) fn resolve_alias<'b>(&self, type_url: &str, name: &'b str) -> &'b str
+    where
+        'a: 'b,
+    {
+        if self.get(type_url, name).is_some() {
+            return name;
+        }
+        let found = self.sets(type_url).find_map(|set| set.aliases.get(name));
+        found.map_or(name, String::as_str)
     }
 
     /// Everything of a type that this node sees, in the order of names.
@@ -288,6 +248,7 @@ pub(crate) fn push_order(type_url: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::google::protobuf::Any;
 
     fn resource(name: &str, value: u8) -> Resource {
         let any = Any { type_url: "t".into(), value: vec![value] };
@@ -315,25 +276,12 @@ mod tests {
             Change::Put(own.clone(), resource("a", 2)),
             Change::Put(Scope::Issued("n".into()), resource("b", 3)),
         ]);
-        let value = |view: View<'_>, name| view.get("t", name).map(|found| found.any.value[0]);
+        let value = |view: View<'_>, name| view.get("t", name).map(|found| found.any().value[0]);
         assert_eq!(value(snapshot.view("n"), "a"), Some(2));
         assert_eq!(value(snapshot.view("n"), "b"), Some(1));
         assert_eq!(value(snapshot.view("other"), "a"), Some(1));
         assert_eq!(snapshot.view("n").all("t").len(), 2);
         snapshot.apply(vec![Change::Delete(own, "t".into(), "a".into())]);
         assert_eq!(value(snapshot.view("n"), "a"), Some(1));
-    }
-
-    #[test]
-    fn wrapped_resources_take_the_name_of_the_wrapper() {
-        let wrapper = discovery::Resource {
-            name: "outer".into(),
-            resource: Some(resource("x", 1).any),
-            ..Default::default()
-        };
-        let unwrapped = Resource::pack(&wrapper).expect("named");
-        assert_eq!((unwrapped.name(), unwrapped.type_url()), ("outer", "t"));
-        let unnamed = Resource::try_from(Any::default());
-        assert_eq!(unnamed, Err(ResourceError::Unnamed(String::new())));
     }
 }

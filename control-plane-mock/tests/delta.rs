@@ -5,7 +5,7 @@ mod client;
 use std::collections::HashMap;
 
 use client::{LONG, cluster, endpoints, node, open_delta, owned};
-use control_plane_mock::{ControlPlane, EventKind, Options, Resource};
+use control_plane_mock::{Change, ControlPlane, EventKind, Options, Resource, Scope};
 use proto::envoy::config::cluster::v3::{
     Cluster,
     cluster::{ClusterDiscoveryType, DiscoveryType},
@@ -25,7 +25,7 @@ fn none() -> Vec<String> {
 async fn a_wildcard_gets_everything_once_and_then_what_changes() {
     let control_plane = start().await;
     control_plane.put([cluster("a", ""), cluster("b", "")]);
-    let mut stream = open_delta(&control_plane).await;
+    let mut stream = open_delta(control_plane.addr()).await;
     stream.change(CLUSTER, &[], &[]);
     assert_eq!(stream.accept().await, (owned(&["a", "b"]), none()));
 
@@ -39,7 +39,7 @@ async fn a_wildcard_gets_everything_once_and_then_what_changes() {
 async fn names_that_do_not_exist_are_removed_and_sent_when_they_appear() {
     let control_plane = start().await;
     control_plane.put([endpoints("a")]);
-    let mut stream = open_delta(&control_plane).await;
+    let mut stream = open_delta(control_plane.addr()).await;
     stream.change(CLUSTER_LOAD_ASSIGNMENT, &["a", "b"], &[]);
     assert_eq!(stream.accept().await, (owned(&["a"]), owned(&["b"])));
     control_plane.put([endpoints("b"), endpoints("c")]);
@@ -50,7 +50,7 @@ async fn names_that_do_not_exist_are_removed_and_sent_when_they_appear() {
 async fn a_repeated_subscription_is_answered_again() {
     let control_plane = start().await;
     control_plane.put([endpoints("a")]);
-    let mut stream = open_delta(&control_plane).await;
+    let mut stream = open_delta(control_plane.addr()).await;
     stream.change(CLUSTER_LOAD_ASSIGNMENT, &["a"], &[]);
     assert_eq!(stream.accept().await, (owned(&["a"]), none()));
     stream.change(CLUSTER_LOAD_ASSIGNMENT, &["a"], &["a"]);
@@ -61,11 +61,12 @@ async fn a_repeated_subscription_is_answered_again() {
 async fn an_unsubscribed_name_is_sent_no_more() {
     let control_plane = start().await;
     control_plane.put([endpoints("a"), endpoints("b")]);
-    let mut stream = open_delta(&control_plane).await;
+    let mut stream = open_delta(control_plane.addr()).await;
     stream.change(CLUSTER_LOAD_ASSIGNMENT, &["a", "b"], &[]);
     assert_eq!(stream.accept().await, (owned(&["a", "b"]), none()));
     stream.change(CLUSTER_LOAD_ASSIGNMENT, &[], &["a"]);
-    let only_b = |clients: &[control_plane_mock::Client]| clients[0].subscriptions[0].names == ["b"];
+    let only_b =
+        |clients: &[control_plane_mock::Client]| clients[0].subscriptions[0].names == ["b"];
     assert!(control_plane.wait_until(LONG, only_b).await);
     control_plane.delete(CLUSTER_LOAD_ASSIGNMENT, ["a", "b"]);
     assert_eq!(stream.accept().await, (none(), owned(&["b"])));
@@ -75,7 +76,7 @@ async fn an_unsubscribed_name_is_sent_no_more() {
 async fn a_name_unsubscribed_under_a_wildcard_is_told_again() {
     let control_plane = start().await;
     control_plane.put([cluster("a", "")]);
-    let mut stream = open_delta(&control_plane).await;
+    let mut stream = open_delta(control_plane.addr()).await;
     stream.change(CLUSTER, &["*", "a", "gone"], &[]);
     assert_eq!(stream.accept().await, (owned(&["a"]), owned(&["gone"])));
     stream.change(CLUSTER, &[], &["a", "gone"]);
@@ -92,7 +93,7 @@ async fn what_the_client_has_from_an_earlier_stream_is_not_sent_again() {
         ("changed".to_owned(), version(cluster("changed", "old"))),
         ("gone".to_owned(), version(cluster("gone", ""))),
     ]);
-    let mut stream = open_delta(&control_plane).await;
+    let mut stream = open_delta(control_plane.addr()).await;
     stream.send(DeltaDiscoveryRequest {
         node: node(),
         type_url: CLUSTER.into(),
@@ -103,11 +104,33 @@ async fn what_the_client_has_from_an_earlier_stream_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_everything_need_not_answer_to_be_up_to_date() {
+    let control_plane = start().await;
+    let version = control_plane.put([endpoints("a")]);
+    let mut stream = open_delta(control_plane.addr()).await;
+    stream.send(DeltaDiscoveryRequest {
+        node: node(),
+        type_url: CLUSTER_LOAD_ASSIGNMENT.into(),
+        resource_names_subscribe: owned(&["a"]),
+        initial_resource_versions: HashMap::from([(
+            "a".to_owned(),
+            endpoints("a").version().to_owned(),
+        )]),
+        ..Default::default()
+    });
+    let wait = control_plane.wait_ack(CLUSTER_LOAD_ASSIGNMENT, version, None, LONG);
+    assert_eq!(wait.await.expect("it has it").error, None);
+    control_plane.delete(CLUSTER_LOAD_ASSIGNMENT, ["a"]);
+    assert_eq!(stream.accept().await, (none(), owned(&["a"])));
+}
+
+#[tokio::test]
 async fn a_thousand_changed_clusters_are_one_push() {
     let control_plane = start().await;
-    let clusters = |text: &str| (0..1000).map(|i| cluster(&format!("c{i}"), text)).collect::<Vec<_>>();
+    let clusters =
+        |text: &str| (0..1000).map(|i| cluster(&format!("c{i}"), text)).collect::<Vec<_>>();
     control_plane.put(clusters("old"));
-    let mut stream = open_delta(&control_plane).await;
+    let mut stream = open_delta(control_plane.addr()).await;
     stream.change(CLUSTER, &[], &[]);
     stream.accept().await;
     let mut events = control_plane.events();
@@ -126,7 +149,7 @@ async fn a_thousand_changed_clusters_are_one_push() {
 #[tokio::test]
 async fn one_batch_is_pushed_in_the_order_of_make_before_break() {
     let control_plane = start().await;
-    let mut stream = open_delta(&control_plane).await;
+    let mut stream = open_delta(control_plane.addr()).await;
     stream.change(CLUSTER_LOAD_ASSIGNMENT, &["a"], &[]);
     assert_eq!(stream.accept().await, (none(), owned(&["a"])));
     stream.change(CLUSTER, &[], &[]);
@@ -156,7 +179,7 @@ async fn the_endpoints_of_a_changed_cluster_are_sent_again_unless_switched_off()
             Resource::pack(&cluster).expect("named")
         };
         control_plane.put([endpoints("a"), eds_cluster("old")]);
-        let mut stream = open_delta(&control_plane).await;
+        let mut stream = open_delta(control_plane.addr()).await;
         stream.change(CLUSTER, &[], &[]);
         stream.accept().await;
         stream.change(CLUSTER_LOAD_ASSIGNMENT, &["a"], &[]);
@@ -178,4 +201,44 @@ async fn the_endpoints_of_a_changed_cluster_are_sent_again_unless_switched_off()
         }
         assert_eq!(pushed.contains(&CLUSTER_LOAD_ASSIGNMENT.to_owned()), resend_endpoints);
     }
+}
+
+#[tokio::test]
+async fn what_is_added_goes_before_what_is_removed_of_another_type() {
+    let control_plane = start().await;
+    control_plane.put([cluster("old", ""), endpoints("old")]);
+    let mut stream = open_delta(control_plane.addr()).await;
+    stream.change(CLUSTER, &[], &[]);
+    assert_eq!(stream.accept().await, (owned(&["old"]), none()));
+    stream.change(CLUSTER_LOAD_ASSIGNMENT, &["*"], &[]);
+    assert_eq!(stream.accept().await, (owned(&["old"]), none()));
+    let answered = |clients: &[control_plane_mock::Client]| {
+        clients[0].subscriptions.iter().filter(|one| one.answered.is_some()).count() == 2
+    };
+    assert!(control_plane.wait_until(LONG, answered).await);
+
+    control_plane.apply(vec![
+        Change::Delete(Scope::All, CLUSTER.into(), "old".into()),
+        Change::Put(Scope::All, endpoints("new")),
+    ]);
+    assert_eq!(stream.accept().await, (owned(&["new"]), none()));
+    assert_eq!(stream.accept().await, (none(), owned(&["old"])));
+
+    control_plane.apply(vec![
+        Change::Delete(Scope::All, CLUSTER_LOAD_ASSIGNMENT.into(), "old".into()),
+        Change::Put(Scope::All, endpoints("newer")),
+    ]);
+    assert_eq!(stream.accept().await, (owned(&["newer"]), owned(&["old"])));
+}
+
+#[tokio::test]
+async fn a_resource_is_found_by_its_alias() {
+    let control_plane = start().await;
+    let aliased = cluster("route/a", "").with_aliases(owned(&["route/a.example.com"]));
+    control_plane.put([aliased]);
+    let mut stream = open_delta(control_plane.addr()).await;
+    stream.change(CLUSTER, &["route/a.example.com"], &[]);
+    let response = stream.receive().await;
+    assert_eq!(response.resources[0].name, "route/a");
+    assert_eq!(response.resources[0].aliases, ["route/a.example.com"]);
 }

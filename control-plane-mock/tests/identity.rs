@@ -28,7 +28,7 @@ fn pem(response: &DeltaDiscoveryResponse, name: &str) -> String {
 #[tokio::test]
 async fn secrets_are_issued_when_asked_for_and_rotated() {
     let control_plane = ControlPlane::start_default().await.expect("it starts");
-    let mut stream = open_delta(&control_plane).await;
+    let mut stream = open_delta(control_plane.addr()).await;
     stream.change(SECRET, &["default", "ROOTCA", "spiffe://cluster.local/x", "other"], &[]);
     let first = stream.receive().await;
     assert_eq!(first.removed_resources, ["other"]);
@@ -57,7 +57,7 @@ async fn a_secret_that_was_put_is_served_and_not_issued() {
     let secret = Secret { name: "default".into(), ..Default::default() };
     let resource = Resource::pack(&secret).expect("named");
     control_plane.put([resource.clone()]);
-    let mut stream = open_delta(&control_plane).await;
+    let mut stream = open_delta(control_plane.addr()).await;
     stream.change(SECRET, &["default"], &[]);
     let response = stream.receive().await;
     assert_eq!(response.resources[0].resource.as_ref(), Some(resource.any()));

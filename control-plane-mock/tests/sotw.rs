@@ -15,7 +15,7 @@ async fn start() -> ControlPlane {
 #[tokio::test]
 async fn a_wildcard_gets_everything_even_nothing_and_again_on_every_change() {
     let control_plane = start().await;
-    let mut stream = open_sotw(&control_plane).await;
+    let mut stream = open_sotw(control_plane.addr()).await;
     stream.subscribe(CLUSTER, &[]);
     let empty = stream.receive().await;
     assert_eq!(names(&empty), [] as [&str; 0]);
@@ -34,7 +34,7 @@ async fn a_wildcard_gets_everything_even_nothing_and_again_on_every_change() {
 #[tokio::test]
 async fn a_named_subscription_is_answered_when_the_name_exists() {
     let control_plane = start().await;
-    let mut stream = open_sotw(&control_plane).await;
+    let mut stream = open_sotw(control_plane.addr()).await;
     stream.subscribe(CLUSTER_LOAD_ASSIGNMENT, &["a"]);
     control_plane.put([endpoints("other")]);
     control_plane.put([endpoints("a")]);
@@ -49,7 +49,7 @@ async fn a_named_subscription_is_answered_when_the_name_exists() {
 #[tokio::test]
 async fn what_changes_before_the_answer_is_one_push_after_it() {
     let control_plane = start().await;
-    let mut stream = open_sotw(&control_plane).await;
+    let mut stream = open_sotw(control_plane.addr()).await;
     stream.subscribe(CLUSTER, &[]);
     let first = stream.receive().await;
     control_plane.put([cluster("a", "")]);
@@ -65,7 +65,7 @@ async fn a_request_with_a_stale_nonce_is_dropped() {
     let control_plane = start().await;
     let mut events = control_plane.events();
     control_plane.put([endpoints("a"), endpoints("b")]);
-    let mut stream = open_sotw(&control_plane).await;
+    let mut stream = open_sotw(control_plane.addr()).await;
     stream.subscribe(CLUSTER_LOAD_ASSIGNMENT, &["a"]);
     let first = stream.receive().await;
     stream.answer(&first, &["a", "b"], None);
@@ -86,7 +86,7 @@ async fn a_request_with_a_stale_nonce_is_dropped() {
 #[tokio::test]
 async fn an_ack_and_a_nack_can_be_waited_for() {
     let control_plane = start().await;
-    let mut stream = open_sotw(&control_plane).await;
+    let mut stream = open_sotw(control_plane.addr()).await;
     let version = control_plane.put([cluster("a", "")]);
     stream.subscribe(CLUSTER, &[]);
     let first = stream.receive().await;
@@ -115,7 +115,7 @@ async fn nodes_see_their_own_view() {
     control_plane.put([cluster("a", "common"), cluster("b", "common")]);
     control_plane.set_node_view(NODE, [cluster("c", "own")]);
     control_plane.set_node_view(NODE, [cluster("a", "own")]);
-    let mut stream = open_sotw(&control_plane).await;
+    let mut stream = open_sotw(control_plane.addr()).await;
     stream.subscribe(CLUSTER, &[]);
     let response = stream.receive().await;
     assert_eq!(names(&response), ["a", "b"]);
@@ -127,10 +127,10 @@ async fn nodes_see_their_own_view() {
 async fn a_service_of_one_type_needs_no_type_url_and_refuses_another() {
     let control_plane = start().await;
     control_plane.put([cluster("a", "")]);
-    let mut client = ClusterDiscoveryServiceClient::new(client::channel(&control_plane).await);
+    let mut client =
+        ClusterDiscoveryServiceClient::new(client::channel(control_plane.addr()).await);
     let request = DiscoveryRequest { node: client::node(), ..Default::default() };
-    let other =
-        DiscoveryRequest { type_url: CLUSTER_LOAD_ASSIGNMENT.into(), ..Default::default() };
+    let other = DiscoveryRequest { type_url: CLUSTER_LOAD_ASSIGNMENT.into(), ..Default::default() };
     let requests = tokio_stream::iter([request, other]);
     let mut responses = client.stream_clusters(requests).await.expect("it exists").into_inner();
     let first = responses.message().await.expect("a response").expect("a response");
@@ -142,7 +142,7 @@ async fn a_service_of_one_type_needs_no_type_url_and_refuses_another() {
 #[tokio::test]
 async fn a_closed_stream_is_forgotten() {
     let control_plane = start().await;
-    let stream = open_sotw(&control_plane).await;
+    let stream = open_sotw(control_plane.addr()).await;
     stream.subscribe(CLUSTER, &[]);
     let one = |clients: &[control_plane_mock::Client]| {
         clients.len() == 1 && clients[0].protocol == Protocol::Sotw && clients[0].node == NODE
@@ -155,10 +155,25 @@ async fn a_closed_stream_is_forgotten() {
 #[tokio::test]
 async fn a_stopped_control_plane_frees_its_address() {
     let control_plane = start().await;
-    let mut stream = open_sotw(&control_plane).await;
+    let mut stream = open_sotw(control_plane.addr()).await;
     let listen = control_plane.addr();
     control_plane.stop().await;
     stream.receive_end().await;
     let options = Options { listen, ..Default::default() };
     ControlPlane::start(options).await.expect("the address is free");
+}
+
+#[tokio::test]
+async fn a_resource_with_a_time_to_live_comes_in_a_wrapper() {
+    let control_plane = start().await;
+    control_plane.put([cluster("a", "").with_ttl(std::time::Duration::from_secs(3))]);
+    let mut stream = open_sotw(control_plane.addr()).await;
+    stream.subscribe(CLUSTER, &[]);
+    let response = stream.receive().await;
+    let wrapper: proto::envoy::service::discovery::v3::Resource =
+        proto::any::unpack(&response.resources[0]).expect("a wrapper");
+    assert_eq!((wrapper.name.as_str(), wrapper.ttl.expect("there").seconds), ("a", 3));
+    let version = control_plane.put([cluster("a", "").with_ttl(std::time::Duration::from_secs(4))]);
+    stream.answer(&response, &[], None);
+    assert_eq!(stream.receive().await.version_info, version.to_string());
 }

@@ -4,6 +4,20 @@
 //! * [`type_url`] names the xDS resource types, [`any`] packs and unpacks them;
 //! * [`convert`] turns well-known types into Rust's own, with range checks;
 //! * [`Registry`] knows every message by name and maps JSON and YAML to messages and back.
+//!
+//! ```
+//! use proto::Registry;
+//! use proto::envoy::config::cluster::v3::Cluster;
+//!
+//! let registry = Registry::load();
+//! let cluster: Cluster = registry.from_yaml("{name: app, type: strict_dns, connect_timeout: 0.25s}")?;
+//! assert!(registry.validate(&cluster).is_ok());
+//! assert_eq!(registry.to_json(&cluster)["connect_timeout"], "0.250s");
+//!
+//! let error = registry.from_yaml::<Cluster>("name: app\nconnect_timeout: 250").unwrap_err();
+//! assert_eq!(error.path(), "connect_timeout");
+//! # Ok::<(), proto::ParseError>(())
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub use envoy_types::pb::{envoy, google, udpa, validate, xds};
@@ -12,9 +26,11 @@ pub mod any;
 pub mod convert;
 mod file;
 mod mapping;
+mod packed;
 mod registry;
 pub mod type_url;
 mod typed_struct;
+mod unknown;
 mod validation;
 
 pub use file::{FileError, merge};

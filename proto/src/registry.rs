@@ -15,8 +15,11 @@ const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors
 
 /// The descriptors of all messages, which the JSON mapping and validation work with.
 ///
-/// It is made when a file is read or a dump is printed and dropped afterwards: it holds about 10 MB while it lives, and nothing on a
-/// request's path needs it. A clone shares the same memory.
+/// It is made when a file is read or a dump is printed and dropped afterwards, as nothing on a request's path needs it: it holds
+/// 10.8 MB while it lives (15.5 MB while it is made) and takes about 30 ms of an optimized build to make. All of it is returned to the
+/// allocator on drop. A clone shares the same memory.
+///
+/// Methods with a message type `T` panic where `T` is no message of Envoy's API, such as one of the caller's own.
 #[derive(Debug, Clone)]
 pub struct Registry {
     pool: DescriptorPool,

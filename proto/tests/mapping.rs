@@ -4,6 +4,7 @@
 use proto::envoy::config::bootstrap::v3::Bootstrap;
 use proto::envoy::config::cluster::v3::Cluster;
 use proto::envoy::config::core::v3::TransportSocket;
+use proto::envoy::service::discovery::v3::DiscoveryResponse;
 use proto::google::protobuf::Any;
 use proto::{FieldNames, Format, Registry};
 use serde_json::json;
@@ -194,8 +195,41 @@ fn messages_nested_without_end_are_refused() {
 fn any_inside_any_without_end_is_printed_as_bytes_at_last() {
     let registry = Registry::load();
     let mut any = Any::default();
-    for _ in 0..200 {
+    for _ in 0..2_000 {
         any = proto::any::pack(&any);
     }
     assert!(registry.any_to_json(&any).to_string().len() > 1000);
+}
+
+#[test]
+fn secrets_in_typed_structs_are_redacted() {
+    let registry = Registry::load();
+    let secret = json!({
+        "name": "s",
+        "typed_config": {
+            "@type": "type.googleapis.com/xds.type.v3.TypedStruct",
+            "type_url": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.TlsCertificate",
+            "value": {"privateKey": {"inlineString": "secret"}},
+        }
+    });
+    let socket: TransportSocket = registry.from_json(&secret.to_string()).unwrap();
+    let value = json!({"private_key": {"inline_string": "[redacted]"}});
+    assert_eq!(registry.to_json(&socket)["typed_config"]["value"], value);
+}
+
+#[test]
+fn unknown_fields_on_the_wire_are_found_through_any() {
+    let registry = Registry::load();
+    let mut socket = proto::any::pack(&TransportSocket::default());
+    // Field 900, a varint.
+    socket.value.extend([0xa0, 0x38, 1]);
+    let entry = DiscoveryResponse { resources: vec![Any::default(), socket], ..Default::default() };
+    let mut packed = proto::any::pack(&entry);
+    assert_eq!(
+        registry.unknown_fields(&packed),
+        ["resources[1]: field 900 of envoy.config.core.v3.TransportSocket"]
+    );
+    packed.value.extend([0xa0, 0x38, 1]);
+    assert_eq!(registry.unknown_fields(&packed).len(), 2);
+    assert!(registry.unknown_fields(&proto::any::pack(&Cluster::default())).is_empty());
 }

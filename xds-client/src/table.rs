@@ -1,20 +1,23 @@
 //! What is requested and known of one type. State-of-the-world, delta and file subscriptions
 //! share it; only how it is put into messages differs.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod delivery;
+mod entry;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use tokio_util::time::{DelayQueue, delay_queue::Key};
+use tokio_util::time::delay_queue::Key;
 use xxhash_rust::xxh64::xxh64;
 
-use crate::resource::{Resource, ResourceError, Response};
+use crate::resource::{Refusals, Resource, ResourceError, Response};
 use crate::state::{ResourceState, ResourceStatus, SubscriptionStats, TypeState};
-use crate::subscription::{Answer, Event, Mailbox, SubscriptionConfig, Update};
-
-/// Longest timer. A server's absurd time to live must not overflow the timer wheel.
-const LONGEST_TIMER: Duration = Duration::from_secs(365 * 24 * 3600);
+use crate::subscription::{Event, SubscriptionConfig};
+use delivery::Touched;
+pub(crate) use delivery::{Delivery, Unanswered};
+use entry::{Entry, Timer, Timers, arm, disarm};
 
 /// Every resource of one type that is requested or known.
 pub(crate) struct Table {
@@ -27,69 +30,9 @@ pub(crate) struct Table {
     sequence: u64,
     /// Version of the last response that was accepted as a whole, and its number.
     accepted: (String, u64),
-    timers: DelayQueue<Timer>,
+    timers: Timers,
     first_fetch: Option<Key>,
     stats: SubscriptionStats,
-}
-
-/// One resource.
-struct Entry {
-    requested: bool,
-    /// Whether the receiver was given it and it was not removed since.
-    present: bool,
-    status: ResourceStatus,
-    /// Version in use.
-    version: Arc<str>,
-    /// Version that the server knows to be accepted: it came in a response that was ACKed.
-    acked: Option<Arc<str>>,
-    updated_at: SystemTime,
-    /// Number of the last response that touched it.
-    sequence: u64,
-    fetch: Option<Key>,
-    ttl: Option<Key>,
-}
-
-/// A response that the receiver has not answered yet.
-pub(crate) struct Unanswered {
-    pub sequence: u64,
-    /// The stream it came on: an answer to it means nothing on another.
-    pub stream: u64,
-    pub nonce: String,
-    pub version: String,
-    /// The resources that it changed, with their versions, or removed (`None`).
-    touched: Vec<(Arc<str>, Option<Arc<str>>)>,
-}
-
-/// What a response means for the receiver.
-pub(crate) struct Delivery {
-    pub sequence: u64,
-    pub version: String,
-    pub resources: Vec<Resource>,
-    pub removed: Vec<String>,
-    pub errors: Vec<ResourceError>,
-}
-
-impl Delivery {
-    /// Whether there is nothing to apply and nothing to refuse.
-    pub fn is_empty(&self) -> bool {
-        self.resources.is_empty() && self.removed.is_empty() && self.errors.is_empty()
-    }
-
-    /// The event for a receiver who answers to `mailbox`.
-    pub fn into_update(self, mailbox: Mailbox) -> Update {
-        Update {
-            version: self.version,
-            resources: self.resources,
-            removed: self.removed,
-            answer: Answer::new(mailbox, self.sequence, self.errors),
-        }
-    }
-}
-
-enum Timer {
-    FirstFetch,
-    Fetch(Arc<str>),
-    Ttl(Arc<str>),
 }
 
 impl Table {
@@ -101,7 +44,7 @@ impl Table {
             unanswered: VecDeque::new(),
             sequence: 0,
             accepted: Default::default(),
-            timers: DelayQueue::new(),
+            timers: Timers::new(),
             first_fetch: None,
             stats: SubscriptionStats::default(),
         };
@@ -152,17 +95,23 @@ impl Table {
         self.entries.iter().filter_map(|(name, entry)| Some((name, entry.acked.as_ref()?)))
     }
 
-    pub fn is_acked(&self, name: &str, version: &str) -> bool {
-        self.entries.get(name).and_then(|entry| entry.acked.as_deref()) == Some(version)
+    /// Whether this is the version in use, or the one that the server knows to be accepted.
+    pub fn knows(&self, name: &str, version: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| {
+            entry.present && (&*entry.version == version || entry.acked.as_deref() == Some(version))
+        })
     }
 
     pub fn unanswered_len(&self) -> usize {
         self.unanswered.len()
     }
 
-    /// Whether the receiver still owes an answer to a response of this stream.
-    pub fn owes_answer(&self, stream: u64) -> bool {
-        self.unanswered.iter().any(|response| response.stream == stream)
+    /// Whether the receiver still owes an answer to a response of this stream that came after the
+    /// response of this number.
+    pub fn owes_answer(&self, stream: u64, after: u64) -> bool {
+        self.unanswered
+            .iter()
+            .any(|response| response.stream == stream && response.sequence > after)
     }
 
     /// Requests a name; whether that is news.
@@ -241,6 +190,9 @@ impl Table {
         let mut touched = Vec::with_capacity(response.resources.len());
         let mut resources = response.resources;
         resources.retain(|resource| self.note_resource(resource, &mut touched));
+        for error in &response.errors {
+            self.note_refusal(&error.name, &response.version, &mut touched);
+        }
         let mut removed = response.removed;
         removed.extend(absent);
         removed.retain(|name| self.note_removal(name, &mut touched));
@@ -282,11 +234,7 @@ impl Table {
     }
 
     /// Whether somebody asked for this resource; if so it is noted under its name and every alias.
-    fn note_resource(
-        &mut self,
-        resource: &Resource,
-        touched: &mut Vec<(Arc<str>, Option<Arc<str>>)>,
-    ) -> bool {
+    fn note_resource(&mut self, resource: &Resource, touched: &mut Vec<Touched>) -> bool {
         let version: Arc<str> = Arc::from(resource.version.as_str());
         let before = touched.len();
         if self.config.wildcard && !self.entries.contains_key(resource.name.as_str()) {
@@ -303,12 +251,16 @@ impl Table {
         touched.len() > before
     }
 
+    /// A resource that is refused before the receiver sees it. Its timers run on: nothing came.
+    fn note_refusal(&mut self, name: &str, version: &str, touched: &mut Vec<Touched>) {
+        if let Some((name, entry)) = entry_mut(&mut self.entries, name) {
+            entry.sequence = self.sequence;
+            touched.push((name, Some(Arc::from(version))));
+        }
+    }
+
     /// Whether the removal of this name means anything to the receiver.
-    fn note_removal(
-        &mut self,
-        name: &str,
-        touched: &mut Vec<(Arc<str>, Option<Arc<str>>)>,
-    ) -> bool {
+    fn note_removal(&mut self, name: &str, touched: &mut Vec<Touched>) -> bool {
         let Some((name, entry)) = entry_mut(&mut self.entries, name) else { return false };
         entry.disarm(&mut self.timers);
         entry.present = false;
@@ -420,89 +372,6 @@ impl Table {
     }
 }
 
-impl Entry {
-    fn new() -> Self {
-        Self {
-            requested: false,
-            present: false,
-            status: ResourceStatus::Requested,
-            version: Arc::from(""),
-            acked: None,
-            updated_at: SystemTime::now(),
-            sequence: 0,
-            fetch: None,
-            ttl: None,
-        }
-    }
-
-    fn set_status(&mut self, status: ResourceStatus) {
-        self.status = status;
-        self.updated_at = SystemTime::now();
-    }
-
-    fn await_fetch(
-        &mut self,
-        timers: &mut DelayQueue<Timer>,
-        name: &Arc<str>,
-        timeout: Option<Duration>,
-    ) {
-        disarm(timers, &mut self.fetch);
-        self.fetch = timeout.map(|timeout| arm(timers, Timer::Fetch(name.clone()), timeout));
-    }
-
-    fn live_for(&mut self, timers: &mut DelayQueue<Timer>, name: &Arc<str>, ttl: Option<Duration>) {
-        disarm(timers, &mut self.ttl);
-        self.ttl = ttl.map(|ttl| arm(timers, Timer::Ttl(name.clone()), ttl));
-    }
-
-    fn disarm(&mut self, timers: &mut DelayQueue<Timer>) {
-        disarm(timers, &mut self.fetch);
-        disarm(timers, &mut self.ttl);
-    }
-
-    /// The receiver decided about this version. It is in use unless refused, but the server counts
-    /// it as accepted only when the whole response was.
-    fn settle(&mut self, version: &Arc<str>, refusal: Option<&str>, acked: bool) {
-        if let Some(error) = refusal {
-            self.set_status(ResourceStatus::Nacked {
-                error: error.to_owned(),
-                version: version.to_string(),
-            });
-            return;
-        }
-        self.set_status(ResourceStatus::Acked);
-        self.version = version.clone();
-        if acked {
-            self.acked = Some(version.clone());
-        }
-    }
-
-    fn vanish(&mut self) {
-        self.set_status(ResourceStatus::DoesNotExist);
-        self.version = Arc::from("");
-        self.acked = None;
-    }
-}
-
-/// Which resources an answer refuses.
-struct Refusals<'a> {
-    by_name: HashMap<&'a str, &'a str>,
-    /// An error without a name refuses everything.
-    all: Option<&'a str>,
-}
-
-impl<'a> Refusals<'a> {
-    fn new(errors: &'a [ResourceError]) -> Self {
-        let by_name: HashMap<_, _> =
-            errors.iter().map(|error| (error.name.as_str(), error.message.as_str())).collect();
-        Self { all: by_name.get("").copied(), by_name }
-    }
-
-    fn of(&self, name: &str) -> Option<&'a str> {
-        self.by_name.get(name).copied().or(self.all)
-    }
-}
-
 /// An entry with the name it is stored under, so that nothing has to be allocated for it.
 fn entry_mut<'a>(
     entries: &'a mut BTreeMap<Arc<str>, Entry>,
@@ -511,14 +380,4 @@ fn entry_mut<'a>(
     let (name, _) = entries.get_key_value(name)?;
     let name = name.clone();
     entries.get_mut(&name).map(|entry| (name, entry))
-}
-
-fn arm(timers: &mut DelayQueue<Timer>, timer: Timer, after: Duration) -> Key {
-    timers.insert(timer, after.min(LONGEST_TIMER))
-}
-
-fn disarm(timers: &mut DelayQueue<Timer>, key: &mut Option<Key>) {
-    if let Some(key) = key.take() {
-        timers.try_remove(&key);
-    }
 }

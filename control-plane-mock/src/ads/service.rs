@@ -193,7 +193,7 @@ async fn read<Req: Into<Request>>(
         match received {
             Ok(Some(request)) => shared.on_request(id, request.into()),
             Ok(None) => break "the client ended it".to_owned(),
-            Err(status) => break format!("{}: {}", status.code(), status.message()),
+            Err(status) => break format!("{:?}: {}", status.code(), status.message()),
         }
     };
     shared.close(id, reason);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::event::Protocol;
-use crate::snapshot::{Resource, Version, View};
+use crate::resource::Resource;
+use crate::snapshot::{Version, View};
 
 /// The name that stands for every resource of a type.
 pub(crate) const WILDCARD: &str = "*";
@@ -111,12 +112,26 @@ impl Subscription {
         self.due.extend(wanted.into_iter().map(|name| (name, true)));
     }
 
-    /// Takes what is due, or `None` when nothing is.
+    /// Takes what is due, or `None` when nothing is: then the client has what it is interested in.
     pub(crate) fn take_due(&mut self, protocol: Protocol, view: &View<'_>) -> Option<Content> {
-        match protocol {
+        if self.is_settled() {
+            return None;
+        }
+        let content = match protocol {
             Protocol::Sotw => self.take_due_sotw(view),
             Protocol::Delta => self.take_due_delta(view),
+        };
+        if content.is_none() {
+            self.note_up_to_date(view.version(&self.type_url));
         }
+        content
+    }
+
+    /// Notes that `version` changed nothing for the client that it does not have, which is as good as an answer.
+    fn note_up_to_date(&mut self, version: Version) {
+        let answered =
+            self.answered.get_or_insert(Answered { version, at: Instant::now(), error: None });
+        answered.version = version;
     }
 
     /// Whether the client has answered everything there was to send.

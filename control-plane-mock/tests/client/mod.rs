@@ -1,9 +1,10 @@
 //! A raw xDS client over the generated stubs: it sends what it is told and shows what comes.
 #![allow(dead_code, reason = "every test program uses its own part")]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use control_plane_mock::{ControlPlane, Resource};
+use control_plane_mock::Resource;
 use proto::envoy::config::cluster::v3::Cluster;
 use proto::envoy::config::core::v3::Node;
 use proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -27,24 +28,19 @@ pub fn node() -> Option<Node> {
 }
 
 pub fn cluster(name: &str, alt_stat_name: &str) -> Resource {
-    let cluster = Cluster {
-        name: name.into(),
-        alt_stat_name: alt_stat_name.into(),
-        ..Default::default()
-    };
+    let cluster =
+        Cluster { name: name.into(), alt_stat_name: alt_stat_name.into(), ..Default::default() };
     Resource::pack(&cluster).expect("named")
 }
 
 pub fn endpoints(cluster_name: &str) -> Resource {
-    let endpoints = ClusterLoadAssignment {
-        cluster_name: cluster_name.into(),
-        ..Default::default()
-    };
+    let endpoints =
+        ClusterLoadAssignment { cluster_name: cluster_name.into(), ..Default::default() };
     Resource::pack(&endpoints).expect("named")
 }
 
-pub async fn channel(control_plane: &ControlPlane) -> Channel {
-    let address = format!("http://{}", control_plane.addr());
+pub async fn channel(address: SocketAddr) -> Channel {
+    let address = format!("http://{address}");
     let endpoint = Channel::from_shared(address).expect("an address is a URI");
     endpoint.connect().await.expect("the control plane listens")
 }
@@ -75,16 +71,16 @@ impl<Req, Res> Stream<Req, Res> {
     }
 }
 
-pub async fn open_sotw(control_plane: &ControlPlane) -> Sotw {
-    let mut client = AggregatedDiscoveryServiceClient::new(channel(control_plane).await);
+pub async fn open_sotw(address: SocketAddr) -> Sotw {
+    let mut client = AggregatedDiscoveryServiceClient::new(channel(address).await);
     let (requests, receiver) = unbounded_channel();
     let stream = UnboundedReceiverStream::new(receiver);
     let response = client.stream_aggregated_resources(stream).await.expect("the method exists");
     Stream { requests, responses: response.into_inner() }
 }
 
-pub async fn open_delta(control_plane: &ControlPlane) -> Delta {
-    let mut client = AggregatedDiscoveryServiceClient::new(channel(control_plane).await);
+pub async fn open_delta(address: SocketAddr) -> Delta {
+    let mut client = AggregatedDiscoveryServiceClient::new(channel(address).await);
     let (requests, receiver) = unbounded_channel();
     let stream = UnboundedReceiverStream::new(receiver);
     let response = client.delta_aggregated_resources(stream).await.expect("the method exists");

@@ -11,7 +11,7 @@ use prost_reflect::{
 
 use super::scalar::{self, Mismatch};
 use super::tree::{Data, Node, Step};
-use super::{ParseError, Parsed, has_own_form, is_wrapper};
+use super::{ParseError, Parsed, has_own_form, is_wrapper, wrapped_field};
 use crate::type_url;
 
 /// Turns `root` into a message of the type `descriptor`; types inside `Any` are looked up in `pool`.
@@ -46,9 +46,8 @@ impl Decoder<'_> {
         }
         let mut message = DynamicMessage::new(descriptor.clone());
         if is_wrapper(name) {
-            if let (Some(value), Some(field)) =
-                (self.scalar(&descriptor_value_kind(descriptor), node)?, descriptor.get_field(1))
-            {
+            let field = wrapped_field(descriptor);
+            if let Some(value) = self.scalar(&field.kind(), node)? {
                 message.set_field(&field, value);
             }
             return Ok(message);
@@ -284,11 +283,6 @@ fn takes_null(kind: &Kind) -> bool {
         Kind::Enum(descriptor) => descriptor.full_name() == "google.protobuf.NullValue",
         _ => false,
     }
-}
-
-/// The kind of a wrapper's only field.
-fn descriptor_value_kind(wrapper: &MessageDescriptor) -> Kind {
-    wrapper.get_field(1).map_or(Kind::Bytes, |field| field.kind())
 }
 
 /// What JSON writes for a well-known message, in words.

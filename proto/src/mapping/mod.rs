@@ -10,7 +10,7 @@ mod yaml;
 use std::fmt;
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, MessageDescriptor};
+use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor};
 
 pub use print::FieldNames;
 pub(crate) use print::Printer;
@@ -69,7 +69,7 @@ impl fmt::Display for ParseError {
 pub struct Parsed<T> {
     /// The message, without the unknown parts.
     pub message: T,
-    /// Fields and enum values that the message's type does not define, in the order of the text's keys.
+    /// Fields and enum values that the message's type does not define, in the order of their paths.
     pub unknown: Vec<ParseError>,
 }
 
@@ -130,6 +130,11 @@ pub(crate) fn is_wrapper(full_name: &str) -> bool {
                 | "DoubleValue"
         )
     )
+}
+
+/// The only field of a wrapper.
+fn wrapped_field(wrapper: &MessageDescriptor) -> FieldDescriptor {
+    wrapper.get_field(1).expect("every wrapper has the field `value`, whose number is 1")
 }
 
 /// Whether JSON writes the message otherwise than as an object of its fields. Inside `Any` such a value stands under the key `value`.

@@ -5,19 +5,20 @@ use base64::prelude::BASE64_STANDARD;
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MapKey,
-    MessageDescriptor, ReflectMessage, Value,
+    ReflectMessage, Value,
 };
 use serde_json::{Map, Value as Json};
 
-use super::{has_own_form, is_wrapper};
+use super::tree::Node;
+use super::{decode, has_own_form, is_wrapper, wrapped_field};
+use crate::TypedStruct;
 use crate::convert::{number_to_json, struct_to_json, value_to_json};
 use crate::google::protobuf;
+use crate::packed::{Content, Packed};
 use crate::type_url;
 
 /// What stands for a secret.
 const REDACTED: &str = "[redacted]";
-/// How deep messages inside `Any` are opened; what lies deeper is printed as bytes, so that no sender can exhaust the stack.
-const MAX_ANY_DEPTH: usize = 32;
 
 /// How JSON names fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +35,8 @@ pub(crate) struct Printer<'p> {
     pool: &'p DescriptorPool,
     sensitive: Option<ExtensionDescriptor>,
     names: FieldNames,
-    any_depth: usize,
+    /// How many messages lie around the value at hand.
+    depth: usize,
 }
 
 impl<'p> Printer<'p> {
@@ -43,20 +45,27 @@ impl<'p> Printer<'p> {
             pool,
             sensitive: pool.get_extension_by_name("udpa.annotations.sensitive"),
             names,
-            any_depth: 0,
+            depth: 0,
         }
     }
 
     /// The message in its JSON form. `secret` says that everything in it is to be redacted.
     pub(crate) fn message(&mut self, message: &DynamicMessage, secret: bool) -> Json {
+        self.depth += 1;
+        let json = self.by_type(message, secret);
+        self.depth -= 1;
+        json
+    }
+
+    fn by_type(&mut self, message: &DynamicMessage, secret: bool) -> Json {
         let descriptor = message.descriptor();
         let name = descriptor.full_name();
         if is_wrapper(name) {
-            let value = message.get_field_by_number(1);
-            let kind = descriptor.get_field(1).map(|field| field.kind());
-            return kind
-                .zip(value)
-                .map_or(Json::Null, |(kind, value)| self.value(&kind, &value, secret));
+            let field = wrapped_field(&descriptor);
+            return self.value(&field.kind(), &message.get_field(&field), secret);
+        }
+        if TypedStruct::NAMES.contains(&name) {
+            return Json::Object(self.typed_struct(message, secret));
         }
         match name.strip_prefix("google.protobuf.") {
             Some("Any") => self.any(message, secret),
@@ -73,6 +82,21 @@ impl<'p> Printer<'p> {
                 .unwrap_or_else(|_| Json::Object(self.fields(message, secret))),
             _ => Json::Object(self.fields(message, secret)),
         }
+    }
+
+    /// A typed struct describes a message, whose secrets are found by its type. What that type does not define is left out, as nobody
+    /// can say whether it is a secret.
+    fn typed_struct(&mut self, message: &DynamicMessage, secret: bool) -> Map<String, Json> {
+        let mut fields = self.fields(message, secret);
+        let url = message.get_field_by_number(1);
+        let url = url.as_deref().and_then(Value::as_str).unwrap_or_default();
+        let described = self.pool.get_message_by_name(type_url::message_name(url));
+        if let (Some(descriptor), Some(value)) = (described, fields.get_mut("value"))
+            && let Ok(parsed) = decode::decode(self.pool, &descriptor, &Node::from(&*value))
+        {
+            *value = self.message(&parsed.message, secret);
+        }
+        fields
     }
 
     fn fields(&mut self, message: &DynamicMessage, secret: bool) -> Map<String, Json> {
@@ -129,39 +153,33 @@ impl<'p> Printer<'p> {
         }
     }
 
+    /// The fields of the message in an `Any`, or its own JSON form or its bytes under `value`, beside its type.
     fn any(&mut self, any: &DynamicMessage, secret: bool) -> Json {
-        let (url, bytes) = (any.get_field_by_number(1), any.get_field_by_number(2));
-        let url = url.as_deref().and_then(Value::as_str).unwrap_or_default();
-        let bytes = bytes.as_deref().and_then(Value::as_bytes).map_or(&[][..], |bytes| bytes);
-        if url.is_empty() && bytes.is_empty() {
+        let packed = Packed::of(any);
+        if packed.type_url.is_empty() && packed.value.is_empty() {
             return Json::Object(Map::new());
         }
-        let opened = self.pool.get_message_by_name(type_url::message_name(url));
-        let opened = opened.filter(|_| self.any_depth < MAX_ANY_DEPTH);
-        let content = opened.and_then(|descriptor| self.any_content(&descriptor, bytes, secret));
-        let mut object = content.unwrap_or_else(|| {
-            let text = if secret { REDACTED.into() } else { BASE64_STANDARD.encode(bytes) };
-            Map::from_iter([("value".into(), text.into())])
-        });
-        object.insert("@type".into(), url.into());
+        let printed = match packed.open(self.pool, self.depth) {
+            Content::Known(content) => self.any_content(&content, secret),
+            Content::UnknownType | Content::Refused(_) if secret => REDACTED.into(),
+            Content::UnknownType | Content::Refused(_) => {
+                BASE64_STANDARD.encode(&packed.value).into()
+            }
+        };
+        let mut object = match printed {
+            Json::Object(fields) => fields,
+            value => Map::from_iter([("value".into(), value)]),
+        };
+        object.insert("@type".into(), packed.type_url.into());
         Json::Object(object)
     }
 
-    /// The fields of the message in an `Any`, or its own JSON form under `value`; `None` when the bytes are no such message.
-    fn any_content(
-        &mut self,
-        descriptor: &MessageDescriptor,
-        bytes: &[u8],
-        secret: bool,
-    ) -> Option<Map<String, Json>> {
-        let message = DynamicMessage::decode(descriptor.clone(), bytes).ok()?;
-        self.any_depth += 1;
-        let printed = self.message(&message, secret);
-        self.any_depth -= 1;
-        match printed {
-            Json::Object(fields) if !has_own_form(descriptor.full_name()) => Some(fields),
-            own_form => Some(Map::from_iter([("value".into(), own_form)])),
+    fn any_content(&mut self, content: &DynamicMessage, secret: bool) -> Json {
+        let printed = self.message(content, secret);
+        if has_own_form(content.descriptor().full_name()) {
+            return Json::Object(Map::from_iter([("value".into(), printed)]));
         }
+        printed
     }
 
     fn is_sensitive(&self, field: &FieldDescriptor) -> bool {

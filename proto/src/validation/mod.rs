@@ -13,14 +13,12 @@ use prost_reflect::{
 };
 
 use crate::mapping::has_own_form;
+use crate::packed::{Content, Packed};
 use crate::registry::Registry;
-use crate::type_url;
 use crate::validate::{FieldRules, field_rules::Type};
 
 /// How many violations are collected before the rest is dropped: enough to help, and no more than a NACK can carry.
 const MAX_VIOLATIONS: usize = 20;
-/// How deep messages inside `Any` may nest.
-const MAX_ANY_DEPTH: usize = 32;
 
 /// A value that breaks a rule of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +66,8 @@ struct Validator<'p> {
     demands: HashMap<String, Rc<Demands>>,
     checker: rules::Checker,
     path: String,
-    any_depth: usize,
+    /// How many messages lie around the value at hand.
+    depth: usize,
     violations: Vec<Violation>,
 }
 
@@ -94,19 +93,23 @@ impl<'p> Validator<'p> {
             demands: HashMap::new(),
             checker: rules::Checker::default(),
             path: String::new(),
-            any_depth: 0,
+            depth: 0,
             violations: Vec::new(),
         }
     }
 
     fn message(&mut self, message: &DynamicMessage) {
-        let descriptor = message.descriptor();
-        match descriptor.full_name() {
-            "google.protobuf.Any" => return self.any(message),
-            name if has_own_form(name) => return,
-            _ => {}
+        self.depth += 1;
+        match message.descriptor().full_name() {
+            "google.protobuf.Any" => self.any(message),
+            name if has_own_form(name) => {}
+            _ => self.fields(message),
         }
-        let demands = self.demands(&descriptor);
+        self.depth -= 1;
+    }
+
+    fn fields(&mut self, message: &DynamicMessage) {
+        let demands = self.demands(&message.descriptor());
         for oneof in &demands.required_oneofs {
             if !oneof.fields().any(|field| message.has_field(&field)) {
                 self.within(&format!(".{}", oneof.name()), |this| {
@@ -194,24 +197,10 @@ impl<'p> Validator<'p> {
 
     /// The content of an `Any`. A type that is not known here has no rules; whether it can be used is for the reader to say.
     fn any(&mut self, any: &DynamicMessage) {
-        let (url, bytes) = (any.get_field_by_number(1), any.get_field_by_number(2));
-        let url = url.as_deref().and_then(Value::as_str).unwrap_or_default();
-        let bytes = bytes.as_deref().and_then(Value::as_bytes).map_or(&[][..], |bytes| bytes);
-        let Some(descriptor) = self.pool.get_message_by_name(type_url::message_name(url)) else {
-            return;
-        };
-        if self.any_depth == MAX_ANY_DEPTH {
-            return self.violation(format!(
-                "more than {MAX_ANY_DEPTH} messages are packed into each other"
-            ));
-        }
-        match DynamicMessage::decode(descriptor, bytes) {
-            Ok(message) => {
-                self.any_depth += 1;
-                self.message(&message);
-                self.any_depth -= 1;
-            }
-            Err(error) => self.violation(format!("value is no {url}: {error}")),
+        match Packed::of(any).open(self.pool, self.depth) {
+            Content::Known(message) => self.message(&message),
+            Content::UnknownType => {}
+            Content::Refused(reason) => self.violation(reason),
         }
     }
 

@@ -1,26 +1,24 @@
 //! Differences between two observations, as a person would want to read them.
 
-use std::fmt;
-
 use serde_json::Value;
 
 use super::case::{Accepted, Case, Step};
 
-/// One place where the two programs do not agree.
+/// One place where two observations do not agree.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Path of the value: `steps[2].headers.server`.
+    /// JSON pointer to the value: `/steps/2/headers/server`.
     pub at: String,
-    /// What Envoy shows.
-    pub envoy: Option<Value>,
-    /// What Pillion shows.
-    pub pillion: Option<Value>,
+    /// What the first shows.
+    pub one: Option<Value>,
+    /// What the second shows.
+    pub other: Option<Value>,
 }
 
 /// All differences, in order.
-pub fn differences(envoy: &Value, pillion: &Value) -> Vec<Difference> {
+pub fn differences(one: &Value, other: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
-    walk("", Some(envoy), Some(pillion), &mut found);
+    walk("", Some(one), Some(other), &mut found);
     found
 }
 
@@ -28,68 +26,16 @@ pub fn differences(envoy: &Value, pillion: &Value) -> Vec<Difference> {
 pub fn expected(envoy: &Value, accepted: &[Accepted]) -> Result<Value, String> {
     let mut expected = envoy.clone();
     for difference in accepted {
-        let pointer =
-            format!("/{}", difference.at.replace('[', "/").replace(']', "").replace('.', "/"));
-        set(&mut expected, &pointer, &difference.pillion).ok_or_else(|| {
+        set(&mut expected, &difference.at, &difference.pillion).ok_or_else(|| {
             format!("accepted difference at {}: there is no such place", difference.at)
         })?;
     }
     Ok(expected)
 }
 
-/// The step that a path belongs to, in a few words.
-pub fn step_of(case: &Case, at: &str) -> Option<String> {
-    let number: usize = at.strip_prefix("steps[")?.split(']').next()?.parse().ok()?;
-    Some(match case.steps.get(number)? {
-        Step::Get(path) => format!("GET {path}"),
-        Step::Request(request) => {
-            format!("{} {} for {}", request.method, request.path, request.host)
-        }
-        Step::Raw(raw) => format!("{:?}", raw.send.chars().take(60).collect::<String>()),
-        step => format!("{step:?}"),
-    })
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show =
-            |value: &Option<Value>| value.as_ref().map_or("(nothing)".to_owned(), Value::to_string);
-        write!(
-            f,
-            "{}\n    Envoy:   {}\n    Pillion: {}",
-            self.at,
-            show(&self.envoy),
-            show(&self.pillion)
-        )
-    }
-}
-
-fn walk(at: &str, envoy: Option<&Value>, pillion: Option<&Value>, found: &mut Vec<Difference>) {
-    match (envoy, pillion) {
-        (Some(Value::Object(one)), Some(Value::Object(other))) => {
-            let more = other.keys().filter(|key| !one.contains_key(*key));
-            for key in one.keys().chain(more) {
-                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-                walk(&at, one.get(key), other.get(key), found);
-            }
-        }
-        (Some(Value::Array(one)), Some(Value::Array(other))) => {
-            for index in 0..one.len().max(other.len()) {
-                walk(&format!("{at}[{index}]"), one.get(index), other.get(index), found);
-            }
-        }
-        (one, other) if one == other => {}
-        (one, other) => found.push(Difference {
-            at: at.to_owned(),
-            envoy: one.cloned(),
-            pillion: other.cloned(),
-        }),
-    }
-}
-
-/// Sets what a JSON pointer names; a null takes the last key away. The parent must exist.
-fn set(value: &mut Value, pointer: &str, to: &Value) -> Option<()> {
-    let (parent, key) = pointer.rsplit_once('/')?;
+/// Sets the value at a JSON pointer; a null takes the last key away. `None` if its parent is not there.
+pub fn set(value: &mut Value, at: &str, to: &Value) -> Option<()> {
+    let (parent, key) = at.rsplit_once('/')?;
     match value.pointer_mut(parent)? {
         Value::Object(map) if to.is_null() => {
             map.remove(key);
@@ -101,6 +47,37 @@ fn set(value: &mut Value, pointer: &str, to: &Value) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+/// The step that a path belongs to, in a few words.
+pub fn step_of(case: &Case, at: &str) -> Option<String> {
+    let number: usize = at.strip_prefix("/steps/")?.split('/').next()?.parse().ok()?;
+    Some(match case.steps.get(number)? {
+        Step::Get(path) => format!("GET {path}"),
+        Step::Request(request) => {
+            format!("{} {} for {}", request.method, request.path, request.host)
+        }
+        Step::Raw(raw) => format!("{:?}", raw.send.chars().take(60).collect::<String>()),
+        step => format!("{step:?}"),
+    })
+}
+
+fn walk(at: &str, one: Option<&Value>, other: Option<&Value>, found: &mut Vec<Difference>) {
+    match (one, other) {
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            let more = b.keys().filter(|key| !a.contains_key(*key));
+            for key in a.keys().chain(more) {
+                walk(&format!("{at}/{key}"), a.get(key), b.get(key), found);
+            }
+        }
+        (Some(Value::Array(a)), Some(Value::Array(b))) => {
+            for index in 0..a.len().max(b.len()) {
+                walk(&format!("{at}/{index}"), a.get(index), b.get(index), found);
+            }
+        }
+        _ if one == other => {}
+        _ => found.push(Difference { at: at.to_owned(), one: one.cloned(), other: other.cloned() }),
+    }
 }
 
 #[cfg(test)]
@@ -115,13 +92,13 @@ mod tests {
             &json!({"steps": [{"status": 404}, {}]}),
         );
         let places: Vec<&str> = found.iter().map(|difference| difference.at.as_str()).collect();
-        assert_eq!(places, ["steps[0].status", "steps[1]"]);
+        assert_eq!(places, ["/steps/0/status", "/steps/1"]);
     }
 
     #[test]
     fn an_accepted_difference_replaces_what_envoy_shows() {
         let accepted = Accepted {
-            at: "steps[0].status".into(),
+            at: "/steps/0/status".into(),
             pillion: json!(400),
             reason: "stricter".into(),
         };
@@ -132,7 +109,7 @@ mod tests {
     #[test]
     fn an_accepted_difference_without_a_place_is_an_error() {
         let accepted =
-            Accepted { at: "steps[7].status".into(), pillion: json!(1), reason: String::new() };
+            Accepted { at: "/steps/7/status".into(), pillion: json!(1), reason: String::new() };
         assert!(expected(&json!({"steps": []}), &[accepted]).is_err());
     }
 }

@@ -3,16 +3,19 @@
 //! A case is data, a YAML file under `tests/cases` (see its README). Where Envoy is not installed, its recorded answers
 //! stand in: `NAME.envoy.json` beside the case, written by this runner only.
 
+mod ads;
 mod bootstrap;
 mod case;
 mod client;
 mod client_hello;
 mod compare;
+mod frames;
 mod http1;
 mod http2;
 mod program;
 mod run;
 mod stage;
+mod steps;
 mod text;
 mod upstream;
 
@@ -27,7 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::programs;
 use case::Case;
-use compare::{differences, expected, step_of};
+use compare::{Difference, differences, expected, step_of};
 pub use program::Program;
 
 /// How many cases run at the same time.
@@ -100,30 +103,43 @@ async fn run_all(cases: Vec<Case>, options: &Options) -> Vec<Outcome> {
 
 async fn run_case(case: &Case, options: &Options) -> Result<(), String> {
     let recording = root().join(format!("{}.envoy.json", case.name));
-    let envoy = match &options.envoy {
-        Some(path) => {
-            let program = Program { name: "envoy", path: path.clone() };
-            run::observe(&program, case, None).await?
+    if let Some(path) = &options.envoy {
+        let envoy = Program { name: "envoy", path: path.clone() };
+        if options.record {
+            return write_recording(&recording, &run::observe(&envoy, case, None).await?);
         }
-        None => read_recording(&recording)?,
-    };
-    if options.record {
-        return write_recording(&recording, &envoy);
+        let recorded = read_recording(&recording)?;
+        let now = run::observe(&envoy, case, Some(&recorded)).await?;
+        if now != recorded {
+            let report = report(case, &differences(&recorded, &now), ["recorded", "Envoy"]);
+            return Err(format!("Envoy does not do what was recorded: {report}"));
+        }
     }
-    let wanted = expected(&envoy, &case.accepted)?;
+    let wanted = expected(&read_recording(&recording)?, &case.accepted)?;
     let pillion = Program { name: "pillion", path: programs::pillion() };
     let seen = run::observe(&pillion, case, Some(&wanted)).await?;
-    let found = differences(&wanted, &seen);
-    if found.is_empty() {
-        return Ok(());
+    match differences(&wanted, &seen).as_slice() {
+        [] => Ok(()),
+        found => Err(report(case, found, ["Envoy", "Pillion"])),
     }
+}
+
+/// The differences of a case for a reader; `sides` names whose is the first and whose the second value.
+fn report(case: &Case, found: &[Difference], sides: [&str; 2]) -> String {
     let mut report = case.about.trim().to_owned();
-    for difference in &found {
+    for difference in found {
         let step =
             step_of(case, &difference.at).map(|step| format!("{step}: ")).unwrap_or_default();
-        report.push_str(&format!("\n  {step}{}", difference.to_string().replace('\n', "\n  ")));
+        report.push_str(&format!("\n  {step}{}", difference.at));
+        for (side, value) in sides.iter().zip([&difference.one, &difference.other]) {
+            let value = value.as_ref().map_or("(nothing)".to_owned(), Value::to_string);
+            report.push_str(&format!("\n      {side:8}: {value}"));
+        }
+        for accepted in case.accepted.iter().filter(|accepted| accepted.at == difference.at) {
+            report.push_str(&format!("\n      a difference is accepted here: {}", accepted.reason));
+        }
     }
-    Err(report)
+    report
 }
 
 fn read_recording(path: &Path) -> Result<Value, String> {
