@@ -62,8 +62,8 @@ pub struct FormatContext<'a> {
 }
 
 impl FormatContext<'_> {
-    /// The gRPC status that the downstream saw, if the request was a gRPC request: from the trailers, else the headers,
-    /// else what the HTTP status means in gRPC.
+    /// The gRPC status that the downstream saw: from the trailers, else the headers, else what the HTTP status means in
+    /// gRPC; none without a response.
     pub fn grpc_status(&self) -> Option<u32> {
         heads::grpc_status(self)
     }
@@ -132,6 +132,14 @@ impl Format {
         self.pieces.iter().any(|piece| match piece {
             Piece::Literal(_) => false,
             Piece::Operator(operator, _) => operator.needs_heads(),
+        })
+    }
+
+    /// The operators that are understood but have no value in this proxy, and print as missing: worth a warning.
+    pub fn absent_operators(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Operator(Operator::Absent(name), _) => Some(*name),
+            _ => None,
         })
     }
 

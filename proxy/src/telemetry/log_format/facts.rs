@@ -96,6 +96,11 @@ pub(super) const FACTS: &[(&str, Fact)] = &[
     ("ROUTE_NAME", |c| Value::text(c.info.route_name.as_deref())),
     ("VIRTUAL_HOST_NAME", |c| Value::text(c.info.virtual_host.as_deref())),
     ("LOCAL_REPLY_BODY", |c| Value::Text(c.local_reply_body.unwrap_or(""))),
+    // Only QUIC counts these.
+    ("BYTES_RETRANSMITTED", |_| Value::Number(0)),
+    ("PACKETS_RETRANSMITTED", |_| Value::Number(0)),
+    // Filters of Envoy's may set some; there are none here that do.
+    ("CUSTOM_FLAGS", |_| Value::Text("")),
     ("TRACE_ID", |c| Value::text(c.info.trace_id.as_deref())),
     ("UNIQUE_ID", |_| Value::Made(unique_id())),
     // Streams are recorded when they end, so these are the only two types there are.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName};
 
 use super::value::Value;
@@ -287,9 +288,10 @@ impl GrpcStatusStyle {
         }
     }
 
-    /// The status in this style; one that gRPC does not define is its number.
+    /// The status of a gRPC request in this style; one that gRPC does not define is its number.
     pub(super) fn value<'a>(self, context: FormatContext<'a>) -> Value<'a> {
-        let Some(status) = grpc_status(&context) else { return Value::Missing };
+        let status = is_grpc(&context).then(|| grpc_status(&context)).flatten();
+        let Some(status) = status else { return Value::Missing };
         match (self, GRPC_NAMES.get(status as usize)) {
             (GrpcStatusStyle::Camel, Some((camel, _))) => Value::Text(camel),
             (GrpcStatusStyle::Snake, Some((_, snake))) => Value::Text(snake),
@@ -319,17 +321,18 @@ const GRPC_NAMES: [(&str, &str); 17] = [
     ("Unauthenticated", "UNAUTHENTICATED"),
 ];
 
+/// Whether the request is a gRPC request: by its content type, as in Envoy.
+fn is_grpc(context: &FormatContext<'_>) -> bool {
+    let content_type = context.request.and_then(|request| request.headers.get(CONTENT_TYPE));
+    let subtype = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+    subtype.is_some_and(|subtype| matches!(subtype.first(), None | Some(b'+')))
+}
+
 /// See [`FormatContext::grpc_status`].
 pub(super) fn grpc_status(context: &FormatContext<'_>) -> Option<u32> {
-    let content_type = context.request?.headers.get(http::header::CONTENT_TYPE)?.as_bytes();
-    let subtype = content_type.strip_prefix(b"application/grpc")?;
-    if !matches!(subtype.first(), None | Some(b'+' | b';')) {
-        return None;
-    }
-    let told = [context.trailers, context.response].into_iter().flatten();
-    let told = told.filter_map(|map| map.get("grpc-status")).next();
-    match told {
-        // Envoy's InvalidCode prints as 4294967295; Unknown is what gRPC clients make of it.
+    let maps = [context.trailers, context.response];
+    match maps.into_iter().flatten().find_map(|map| map.get("grpc-status")) {
+        // A status that is no number is Unknown to gRPC clients.
         Some(status) => Some(status.to_str().ok().and_then(|s| s.parse().ok()).unwrap_or(2)),
         None => match context.info.response_code {
             0 => None,

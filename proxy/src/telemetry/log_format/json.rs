@@ -37,12 +37,9 @@ impl JsonFormat {
     /// # Errors
     /// A value that is no object, or a leaf whose format string cannot be parsed; names the key.
     pub fn from_value(value: &Json) -> Result<JsonFormat, FormatError> {
-        let Json::Object(_) = value else {
-            return Err(FormatError("the JSON format is not an object".to_string()));
-        };
         match Node::parse(value)? {
             Node::Object(fields) => Ok(JsonFormat { fields, omit_empty: false }),
-            _ => unreachable!("an object becomes an object"),
+            _ => Err(FormatError("the JSON format is not an object".to_string())),
         }
     }
 
@@ -55,7 +52,21 @@ impl JsonFormat {
 
     /// Whether any operator reads the headers or trailers of the request or response.
     pub fn needs_heads(&self) -> bool {
-        self.fields.iter().any(|field| field.node.needs_heads())
+        let mut needed = false;
+        self.visit(&mut |format| needed |= format.needs_heads());
+        needed
+    }
+
+    /// The operators that are understood but have no value in this proxy, and print as missing: worth a warning.
+    pub fn absent_operators(&self) -> Vec<&'static str> {
+        let mut absent = Vec::new();
+        self.visit(&mut |format| absent.extend(format.absent_operators()));
+        absent
+    }
+
+    /// Calls `visit` for every leaf that has an operator.
+    fn visit(&self, visit: &mut dyn FnMut(&Format)) {
+        self.fields.iter().for_each(|field| field.node.visit(visit));
     }
 
     /// Appends one line: the object and a newline.
@@ -89,12 +100,12 @@ impl Node {
         })
     }
 
-    fn needs_heads(&self) -> bool {
+    fn visit(&self, visit: &mut dyn FnMut(&Format)) {
         match self {
-            Node::Constant(_) => false,
-            Node::Leaf(format) => format.needs_heads(),
-            Node::Object(fields) => fields.iter().any(|field| field.node.needs_heads()),
-            Node::Array(nodes) => nodes.iter().any(Node::needs_heads),
+            Node::Constant(_) => {}
+            Node::Leaf(format) => visit(format),
+            Node::Object(fields) => fields.iter().for_each(|field| field.node.visit(visit)),
+            Node::Array(nodes) => nodes.iter().for_each(|node| node.visit(visit)),
         }
     }
 

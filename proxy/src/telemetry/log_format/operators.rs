@@ -37,37 +37,47 @@ pub(super) enum Operator {
     Time(TimeSource, TimeFormat),
     /// `%COMMON_DURATION(START:END:PRECISION)%`, with the nanoseconds of a unit.
     Duration(Moment, Moment, u128),
-    /// A fact that no part of this proxy produces.
-    Absent,
+    /// A fact that no part of this proxy produces, with the operator's name.
+    Absent(&'static str),
 }
 
 /// Operators whose facts do not exist here (yet) and that take no argument: they print as missing.
 const ABSENT: &[&str] = &[
-    "BYTES_RETRANSMITTED",
-    "PACKETS_RETRANSMITTED",
-    "CUSTOM_FLAGS",
     "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED",
     "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
     "DOWNSTREAM_DETECTED_CLOSE_TYPE",
+    "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID",
     "DOWNSTREAM_HEADER_BYTES_RECEIVED",
     "DOWNSTREAM_HEADER_BYTES_SENT",
+    "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID",
+    "DOWNSTREAM_LOCAL_CLOSE_REASON",
     "DOWNSTREAM_LOCAL_OTHERNAME_SAN",
     "DOWNSTREAM_PEER_CERT",
     "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1",
     "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256",
     "DOWNSTREAM_PEER_CHAIN_SERIALS",
     "DOWNSTREAM_PEER_OTHERNAME_SAN",
+    "DOWNSTREAM_TLS_GROUP",
     "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
     "DOWNSTREAM_WIRE_BYTES_RECEIVED",
     "DOWNSTREAM_WIRE_BYTES_SENT",
     "ROUNDTRIP_DURATION",
     "TLS_JA3_FINGERPRINT",
     "TLS_JA4_FINGERPRINT",
+    "UPSTREAM_CONNECTION_IDS_ATTEMPTED",
     "UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED",
     "UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
+    "UPSTREAM_DETECTED_CLOSE_TYPE",
     "UPSTREAM_HEADER_BYTES_RECEIVED",
     "UPSTREAM_HEADER_BYTES_SENT",
+    "UPSTREAM_HOSTS_ATTEMPTED",
+    "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT",
+    "UPSTREAM_HOST_NAMES_ATTEMPTED",
+    "UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT",
+    "UPSTREAM_LOCAL_CLOSE_REASON",
     "UPSTREAM_PEER_CERT",
+    "UPSTREAM_SERVER_NAME",
+    "UPSTREAM_TLS_GROUP",
     "UPSTREAM_WIRE_BYTES_RECEIVED",
     "UPSTREAM_WIRE_BYTES_SENT",
     "VIRTUAL_CLUSTER_NAME",
@@ -125,7 +135,7 @@ impl Operator {
 
     fn without_argument(name: &str) -> Option<Operator> {
         let find = |facts: &[(&str, Fact)]| Some(facts.iter().find(|fact| fact.0 == name)?.1);
-        let absent = || ABSENT.contains(&name).then_some(Operator::Absent);
+        let absent = || absent(ABSENT, name);
         let made = || match name {
             "HOSTNAME" => Some(Operator::Constant(hostname())),
             _ => None,
@@ -171,8 +181,10 @@ impl Operator {
                 Err("local time is not supported; use the operator without _LOCAL (UTC)"
                     .to_string())
             }
-            _ if ABSENT_WITH_ARGUMENT.contains(&name) => needed().map(|_| Operator::Absent),
-            _ => return None,
+            _ => {
+                let absent = absent(ABSENT_WITH_ARGUMENT, name)?;
+                needed().map(|_| absent)
+            }
         })
     }
 
@@ -184,7 +196,7 @@ impl Operator {
             | Operator::Trailer(_)
             | Operator::Path(_)
             | Operator::QueryParameter(_) => true,
-            Operator::Absent => ABSENT_WITH_ARGUMENT.contains(&name),
+            Operator::Absent(name) => ABSENT_WITH_ARGUMENT.contains(name),
             _ => matches!(name, "ENVIRONMENT" | "LOCAL_REPLY_BODY"),
         }
     }
@@ -204,7 +216,7 @@ impl Operator {
             | Operator::Fact(_)
             | Operator::Time(..)
             | Operator::Duration(..)
-            | Operator::Absent => false,
+            | Operator::Absent(_) => false,
         }
     }
 
@@ -229,7 +241,7 @@ impl Operator {
                 ),
                 _ => Value::Missing,
             },
-            Operator::Absent => Value::Missing,
+            Operator::Absent(_) => Value::Missing,
         }
     }
 }
@@ -242,6 +254,10 @@ impl fmt::Debug for Operator {
             _ => "Operator",
         })
     }
+}
+
+fn absent(names: &'static [&'static str], name: &str) -> Option<Operator> {
+    names.iter().find(|absent| **absent == name).map(|absent| Operator::Absent(absent))
 }
 
 /// `START:END:PRECISION`; the precision is `ms` (the default), `us` or `ns`.

@@ -65,8 +65,8 @@ fn operators_print_the_streams_facts() {
         ("%ENVIRONMENT(CARGO_PKG_NAME)% %ENVIRONMENT(CARGO_PKG_NAME):2%", "pillion pi"),
         ("%ENVIRONMENT(NO_SUCH_VARIABLE)% %ACCESS_LOG_TYPE%", "- DownstreamEnd"),
         ("%DYNAMIC_METADATA(a:b):9% %FILTER_STATE(k:PLAIN)% %METADATA(ROUTE:a)%", "- - -"),
-        ("%TRACE_ID% %VIRTUAL_CLUSTER_NAME%", "- -"),
-        ("%REQUEST_HEADERS_BYTES% %RESPONSE_HEADERS_BYTES% %RESPONSE_TRAILERS_BYTES%", "169 40 -"),
+        ("%TRACE_ID% %VIRTUAL_CLUSTER_NAME% %BYTES_RETRANSMITTED%[%CUSTOM_FLAGS%]", "- - 0[]"),
+        ("%REQUEST_HEADERS_BYTES% %RESPONSE_HEADERS_BYTES% %RESPONSE_TRAILERS_BYTES%", "163 40 -"),
     ];
     let sample = samples::http();
     for (format, expected) in cases {
@@ -137,6 +137,15 @@ fn tells_whether_headers_are_read() {
     for (format, expected) in cases {
         assert_eq!(Format::parse(format).unwrap().needs_heads(), expected, "{format}");
     }
+}
+
+#[test]
+fn tells_which_operators_have_no_value_here() {
+    let format = Format::parse("%DURATION% %METADATA(ROUTE:a)% %TLS_JA3_FINGERPRINT%").unwrap();
+    let absent: Vec<&str> = format.absent_operators().collect();
+    assert_eq!(absent, ["METADATA", "TLS_JA3_FINGERPRINT"]);
+    let json = json(serde_json::json!({"a": ["%METADATA(ROUTE:a)%"], "b": "%DURATION%"}));
+    assert_eq!(json.absent_operators(), ["METADATA"]);
 }
 
 #[test]
