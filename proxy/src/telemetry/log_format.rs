@@ -145,7 +145,10 @@ impl Format {
 
     /// Appends the formatted text. A missing value is `-`, or nothing with [`Format::omit_empty_values`].
     pub fn write(&self, context: &FormatContext<'_>, out: &mut Vec<u8>) {
-        let missing = if self.omit_empty { "" } else { MISSING };
+        self.write_with(context, if self.omit_empty { "" } else { MISSING }, out);
+    }
+
+    fn write_with(&self, context: &FormatContext<'_>, missing: &str, out: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),

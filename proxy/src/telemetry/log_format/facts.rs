@@ -183,7 +183,7 @@ pub(super) const FACTS: &[(&str, Fact)] = &[
     ("UPSTREAM_LOCAL_PORT", |c| Value::port(c.info.upstream.local.as_ref())),
     ("UPSTREAM_PROTOCOL", |c| Value::text(c.info.upstream.protocol.map(|p| p.as_str()))),
     ("UPSTREAM_REQUEST_ATTEMPT_COUNT", |c| Value::Number(c.info.upstream.attempts.into())),
-    ("UPSTREAM_CONNECTION_ID", |c| Value::number(c.info.upstream.connection_id)),
+    ("UPSTREAM_CONNECTION_ID", |c| Value::Number(c.info.upstream.connection_id.unwrap_or(0))),
     ("UPSTREAM_TRANSPORT_FAILURE_REASON", |c| {
         Value::text(c.info.upstream.transport_failure.as_deref())
     }),

@@ -225,13 +225,11 @@ impl ServerNameQuery {
         })
     }
 
-    /// The host without port, if it is a name.
+    /// The host as the request names it, with its port if it has one.
     fn host<'a>(&self, request: &'a RequestHead) -> Option<&'a str> {
         let original = || request.headers.get("x-envoy-original-host")?.to_str().ok();
         let original = original().filter(|_| self.original);
-        let authority = original.or(Some(&*request.authority).filter(|_| self.current))?;
-        let host = without_port(authority);
-        (!host.starts_with('[') && host.parse::<std::net::IpAddr>().is_err()).then_some(host)
+        original.or(Some(&*request.authority).filter(|_| self.current))
     }
 }
 
