@@ -10,14 +10,15 @@ use http::{HeaderMap, Method};
 use crate::telemetry::stream_info::StreamInfo;
 
 mod facts;
+mod grpc_status;
 mod heads;
 mod json;
 mod operators;
 mod parse;
+mod target;
 mod time;
 mod value;
 
-use heads::GrpcStatusStyle;
 pub use json::JsonFormat;
 use operators::Operator;
 use value::Value;
@@ -65,7 +66,7 @@ impl FormatContext<'_> {
     /// The gRPC status that the downstream saw: from the trailers, else the headers, else what the HTTP status means in
     /// gRPC; none without a response.
     pub fn grpc_status(&self) -> Option<u32> {
-        heads::grpc_status(self)
+        grpc_status::grpc_status(self)
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::io::Write;
 
-use super::heads::{map_size, request_size, response_size, without_port};
+use super::FormatContext;
+use super::grpc_status::GrpcStatusStyle;
+use super::heads::{map_size, request_size, response_size};
 use super::operators::Fact;
+use super::target::without_port;
 use super::value::Value;
-use super::{FormatContext, GrpcStatusStyle};
 use crate::telemetry::stream_info::{CertificateInfo, TlsInfo};
 
 impl<'a> FormatContext<'a> {

@@ -3,8 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::facts::{FACTS, HEAD_FACTS};
-use super::heads::{self, GrpcStatusStyle, HeaderQuery, PathQuery, ServerNameQuery};
+use super::grpc_status::GrpcStatusStyle;
+use super::heads::HeaderQuery;
 use super::parse::Command;
+use super::target::{self, PathQuery, ServerNameQuery};
 use super::time::TimeFormat;
 use super::value::Value;
 use super::{FormatContext, MISSING};
@@ -228,7 +230,7 @@ impl Operator {
             Operator::Response(query) => query.in_response(context),
             Operator::Trailer(query) => query.in_map(context.trailers),
             Operator::Path(query) => query.value(context),
-            Operator::QueryParameter(name) => heads::query_parameter(name, context),
+            Operator::QueryParameter(name) => target::query_parameter(name, context),
             Operator::GrpcStatus(style) => style.value(context),
             Operator::ServerName(query) => query.value(context),
             Operator::Time(source, format) => {
