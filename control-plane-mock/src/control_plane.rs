@@ -13,8 +13,9 @@ use crate::core::Shared;
 use crate::event::Events;
 use crate::folder::FolderError;
 use crate::identity::{Identity, IdentityError, IdentityOptions, Svid};
+use crate::resource::Resource;
 use crate::scenario::{Fault, FaultId};
-use crate::snapshot::{Change, Resource, Scope, Version};
+use crate::snapshot::{Change, Scope, Version};
 use crate::{ads, api, folder};
 
 /// How a control plane is started.
@@ -155,23 +156,7 @@ impl ControlPlane {
         resources: impl IntoIterator<Item = Resource>,
     ) -> Version {
         let scope = Scope::Node(node_id.to_owned());
-        let resources: Vec<Resource> = resources.into_iter().collect();
-        self.shared.update(|core| {
-            let kept = |type_url: &str, name: &str| {
-                let same = |resource: &Resource| {
-                    resource.type_url() == type_url && resource.name() == name
-                };
-                resources.iter().any(same)
-            };
-            let mut old = core.snapshot.names(&scope);
-            old.retain(|(type_url, name)| !kept(type_url, name));
-            let gone = old
-                .into_iter()
-                .map(|(type_url, name)| Change::Delete(scope.clone(), type_url, name));
-            let gone: Vec<Change> = gone.collect();
-            let put = resources.into_iter().map(|resource| Change::Put(scope.clone(), resource));
-            core.apply(put.chain(gone).collect())
-        })
+        self.shared.update(|core| core.replace(&scope, resources))
     }
 
     /// Applies several changes at once; what is put is pushed before what is deleted.

@@ -16,6 +16,7 @@ use crate::ads::message::{Names, Outbox, Request, endpoints_name};
 use crate::ads::stream::{Context, Stream};
 use crate::event::{EventKind, EventSender};
 use crate::identity::Identity;
+use crate::resource::Resource;
 use crate::scenario::Faults;
 use crate::snapshot::{Change, Changed, Scope, Snapshot, Version};
 
@@ -182,6 +183,23 @@ impl Core {
             self.push(&changed);
         }
         self.snapshot.version()
+    }
+
+    /// Makes `resources` all that there is in a scope.
+    pub(crate) fn replace(
+        &mut self,
+        scope: &Scope,
+        resources: impl IntoIterator<Item = Resource>,
+    ) -> Version {
+        let mut gone = self.snapshot.names(scope);
+        let mut changes = Vec::new();
+        for resource in resources {
+            gone.remove(&(resource.type_url().to_owned(), resource.name().to_owned()));
+            changes.push(Change::Put(scope.clone(), resource));
+        }
+        let delete = |(type_url, name)| Change::Delete(scope.clone(), type_url, name);
+        changes.extend(gone.into_iter().map(delete));
+        self.apply(changes)
     }
 
     fn push(&mut self, changed: &[Changed]) {

@@ -10,7 +10,7 @@ use proto::envoy::service::discovery::v3::DiscoveryResponse;
 use proto::google::protobuf::Any;
 use proto::{Format, ParseError, Registry};
 
-use crate::snapshot::{Resource, ResourceError};
+use crate::resource::{Resource, ResourceError};
 
 /// Decoding the descriptors takes tens of milliseconds and only folders and the HTTP API need them.
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::load);
@@ -54,8 +54,11 @@ pub(crate) fn to_json(resource: &Resource) -> serde_json::Value {
 
 /// Whether two resources say the same. Their bytes may differ all the same: the entries of a map are encoded in no fixed order.
 pub(crate) fn is_same(one: &Resource, other: &Resource) -> bool {
-    let key = |resource: &Resource| (resource.type_url().to_owned(), resource.name().to_owned());
-    if key(one) != key(other) || one.any().value.len() != other.any().value.len() {
+    let wrapper = |resource: &Resource| {
+        let name = (resource.type_url().to_owned(), resource.name().to_owned());
+        (name, resource.aliases().to_vec(), resource.ttl(), resource.any().value.len())
+    };
+    if wrapper(one) != wrapper(other) {
         return false;
     }
     if one == other {

@@ -25,7 +25,8 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
-use crate::snapshot::{Change, Resource, Scope};
+use crate::resource::Resource;
+use crate::snapshot::{Change, Scope};
 
 /// How many secrets are issued at most: their names come from the clients.
 const MAX_ISSUED: usize = 16 * 1024;

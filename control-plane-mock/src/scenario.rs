@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::google::protobuf::Any;
 
 use crate::ads::message::Push;
-use crate::snapshot::Resource;
+use crate::resource::Resource;
 
 /// The name of the resource that [`FaultKind::UnknownResource`] and [`FaultKind::UnknownType`] add to a push.
 pub const UNKNOWN_NAME: &str = "nobody-asked-for-this";

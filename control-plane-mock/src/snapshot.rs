@@ -1,97 +1,16 @@
 //! What the control plane has: resources by type and name, in layers that give each node its own view.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use prost::{Message, Name};
-use proto::envoy::service::discovery::v3 as discovery;
-use proto::google::protobuf::Any;
-use proto::{any, type_url};
-use xxhash_rust::xxh64::xxh64;
+use proto::type_url;
+
+use crate::resource::Resource;
 
 /// A point in the history of what the control plane serves. Every change that changes anything makes a new, higher one.
 ///
 /// It is sent as `version_info` (state of the world) and `system_version_info` (delta).
 pub type Version = u64;
-
-/// One xDS resource, encoded once and shared by all that send it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Resource {
-    name: String,
-    any: Any,
-    version: String,
-}
-
-/// Why an `Any` cannot be served as a resource.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ResourceError {
-    /// The type carries no name, or the bytes are no protobuf.
-    #[error(
-        "{0:?} has no readable resource name: wrap it in envoy.service.discovery.v3.Resource and name it there"
-    )]
-    Unnamed(String),
-    /// The name field is there and empty.
-    #[error("a resource of type {0:?} has an empty name")]
-    EmptyName(String),
-    /// A `Resource` wrapper without a resource in it.
-    #[error("envoy.service.discovery.v3.Resource {0:?} holds no resource")]
-    EmptyWrapper(String),
-}
-
-impl Resource {
-    /// A resource of this name, whatever `any` holds. This is how a test serves something broken.
-    pub fn named(name: impl Into<String>, any: Any) -> Self {
-        let version = format!("{:016x}", xxh64(&any.value, 0));
-        Self { name: name.into(), any, version }
-    }
-
-    /// Packs `message`, which names itself (`Cluster.name`, `ClusterLoadAssignment.cluster_name`, ...).
-    pub fn pack<T: Message + Name>(message: &T) -> Result<Self, ResourceError> {
-        Self::try_from(any::pack(message))
-    }
-
-    /// The name that clients subscribe to.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The type URL, such as `type.googleapis.com/envoy.config.cluster.v3.Cluster`.
-    pub fn type_url(&self) -> &str {
-        &self.any.type_url
-    }
-
-    /// The encoded resource.
-    pub fn any(&self) -> &Any {
-        &self.any
-    }
-
-    /// The hash of the encoded resource, sent as the version of the resource in delta.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-}
-
-/// Reads the name off the resource; a `envoy.service.discovery.v3.Resource` is unwrapped and names what it holds.
-impl TryFrom<Any> for Resource {
-    type Error = ResourceError;
-
-    fn try_from(any: Any) -> Result<Self, ResourceError> {
-        if let Ok(wrapper) = any::unpack::<discovery::Resource>(&any) {
-            let inner = wrapper
-                .resource
-                .ok_or_else(|| ResourceError::EmptyWrapper(wrapper.name.clone()))?;
-            if wrapper.name.is_empty() {
-                return Self::try_from(inner);
-            }
-            return Ok(Self::named(wrapper.name, inner));
-        }
-        match any::resource_name(&any) {
-            None => Err(ResourceError::Unnamed(any.type_url)),
-            Some(name) if name.is_empty() => Err(ResourceError::EmptyName(any.type_url)),
-            Some(name) => Ok(Self::named(name, any)),
-        }
-    }
-}
 
 /// Which nodes see a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,6 +47,25 @@ struct TypeSet {
     /// When this set last changed.
     version: Version,
     resources: BTreeMap<String, Arc<Resource>>,
+    /// The resources' names by alias.
+    aliases: HashMap<String, String>,
+}
+
+impl TypeSet {
+    fn insert(&mut self, resource: Resource) {
+        self.remove(resource.name());
+        for alias in resource.aliases() {
+            self.aliases.insert(alias.clone(), resource.name().to_owned());
+        }
+        self.resources.insert(resource.name().to_owned(), Arc::new(resource));
+    }
+
+    fn remove(&mut self, name: &str) {
+        let old = self.resources.remove(name);
+        for alias in old.iter().flat_map(|old| old.aliases()) {
+            self.aliases.remove(alias);
+        }
+    }
 }
 
 type Layer = HashMap<String, TypeSet>;
@@ -191,9 +129,9 @@ impl Snapshot {
         let set = layer.entry(type_url.clone()).or_default();
         set.version = version;
         match resource {
-            Some(resource) => set.resources.insert(name.clone(), Arc::new(resource)),
-            None => set.resources.remove(&name),
-        };
+            Some(resource) => set.insert(resource),
+            None => set.remove(&name),
+        }
         Changed { scope, type_url, name }
     }
 
@@ -221,29 +159,24 @@ impl Snapshot {
 
     /// Every resource with its scope, in the order of type and name.
     pub(crate) fn list(&self) -> Vec<(Scope, Arc<Resource>)> {
-        let mut all: Vec<_> = self.layers.iter().collect();
-        all.sort_by_key(|(scope, _)| *scope);
-        let resources = all.into_iter().flat_map(|(scope, layer)| {
+        let layers: BTreeMap<_, _> = self.layers.iter().collect();
+        let mut list = Vec::new();
+        for (scope, layer) in layers {
             let sets: BTreeMap<_, _> = layer.iter().collect();
-            let resources: Vec<_> = sets
-                .values()
-                .flat_map(|set| set.resources.values())
-                .map(|resource| (scope.clone(), resource.clone()))
-                .collect();
-            resources
-        });
-        resources.collect()
+            for resource in sets.values().flat_map(|set| set.resources.values()) {
+                list.push((scope.clone(), resource.clone()));
+            }
+        }
+        list
     }
 
-    /// The names of one scope, by type URL.
-    pub(crate) fn names(&self, scope: &Scope) -> Vec<(String, String)> {
+    /// The type URL and name of everything in one scope.
+    pub(crate) fn names(&self, scope: &Scope) -> HashSet<(String, String)> {
         let layer = self.layers.get(scope).into_iter().flatten();
-        layer
-            .flat_map(|(type_url, set)| {
-                let names = set.resources.keys();
-                names.map(move |name| (type_url.clone(), name.clone()))
-            })
-            .collect()
+        let names = layer.flat_map(|(type_url, set)| {
+            set.resources.keys().map(move |name| (type_url.clone(), name.clone()))
+        });
+        names.collect()
     }
 }
 
@@ -256,6 +189,18 @@ impl<'a> View<'a> {
     /// The resource this node sees under `name`.
     pub(crate) fn get(&self, type_url: &str, name: &str) -> Option<&'a Arc<Resource>> {
         self.sets(type_url).find_map(|set| set.resources.get(name))
+    }
+
+    /// The name of the resource that this node sees under a name or an alias; the name itself when there is none.
+    pub(crate) fn resolve_alias<'b>(&self, type_url: &str, name: &'b str) -> &'b str
+    where
+        'a: 'b,
+    {
+        if self.get(type_url, name).is_some() {
+            return name;
+        }
+        let found = self.sets(type_url).find_map(|set| set.aliases.get(name));
+        found.map_or(name, String::as_str)
     }
 
     /// Everything of a type that this node sees, in the order of names.
@@ -303,6 +248,7 @@ pub(crate) fn push_order(type_url: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::google::protobuf::Any;
 
     fn resource(name: &str, value: u8) -> Resource {
         let any = Any { type_url: "t".into(), value: vec![value] };
@@ -330,25 +276,12 @@ mod tests {
             Change::Put(own.clone(), resource("a", 2)),
             Change::Put(Scope::Issued("n".into()), resource("b", 3)),
         ]);
-        let value = |view: View<'_>, name| view.get("t", name).map(|found| found.any.value[0]);
+        let value = |view: View<'_>, name| view.get("t", name).map(|found| found.any().value[0]);
         assert_eq!(value(snapshot.view("n"), "a"), Some(2));
         assert_eq!(value(snapshot.view("n"), "b"), Some(1));
         assert_eq!(value(snapshot.view("other"), "a"), Some(1));
         assert_eq!(snapshot.view("n").all("t").len(), 2);
         snapshot.apply(vec![Change::Delete(own, "t".into(), "a".into())]);
         assert_eq!(value(snapshot.view("n"), "a"), Some(1));
-    }
-
-    #[test]
-    fn wrapped_resources_take_the_name_of_the_wrapper() {
-        let wrapper = discovery::Resource {
-            name: "outer".into(),
-            resource: Some(resource("x", 1).any),
-            ..Default::default()
-        };
-        let unwrapped = Resource::pack(&wrapper).expect("named");
-        assert_eq!((unwrapped.name(), unwrapped.type_url()), ("outer", "t"));
-        let unnamed = Resource::try_from(Any::default());
-        assert_eq!(unnamed, Err(ResourceError::Unnamed(String::new())));
     }
 }

@@ -230,3 +230,15 @@ async fn what_is_added_goes_before_what_is_removed_of_another_type() {
     ]);
     assert_eq!(stream.accept().await, (owned(&["newer"]), owned(&["old"])));
 }
+
+#[tokio::test]
+async fn a_resource_is_found_by_its_alias() {
+    let control_plane = start().await;
+    let aliased = cluster("route/a", "").with_aliases(owned(&["route/a.example.com"]));
+    control_plane.put([aliased]);
+    let mut stream = open_delta(control_plane.addr()).await;
+    stream.change(CLUSTER, &["route/a.example.com"], &[]);
+    let response = stream.receive().await;
+    assert_eq!(response.resources[0].name, "route/a");
+    assert_eq!(response.resources[0].aliases, ["route/a.example.com"]);
+}

@@ -162,3 +162,18 @@ async fn a_stopped_control_plane_frees_its_address() {
     let options = Options { listen, ..Default::default() };
     ControlPlane::start(options).await.expect("the address is free");
 }
+
+#[tokio::test]
+async fn a_resource_with_a_time_to_live_comes_in_a_wrapper() {
+    let control_plane = start().await;
+    control_plane.put([cluster("a", "").with_ttl(std::time::Duration::from_secs(3))]);
+    let mut stream = open_sotw(control_plane.addr()).await;
+    stream.subscribe(CLUSTER, &[]);
+    let response = stream.receive().await;
+    let wrapper: proto::envoy::service::discovery::v3::Resource =
+        proto::any::unpack(&response.resources[0]).expect("a wrapper");
+    assert_eq!((wrapper.name.as_str(), wrapper.ttl.expect("there").seconds), ("a", 3));
+    let version = control_plane.put([cluster("a", "").with_ttl(std::time::Duration::from_secs(4))]);
+    stream.answer(&response, &[], None);
+    assert_eq!(stream.receive().await.version_info, version.to_string());
+}

@@ -30,6 +30,7 @@ impl Subscription {
     ) -> Interest {
         let mut interest = Interest::default();
         for name in unsubscribe {
+            let name = view.resolve_alias(&self.type_url, name);
             self.unsubscribe(name, &mut interest);
         }
         for name in subscribe {
@@ -37,11 +38,12 @@ impl Subscription {
                 self.subscribe_all(view, &mut interest);
                 continue;
             }
-            if self.names.insert(name.clone()) {
-                interest.added.push(name.clone());
+            let name = view.resolve_alias(&self.type_url, name);
+            if self.names.insert(name.to_owned()) {
+                interest.added.push(name.to_owned());
             }
             let held = first && self.holds_latest(name, view);
-            self.due.insert(name.clone(), !held);
+            self.due.insert(name.to_owned(), !held);
         }
         interest
     }

@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use proto::any;
 use proto::envoy::config::core::v3::{ControlPlane, Node};
 use proto::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-    Resource as DeltaResource,
+    Resource as Wrapper,
 };
+use proto::{any, convert};
 use tokio::sync::mpsc::UnboundedSender;
 use tonic::Status;
 
 use crate::event::Protocol;
-use crate::snapshot::{Resource, Version};
+use crate::resource::Resource;
+use crate::snapshot::Version;
 
 /// A request of either protocol.
 #[derive(Debug)]
@@ -81,10 +82,14 @@ pub(crate) struct Push {
 
 impl From<Push> for DiscoveryResponse {
     fn from(push: Push) -> Self {
-        let resources = push.resources.iter();
+        let resources = push.resources.iter().map(|resource| match resource.ttl() {
+            None => resource.any().clone(),
+            // Only the wrapper can carry a time to live in this protocol.
+            Some(_) => any::pack(&wrap(resource)),
+        });
         Self {
             version_info: push.version.to_string(),
-            resources: resources.map(|resource| resource.any().clone()).collect(),
+            resources: resources.collect(),
             type_url: push.type_url,
             nonce: push.nonce,
             control_plane: Some(identifier()),
@@ -95,13 +100,7 @@ impl From<Push> for DiscoveryResponse {
 
 impl From<Push> for DeltaDiscoveryResponse {
     fn from(push: Push) -> Self {
-        let resources = push.resources.iter();
-        let resources = resources.map(|resource| DeltaResource {
-            name: resource.name().to_owned(),
-            version: resource.version().to_owned(),
-            resource: Some(resource.any().clone()),
-            ..Default::default()
-        });
+        let resources = push.resources.iter().map(|resource| wrap(resource));
         Self {
             system_version_info: push.version.to_string(),
             resources: resources.collect(),
@@ -111,6 +110,17 @@ impl From<Push> for DeltaDiscoveryResponse {
             control_plane: Some(identifier()),
             ..Default::default()
         }
+    }
+}
+
+fn wrap(resource: &Resource) -> Wrapper {
+    Wrapper {
+        name: resource.name().to_owned(),
+        aliases: resource.aliases().to_vec(),
+        version: resource.version().to_owned(),
+        resource: Some(resource.any().clone()),
+        ttl: resource.ttl().map(convert::to_proto_duration),
+        ..Default::default()
     }
 }
 

@@ -79,20 +79,12 @@ impl Stream {
         let subscription =
             self.subscription_mut(type_url).expect("it was added above when it was missing");
 
-        let nonce = request.nonce;
-        if !nonce.is_empty() {
-            match subscription.answer(&nonce, request.error.clone()) {
-                Some(answered) => event(answer_event(answered, request.error)),
-                None if subscription.is_stale(&nonce) => {
-                    event(EventKind::StaleNonce { nonce: nonce.clone() });
-                }
-                None => {}
-            }
+        if let Some(kind) = take_answer(subscription, &request) {
+            event(kind);
         }
-
         let view = context.snapshot.view(&node_id);
         let interest = match request.names {
-            Names::Sotw(_) if subscription.is_stale(&nonce) => return Ok(()),
+            Names::Sotw(_) if subscription.is_stale(&request.nonce) => return Ok(()),
             Names::Sotw(names) => subscription.subscribe_sotw(names),
             Names::Delta { mut subscribe, unsubscribe, initial } => {
                 if first {
@@ -181,6 +173,18 @@ impl Stream {
         self.ended = Some(format!("{:?}: {}", status.code(), status.message()));
         self.outbox.fail(status);
     }
+}
+
+/// Takes a request's answer to the latest response, and tells what it was.
+fn take_answer(subscription: &mut Subscription, request: &Request) -> Option<EventKind> {
+    let nonce = &request.nonce;
+    if nonce.is_empty() {
+        return None;
+    }
+    if let Some(answered) = subscription.answer(nonce, request.error.clone()) {
+        return Some(answer_event(answered, request.error.clone()));
+    }
+    subscription.is_stale(nonce).then(|| EventKind::StaleNonce { nonce: nonce.clone() })
 }
 
 fn answer_event(answered: InFlight, error: Option<String>) -> EventKind {

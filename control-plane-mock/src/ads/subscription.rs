@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::event::Protocol;
-use crate::snapshot::{Resource, Version, View};
+use crate::resource::Resource;
+use crate::snapshot::{Version, View};
 
 /// The name that stands for every resource of a type.
 pub(crate) const WILDCARD: &str = "*";

@@ -5,14 +5,15 @@
 
 mod watch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proto::Format;
 
 use crate::document::{DocumentError, is_same, parse};
-use crate::snapshot::{Change, Resource, Scope};
+use crate::resource::Resource;
+use crate::snapshot::{Change, Scope};
 
 pub(crate) use watch::watch;
 
@@ -93,7 +94,7 @@ impl Folder {
     /// Reads what has changed and returns how what is served has to change.
     pub(crate) fn scan(&mut self) -> Result<Scan, FolderError> {
         let mut scan = Scan::default();
-        let mut paths = Vec::new();
+        let mut paths = BTreeSet::new();
         collect_files(&self.root, &mut paths)?;
         self.files.retain(|path, _| paths.contains(path));
         for path in paths {
@@ -166,23 +167,18 @@ fn explain(error: &DocumentError, kept: usize) -> String {
     }
 }
 
-fn collect_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), FolderError> {
+fn collect_files(directory: &Path, files: &mut BTreeSet<PathBuf>) -> Result<(), FolderError> {
     let error = |source| FolderError::Read { path: directory.to_owned(), source };
-    let mut paths = Vec::new();
     for entry in fs::read_dir(directory).map_err(error)? {
-        paths.push(entry.map_err(error)?.path());
-    }
-    paths.sort_unstable();
-    for path in paths {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        let path = entry.map_err(error)?.path();
         // Hidden entries are editors' temporary files, and the directories behind the links of a Kubernetes volume.
-        if hidden {
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
             continue;
         }
         if path.is_dir() {
             collect_files(&path, files)?;
         } else if is_resource_file(&path) {
-            files.push(path);
+            files.insert(path);
         }
     }
     Ok(())
@@ -222,5 +218,90 @@ mod tests {
         assert_eq!(scope("/r/nodes/a.yaml"), Scope::All);
         assert_eq!(scope("/r/nodes/n1/a.yaml"), Scope::Node("n1".into()));
         assert_eq!(scope("/r/nodes/n1/deep/a.yaml"), Scope::Node("n1".into()));
+    }
+    const CLUSTER: &str = "'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n";
+
+    struct Files(tempfile::TempDir);
+
+    impl Files {
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.0.path().join(name), text).expect("writable");
+        }
+
+        fn remove(&self, name: &str) {
+            std::fs::remove_file(self.0.path().join(name)).expect("it is there");
+        }
+    }
+
+    fn folder() -> (Files, Folder) {
+        let files = tempfile::tempdir().expect("writable");
+        let folder = Folder::new(files.path().to_owned());
+        (Files(files), folder)
+    }
+
+    /// The names that a scan puts and deletes, and the number of its problems.
+    fn scan(folder: &mut Folder) -> (BTreeSet<String>, BTreeSet<String>, usize) {
+        let scan = folder.scan().expect("readable");
+        let (mut put, mut deleted) = (BTreeSet::new(), BTreeSet::new());
+        for change in scan.changes {
+            match change {
+                Change::Put(_, resource) => put.insert(resource.name().to_owned()),
+                Change::Delete(_, _, name) => deleted.insert(name),
+            };
+        }
+        (put, deleted, scan.problems.len())
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_broken_file_keeps_its_last_good_content_and_is_reported_once() {
+        let (files, mut folder) = folder();
+        files.write("a.yaml", &format!("{CLUSTER}name: a\n"));
+        files.write("broken.json", "{");
+        files.write("notes.txt", "no resource");
+        assert_eq!(scan(&mut folder), (set(&["a"]), set(&[]), 1));
+        files.write("a.yaml", "broken");
+        assert_eq!(scan(&mut folder), (set(&["a"]), set(&[]), 1));
+        assert_eq!(scan(&mut folder), (set(&["a"]), set(&[]), 0));
+        files.remove("a.yaml");
+        assert_eq!(scan(&mut folder), (set(&[]), set(&["a"]), 0));
+    }
+
+    #[test]
+    fn of_two_files_with_the_same_resource_the_last_is_served_and_reported() {
+        let (files, mut folder) = folder();
+        files.write("1.yaml", &format!("{CLUSTER}name: a\nalt_stat_name: first\n"));
+        files.write("2.yaml", &format!("{CLUSTER}name: a\nalt_stat_name: second\n"));
+        assert_eq!(scan(&mut folder).2, 1);
+        assert_eq!(scan(&mut folder).2, 0);
+        files.remove("2.yaml");
+        assert_eq!(scan(&mut folder), (set(&["a"]), set(&[]), 0));
+    }
+
+    #[test]
+    fn what_did_not_change_in_a_changed_file_keeps_its_encoding() {
+        let (files, mut folder) = folder();
+        let entries: Vec<_> = (0..20).map(|i| format!("f{i}: {{ x: {i} }}")).collect();
+        let metadata = format!("metadata: {{ filter_metadata: {{ {} }} }}\n", entries.join(", "));
+        let first = format!("{CLUSTER}name: a\n{metadata}---\n");
+        let versions = |folder: &mut Folder| {
+            let changes = folder.scan().expect("readable").changes.into_iter();
+            let versions = changes.filter_map(|change| match change {
+                Change::Put(_, resource) => {
+                    Some((resource.name().to_owned(), resource.version().to_owned()))
+                }
+                Change::Delete(..) => None,
+            });
+            versions.collect::<BTreeMap<_, _>>()
+        };
+        files.write("a.yaml", &format!("{first}{CLUSTER}name: b\n"));
+        let before = versions(&mut folder);
+        files.write("a.yaml", &format!("{first}{CLUSTER}name: b\nalt_stat_name: new\n"));
+        let after = versions(&mut folder);
+        assert_eq!(before["a"], after["a"]);
+        assert_ne!(before["b"], after["b"]);
     }
 }

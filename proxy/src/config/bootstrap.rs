@@ -11,13 +11,19 @@ use crate::config::access_log::AccessLog;
 use crate::config::cluster::Cluster;
 use crate::config::listener::Listener;
 use crate::config::source::{ApiConfigSource, ConfigSource};
+use crate::config::tls::Secret;
 use crate::io::Address;
+
+mod runtime;
+mod translate;
 
 /// What the process starts with.
 #[derive(Debug)]
 pub struct Bootstrap {
     /// `node`, with the command line's `--service-*` over it; as the management server gets it.
     pub node: Node,
+    /// `static_resources.secrets`
+    pub secrets: Vec<Arc<Secret>>,
     /// `static_resources.clusters`, with the message each came from (for `/config_dump`).
     pub clusters: Vec<(Arc<Cluster>, Any)>,
     /// `static_resources.listeners`, with the message each came from.
@@ -35,10 +41,13 @@ pub struct Bootstrap {
     /// `cluster_manager.local_cluster_name`
     pub local_cluster_name: Option<Arc<str>>,
     /// Runtime values of `layered_runtime`, flattened; later layers win.
-    pub runtime: std::collections::HashMap<String, serde_json::Value>,
-    /// The whole message with keys redacted, for `/config_dump`.
+    pub runtime: Runtime,
+    /// The whole message, for `/config_dump`; secrets are redacted when it is printed.
     pub dump: Any,
 }
+
+/// Runtime values by their dotted keys.
+pub type Runtime = std::collections::HashMap<String, serde_json::Value>;
 
 /// `Admin`.
 #[derive(Clone, Debug)]

@@ -8,6 +8,11 @@ use crate::config::source::ConfigSource;
 use crate::config::tls::UpstreamTls;
 use crate::io::Address;
 
+mod discovery;
+mod http_options;
+mod lb_policy;
+mod translate;
+
 /// A cluster: how its hosts are found, picked and talked to.
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -37,6 +42,8 @@ pub struct Cluster {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `upstream_bind_config.source_address`: connections start from this address.
     pub source_address: Option<std::net::SocketAddr>,
+    /// `upstream_bind_config.extra_source_addresses`: one of the other IP version.
+    pub extra_source_address: Option<std::net::SocketAddr>,
     /// `common_lb_config.healthy_panic_threshold` in percent; default 50.
     pub panic_threshold: f64,
     /// `metadata.filter_metadata`
@@ -87,7 +94,8 @@ pub struct DnsOptions {
     pub family: DnsFamily,
     /// `dns_refresh_rate`; default 5 s.
     pub refresh_rate: Duration,
-    /// `dns_failure_refresh_rate.base_interval` and `max_interval`; default `refresh_rate` for both.
+    /// `dns_failure_refresh_rate.base_interval` and `max_interval` (default 10 times the base); without it,
+    /// `refresh_rate` for both.
     pub failure_refresh: (Duration, Duration),
     /// `respect_dns_ttl`: refresh when the answer's TTL is over.
     pub respect_ttl: bool,
@@ -156,9 +164,10 @@ impl Default for Thresholds {
 }
 
 /// The protocol spoken to a cluster's hosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UpstreamProtocol {
     /// `explicit_http_config.http_protocol_options`, and the default.
+    #[default]
     Http1,
     /// `explicit_http_config.http2_protocol_options`: prior knowledge, or ALPN `h2` on TLS.
     Http2,
@@ -243,6 +252,7 @@ impl Cluster {
     /// The source address for a connection to `host`, if `upstream_bind_config` has one of its family.
     pub fn source_for(&self, host: &Address) -> Option<std::net::SocketAddr> {
         let host = host.ip()?;
-        self.source_address.filter(|source| source.is_ipv4() == host.is_ipv4())
+        let sources = [self.source_address, self.extra_source_address];
+        sources.into_iter().flatten().find(|source| source.is_ipv4() == host.is_ipv4())
     }
 }

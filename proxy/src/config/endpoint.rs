@@ -9,7 +9,7 @@ mod translate;
 pub use translate::Addresses;
 
 /// A `ClusterLoadAssignment`: endpoints by locality and priority.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Assignment {
     /// `endpoints`, in order; duplicates of an address after the first are dropped.
     pub localities: Vec<LocalityEndpoints>,
@@ -17,6 +17,12 @@ pub struct Assignment {
     pub overprovisioning_factor: u32,
     /// `policy.drop_overloads`: category and parts per million.
     pub drop_overload: Option<(Arc<str>, u32)>,
+}
+
+impl Default for Assignment {
+    fn default() -> Self {
+        Assignment { localities: Vec::new(), overprovisioning_factor: 140, drop_overload: None }
+    }
 }
 
 /// `LocalityLbEndpoints`.

@@ -1,6 +1,10 @@
 //! The HTTP connection manager
 //! (`envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`).
 
+mod http_filters;
+mod options;
+mod translate;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,9 @@
 //! Listeners (`envoy.config.listener.v3.Listener`).
 
+mod filter_chain;
+mod listener_filter;
+mod translate;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,10 +1,19 @@
 //! Network filters of a filter chain.
 
+mod tcp_proxy;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::envoy::config::listener::v3 as pb;
+use proto::envoy::config::listener::v3::filter::ConfigType;
+use proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager as PbHttp;
+use proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
+
 use crate::config::access_log::AccessLog;
 use crate::config::hcm::HttpConnectionManager;
+use crate::config::value::{non_empty, required};
+use crate::config::{At, ConfigError, Context, any};
 
 /// A network filter. The last one of a chain is terminal: HTTP connection manager or TCP proxy.
 #[derive(Clone, Debug)]
@@ -30,4 +39,53 @@ pub struct TcpProxy {
     pub max_connect_attempts: u32,
     /// `access_log`
     pub access_log: Vec<AccessLog>,
+}
+
+impl NetworkFilter {
+    /// The filters of a chain whose listener buffers at most `buffer_limit` bytes a connection. Both filters that exist are
+    /// terminal, so that there is at most one; none at all closes every connection.
+    pub fn chain_from_proto(
+        filters: &[pb::Filter],
+        buffer_limit: u32,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Vec<NetworkFilter>, ConfigError> {
+        let last = filters.len().saturating_sub(1);
+        let filters = filters.iter().enumerate().map(|(index, filter)| {
+            let at = at.index("filters", index);
+            let filter = NetworkFilter::from_proto(filter, buffer_limit, &at, context)?;
+            match index == last {
+                true => Ok(filter),
+                false => Err(at.error("a terminal filter must be the last of its chain")),
+            }
+        });
+        filters.collect()
+    }
+
+    fn from_proto(
+        message: &pb::Filter,
+        buffer_limit: u32,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<NetworkFilter, ConfigError> {
+        let name = non_empty(&message.name, &at.field("name"))?;
+        let at_config = at.field("typed_config");
+        let config = match required(&message.config_type, &at_config)? {
+            ConfigType::TypedConfig(config) => config,
+            ConfigType::ConfigDiscovery(_) => {
+                return Err(at.field("config_discovery").unsupported());
+            }
+        };
+        if proto::any::is::<PbHttp>(config) {
+            let message = any::open(config, &at_config)?;
+            let http = HttpConnectionManager::from_proto(&message, buffer_limit, &at_config, context)?;
+            return Ok(NetworkFilter::Http(Arc::new(http)));
+        }
+        if proto::any::is::<PbTcpProxy>(config) {
+            let message = any::open(config, &at_config)?;
+            let tcp_proxy = TcpProxy::from_proto(&message, &at_config, context)?;
+            return Ok(NetworkFilter::TcpProxy(Arc::new(tcp_proxy)));
+        }
+        Err(any::unknown(name, Some(config), &at_config))
+    }
 }

@@ -15,6 +15,8 @@ use crate::config::endpoint::Metadata;
 use crate::config::headers::HeaderMutations;
 use crate::config::matcher::{FullRegex, HeaderMatcher, QueryMatcher};
 
+pub(in crate::config) use action::upgrade_types;
+
 /// `RouteConfiguration`.
 #[derive(Clone, Debug)]
 pub struct RouteConfiguration {

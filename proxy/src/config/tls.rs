@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use crate::config::source::ConfigSource;
 
+mod context;
+mod parameters;
+mod secret;
+
 /// `DownstreamTlsContext`.
 #[derive(Clone, Debug)]
 pub struct DownstreamTls {
@@ -11,6 +15,10 @@ pub struct DownstreamTls {
     pub common: CommonTls,
     /// `require_client_certificate`
     pub require_client_certificate: bool,
+    /// Sessions may be resumed from tickets: not `disable_stateless_session_resumption`.
+    pub stateless_resumption: bool,
+    /// Sessions may be resumed from the server's memory: not `disable_stateful_session_resumption`.
+    pub stateful_resumption: bool,
 }
 
 /// `UpstreamTlsContext`.
@@ -33,10 +41,30 @@ pub struct CommonTls {
     pub validation: Option<Validation>,
     /// `alpn_protocols`, in order of preference.
     pub alpn: Vec<Vec<u8>>,
-    /// `tls_params.tls_minimum_protocol_version` allows TLS 1.2.
+    /// `tls_params.tls_minimum_protocol_version` allows TLS 1.2; the default.
     pub allow_tls12: bool,
-    /// `tls_params.tls_maximum_protocol_version` allows TLS 1.3.
+    /// `tls_params.tls_maximum_protocol_version` allows TLS 1.3; the default of servers, not of clients.
     pub allow_tls13: bool,
+    /// `tls_params.cipher_suites`: what TLS 1.2 may use, in order of preference; none means every suite there is.
+    pub tls12_cipher_suites: Option<Vec<rustls::CipherSuite>>,
+}
+
+/// `Secret`: what SDS delivers under a name, or the bootstrap holds.
+#[derive(Clone, Debug)]
+pub struct Secret {
+    /// `name`
+    pub name: Arc<str>,
+    /// What it is.
+    pub kind: SecretKind,
+}
+
+/// What a [`Secret`] is.
+#[derive(Clone, Debug)]
+pub enum SecretKind {
+    /// `tls_certificate`
+    Certificate(Arc<Certificate>),
+    /// `validation_context`
+    Validation(Arc<ValidationContext>),
 }
 
 /// A secret given here, or named for SDS.

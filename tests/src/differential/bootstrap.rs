@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use proto::type_url;
 use serde_json::{Value, json};
 
-use super::case::{Case, Config, UpstreamProtocol};
+use super::case::{AdsProtocol, Case, Config, Upstream, UpstreamProtocol};
 
+/// The cluster of the control plane, whose port is that of an upstream of this name.
+pub const CONTROL_PLANE: &str = "control_plane";
 /// The access log line of every case that has no format of its own.
 const LOG: &str = "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n";
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -14,47 +17,71 @@ const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file
 const HTTP_OPTIONS: &str =
     "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// The resources of a case, before their placeholders are filled in.
-pub struct Resources {
-    /// Listeners.
-    pub listeners: Vec<Value>,
-    /// Clusters.
-    pub clusters: Vec<Value>,
-}
-
-/// The resources that a configuration of a case describes.
-pub fn resources(case: &Case, config: &Config) -> Resources {
+/// The listeners and clusters that a configuration of a case describes, placeholders not yet filled in.
+fn listeners_and_clusters(case: &Case, config: &Config) -> (Vec<Value>, Vec<Value>) {
+    let filters = config.network_filters.clone().unwrap_or_else(|| json!([hcm(config)]));
     let mut listener = json!({
         "name": "listener",
         "address": address("{{listener}}"),
-        "filter_chains": [{"filters": config.network_filters.clone().unwrap_or_else(|| json!([hcm(config)]))}],
+        "filter_chains": [{"filters": filters}],
     });
     merge(&mut listener, &config.listener);
     let mut listeners = vec![listener];
     listeners.extend(config.listeners.iter().cloned());
-    let mut clusters: Vec<Value> = case
-        .upstreams
-        .iter()
-        .map(|(name, upstream)| {
-            let mut cluster = cluster(name, upstream.protocol);
-            merge(&mut cluster, config.cluster.get(name).unwrap_or(&Value::Null));
-            cluster
-        })
-        .collect();
+    let of_upstream = |(name, upstream): (&String, &Upstream)| {
+        let mut cluster = cluster(name, upstream.protocol);
+        merge(&mut cluster, config.cluster.get(name).unwrap_or(&Value::Null));
+        cluster
+    };
+    let mut clusters: Vec<Value> = case.upstreams.iter().map(of_upstream).collect();
     clusters.extend(config.clusters.iter().cloned());
-    Resources { listeners, clusters }
+    (listeners, clusters)
 }
 
-/// The bootstrap with everything in it.
-pub fn static_bootstrap(case: &Case, config: &Config) -> Value {
-    let Resources { listeners, clusters } = resources(case, config);
+/// The bootstrap: with everything in it, or with the control plane that has everything.
+pub fn bootstrap(case: &Case, config: &Config) -> Value {
     let mut bootstrap = json!({
         "node": {"id": "node", "cluster": "differential"},
         "admin": {"address": address("{{admin}}")},
-        "static_resources": {"listeners": listeners, "clusters": clusters},
     });
+    match config.ads {
+        None => {
+            let (listeners, clusters) = listeners_and_clusters(case, config);
+            bootstrap["static_resources"] = json!({"listeners": listeners, "clusters": clusters});
+        }
+        Some(protocol) => {
+            let api_type = match protocol {
+                AdsProtocol::Sotw => "GRPC",
+                AdsProtocol::Delta => "DELTA_GRPC",
+            };
+            let over_ads = json!({"ads": {}, "resource_api_version": "V3"});
+            bootstrap["static_resources"] =
+                json!({"clusters": [cluster(CONTROL_PLANE, UpstreamProtocol::Http2)]});
+            bootstrap["dynamic_resources"] = json!({
+                "cds_config": over_ads,
+                "lds_config": over_ads,
+                "ads_config": {
+                    "api_type": api_type,
+                    "transport_api_version": "V3",
+                    "grpc_services": [{"envoy_grpc": {"cluster_name": CONTROL_PLANE}}],
+                },
+            });
+        }
+    }
     merge(&mut bootstrap, &config.bootstrap);
     bootstrap
+}
+
+/// What the control plane serves: listeners, clusters and the case's further resources, each with its `@type`.
+pub fn resources(case: &Case, config: &Config) -> Value {
+    let typed = |kind: &str, mut resource: Value| {
+        resource["@type"] = json!(kind);
+        resource
+    };
+    let (listeners, clusters) = listeners_and_clusters(case, config);
+    let listeners = listeners.into_iter().map(|listener| typed(type_url::LISTENER, listener));
+    let clusters = clusters.into_iter().map(|cluster| typed(type_url::CLUSTER, cluster));
+    clusters.chain(listeners).chain(config.resources.values().cloned()).collect()
 }
 
 /// Merges `over` into `base` as a JSON merge patch (RFC 7396): objects key by key, a null removes its key, everything

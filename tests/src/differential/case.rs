@@ -17,9 +17,9 @@ pub struct Case {
     pub name: String,
     /// What the case shows, in one sentence.
     pub about: String,
-    /// What both programs are started with.
+    /// What both programs are started with, a [`Config`].
     #[serde(default)]
-    pub config: Config,
+    pub config: Value,
     /// Scripted upstreams by name; one plain HTTP/1.1 upstream `a` if there are none.
     #[serde(default)]
     pub upstreams: BTreeMap<String, Upstream>,
@@ -29,12 +29,17 @@ pub struct Case {
     /// Statistics that are compared at the end, by full name.
     #[serde(default)]
     pub stats: Vec<String>,
-    /// Configurations that a program must refuse to start with, by a name that says why.
+    /// Configurations by what is special about them; compared is whether a program starts with them.
     #[serde(default)]
-    pub refused: BTreeMap<String, Config>,
+    pub starts: BTreeMap<String, Config>,
     /// Regular expressions whose matches in any observed text are replaced by `<masked>`.
     #[serde(default)]
     pub mask: Vec<String>,
+    /// Whether the connections to an upstream are told apart; they are unless this says false.
+    pub connections: Option<bool>,
+    /// Places that are a matter of timing and not compared, as JSON pointers: `/upstreams/a`.
+    #[serde(default)]
+    pub ignore: Vec<String>,
     /// Differences that are wanted.
     #[serde(default)]
     pub accepted: Vec<Accepted>,
@@ -44,7 +49,7 @@ pub struct Case {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Accepted {
-    /// Path of the value, as the difference prints it: `steps[2].status`.
+    /// JSON pointer to the value, as the difference prints it: `/steps/2/status`.
     pub at: String,
     /// What Pillion shows there instead; null if the value is absent.
     pub pillion: Value,
@@ -79,14 +84,16 @@ pub struct Config {
     /// Format of the access log: a text, or an object for JSON; null for Envoy's default format.
     #[serde(deserialize_with = "present")]
     pub log: Option<Value>,
-    /// Listener, clusters and routes come over ADS instead of the bootstrap.
-    pub ads: Option<Ads>,
+    /// Listeners and clusters come over ADS instead of the bootstrap.
+    pub ads: Option<AdsProtocol>,
+    /// What comes over ADS beside them: resources with their `@type`, by any name.
+    pub resources: BTreeMap<String, Value>,
 }
 
 /// The variant of the xDS protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ads {
+pub enum AdsProtocol {
     /// State of the world.
     Sotw,
     /// Incremental.
@@ -130,9 +137,9 @@ pub struct Reply {
     pub body: Option<String>,
     /// Trailers; they make an HTTP/1 body chunked.
     pub trailers: Headers,
-    /// These bytes instead of all the above (HTTP/1 and TCP).
+    /// These bytes instead of all the above (HTTP/1 and TCP); over HTTP/2 no answer but REFUSED_STREAM, or what `then` says.
     pub raw: Option<String>,
-    /// Waits for the step `release` with this name first.
+    /// Waits for the step `release` with this name first; an HTTP/2 answer that ends in a reset waits before the reset.
     pub hold: Option<String>,
     /// Answers before it reads the request's body (HTTP/1), or before the first byte (TCP).
     pub early: bool,
@@ -169,8 +176,6 @@ pub enum Then {
     Close,
     /// It is reset (HTTP/2: the stream, with INTERNAL_ERROR).
     Reset,
-    /// HTTP/2: the stream is refused before any answer.
-    Refuse,
 }
 
 /// One step.
@@ -191,8 +196,8 @@ pub enum Step {
     Wait(Wait),
     /// A request to the admin port, `GET /ready` or `POST /healthcheck/fail`.
     Admin(String),
-    /// Gives the control plane a further version of these resources (ADS).
-    Push(Box<Config>),
+    /// Changes what the control plane serves (ADS): a merge patch over the configuration so far.
+    Push(Value),
 }
 
 /// A request in structured form.
@@ -351,6 +356,16 @@ impl<'de> Deserialize<'de> for Headers {
             _ => return Err(D::Error::custom("headers are a map or a list of [name, value]")),
         }
         Ok(Self(headers))
+    }
+}
+
+impl Config {
+    /// Reads the form that a case has it in.
+    pub fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Null => Ok(Self::default()),
+            value => Self::deserialize(value).map_err(|error| format!("config: {error}")),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The client of a case: sends what a step says and notes what comes back.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -17,17 +18,18 @@ use super::text::{header_fields, text_of};
 /// A step that takes longer than this is noted as unanswered.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A new connection to `port`.
-pub async fn connect(port: u16, source: Option<&str>) -> Result<Wire, String> {
+/// A new connection to `port`; none if nobody listens there.
+pub async fn connect(port: u16, source: Option<&str>) -> Result<Option<Wire>, String> {
     let socket = TcpSocket::new_v4().map_err(|e| e.to_string())?;
     if let Some(source) = source {
         let address: IpAddr = source.parse().map_err(|e| format!("source {source}: {e}"))?;
         socket.bind((address, 0).into()).map_err(|e| format!("source {source}: {e}"))?;
     }
-    let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let stream =
-        socket.connect(target).await.map_err(|e| format!("no connection to port {port}: {e}"))?;
-    Ok(Wire::new(stream))
+    match socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
+        Ok(stream) => Ok(Some(Wire::new(stream))),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
+        Err(error) => Err(format!("no connection to port {port}: {error}")),
+    }
 }
 
 /// Sends a request and notes the response; the connection comes back over HTTP/1.1.
@@ -52,7 +54,7 @@ async fn http1(wire: &mut Wire, request: &Request) -> Value {
         if wire.send(&bytes).await.is_err() {
             return json!({"no_answer": End::Closed});
         }
-        response(wire, request.method == "HEAD").await
+        response(wire, &request.method).await
     };
     match timeout(PATIENCE, exchange).await {
         Ok(Value::Object(fields)) => noted.extend(fields),
@@ -77,11 +79,11 @@ pub async fn raw(wire: &mut Wire, raw: &Raw) -> Value {
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut wire.stream).await;
     }
     let mut noted = Map::new();
-    let head_only = raw.send.starts_with("HEAD ");
+    let method = raw.send.split(' ').next().unwrap_or_default();
     let mut responses = Vec::new();
     while responses.len() < raw.responses {
         let answer =
-            timeout(PATIENCE, response(wire, head_only)).await.unwrap_or_else(|_| unanswered());
+            timeout(PATIENCE, response(wire, method)).await.unwrap_or_else(|_| unanswered());
         let last = answer.get("no_answer").is_some();
         responses.push(answer);
         if last {
@@ -148,7 +150,7 @@ async fn http2_exchange(wire: Wire, request: &Request) -> Result<Value, Value> {
 }
 
 /// Reads one response with the informational ones before it.
-async fn response(wire: &mut Wire, head_only: bool) -> Value {
+async fn response(wire: &mut Wire, method: &str) -> Value {
     let mut informational = Vec::new();
     loop {
         let head = match wire.read_head().await {
@@ -164,7 +166,8 @@ async fn response(wire: &mut Wire, head_only: bool) -> Value {
         }
         let framing = match status {
             101 | 204 | 304 => Framing::Empty,
-            _ if head_only => Framing::Empty,
+            200..=299 if method == "CONNECT" => Framing::Empty,
+            _ if method == "HEAD" => Framing::Empty,
             _ => head.framing(Framing::UntilClose),
         };
         let body = wire.read_body(framing).await;

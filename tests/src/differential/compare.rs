@@ -9,7 +9,7 @@ use super::case::{Accepted, Case, Step};
 /// One place where the two programs do not agree.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Path of the value: `steps[2].headers.server`.
+    /// JSON pointer to the value: `/steps/2/headers/server`.
     pub at: String,
     /// What Envoy shows.
     pub envoy: Option<Value>,
@@ -28,18 +28,32 @@ pub fn differences(envoy: &Value, pillion: &Value) -> Vec<Difference> {
 pub fn expected(envoy: &Value, accepted: &[Accepted]) -> Result<Value, String> {
     let mut expected = envoy.clone();
     for difference in accepted {
-        let pointer =
-            format!("/{}", difference.at.replace('[', "/").replace(']', "").replace('.', "/"));
-        set(&mut expected, &pointer, &difference.pillion).ok_or_else(|| {
+        set(&mut expected, &difference.at, &difference.pillion).ok_or_else(|| {
             format!("accepted difference at {}: there is no such place", difference.at)
         })?;
     }
     Ok(expected)
 }
 
+/// Sets the value at a JSON pointer; a null takes the last key away. `None` if its parent is not there.
+pub fn set(value: &mut Value, at: &str, to: &Value) -> Option<()> {
+    let (parent, key) = at.rsplit_once('/')?;
+    match value.pointer_mut(parent)? {
+        Value::Object(map) if to.is_null() => {
+            map.remove(key);
+        }
+        Value::Object(map) => {
+            map.insert(key.to_owned(), to.clone());
+        }
+        Value::Array(items) => *items.get_mut(key.parse::<usize>().ok()?)? = to.clone(),
+        _ => return None,
+    }
+    Some(())
+}
+
 /// The step that a path belongs to, in a few words.
 pub fn step_of(case: &Case, at: &str) -> Option<String> {
-    let number: usize = at.strip_prefix("steps[")?.split(']').next()?.parse().ok()?;
+    let number: usize = at.strip_prefix("/steps/")?.split('/').next()?.parse().ok()?;
     Some(match case.steps.get(number)? {
         Step::Get(path) => format!("GET {path}"),
         Step::Request(request) => {
@@ -69,13 +83,12 @@ fn walk(at: &str, envoy: Option<&Value>, pillion: Option<&Value>, found: &mut Ve
         (Some(Value::Object(one)), Some(Value::Object(other))) => {
             let more = other.keys().filter(|key| !one.contains_key(*key));
             for key in one.keys().chain(more) {
-                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-                walk(&at, one.get(key), other.get(key), found);
+                walk(&format!("{at}/{key}"), one.get(key), other.get(key), found);
             }
         }
         (Some(Value::Array(one)), Some(Value::Array(other))) => {
             for index in 0..one.len().max(other.len()) {
-                walk(&format!("{at}[{index}]"), one.get(index), other.get(index), found);
+                walk(&format!("{at}/{index}"), one.get(index), other.get(index), found);
             }
         }
         (one, other) if one == other => {}
@@ -85,22 +98,6 @@ fn walk(at: &str, envoy: Option<&Value>, pillion: Option<&Value>, found: &mut Ve
             pillion: other.cloned(),
         }),
     }
-}
-
-/// Sets what a JSON pointer names; a null takes the last key away. The parent must exist.
-fn set(value: &mut Value, pointer: &str, to: &Value) -> Option<()> {
-    let (parent, key) = pointer.rsplit_once('/')?;
-    match value.pointer_mut(parent)? {
-        Value::Object(map) if to.is_null() => {
-            map.remove(key);
-        }
-        Value::Object(map) => {
-            map.insert(key.to_owned(), to.clone());
-        }
-        Value::Array(items) => *items.get_mut(key.parse::<usize>().ok()?)? = to.clone(),
-        _ => return None,
-    }
-    Some(())
 }
 
 #[cfg(test)]
@@ -115,13 +112,13 @@ mod tests {
             &json!({"steps": [{"status": 404}, {}]}),
         );
         let places: Vec<&str> = found.iter().map(|difference| difference.at.as_str()).collect();
-        assert_eq!(places, ["steps[0].status", "steps[1]"]);
+        assert_eq!(places, ["/steps/0/status", "/steps/1"]);
     }
 
     #[test]
     fn an_accepted_difference_replaces_what_envoy_shows() {
         let accepted = Accepted {
-            at: "steps[0].status".into(),
+            at: "/steps/0/status".into(),
             pillion: json!(400),
             reason: "stricter".into(),
         };
@@ -132,7 +129,7 @@ mod tests {
     #[test]
     fn an_accepted_difference_without_a_place_is_an_error() {
         let accepted =
-            Accepted { at: "steps[7].status".into(), pillion: json!(1), reason: String::new() };
+            Accepted { at: "/steps/7/status".into(), pillion: json!(1), reason: String::new() };
         assert!(expected(&json!({"steps": []}), &[accepted]).is_err());
     }
 }

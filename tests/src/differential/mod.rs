@@ -3,6 +3,7 @@
 //! A case is data, a YAML file under `tests/cases` (see its README). Where Envoy is not installed, its recorded answers
 //! stand in: `NAME.envoy.json` beside the case, written by this runner only.
 
+mod ads;
 mod bootstrap;
 mod case;
 mod client;
@@ -13,6 +14,7 @@ mod http2;
 mod program;
 mod run;
 mod stage;
+mod steps;
 mod text;
 mod upstream;
 
@@ -122,6 +124,10 @@ async fn run_case(case: &Case, options: &Options) -> Result<(), String> {
         let step =
             step_of(case, &difference.at).map(|step| format!("{step}: ")).unwrap_or_default();
         report.push_str(&format!("\n  {step}{}", difference.to_string().replace('\n', "\n  ")));
+        for accepted in case.accepted.iter().filter(|accepted| accepted.at == difference.at) {
+            report
+                .push_str(&format!("\n      (a difference is accepted here: {})", accepted.reason));
+        }
     }
     Err(report)
 }

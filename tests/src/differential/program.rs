@@ -45,14 +45,22 @@ impl Drop for Folder {
     }
 }
 
+/// What came of a start.
+pub enum Started {
+    /// The program is live.
+    Live(Process),
+    /// It ended instead, with this log.
+    Refused(String),
+}
+
 impl Program {
-    /// Starts the program with a bootstrap and waits until it is live. `Ok(None)`: it refused the configuration.
+    /// Starts the program with a bootstrap and waits until it is live.
     pub async fn start(
         &self,
         bootstrap: &Value,
         admin: u16,
         folder: &Path,
-    ) -> Result<Option<Process>, String> {
+    ) -> Result<Started, String> {
         let config = folder.join("bootstrap.json");
         let text = serde_json::to_vec_pretty(bootstrap).map_err(|e| e.to_string())?;
         fs::write(&config, text).map_err(|e| format!("{}: {e}", config.display()))?;
@@ -72,8 +80,11 @@ impl Program {
             Ok(process)
         });
         match started.await.map_err(|e| e.to_string())? {
-            Ok(process) => Ok(Some(process)),
-            Err(ProcessError::Ended { status, .. }) if status.code().is_some() => Ok(None),
+            Ok(process) => Ok(Started::Live(process)),
+            // Ended by a signal, it has crashed.
+            Err(ProcessError::Ended { status, log, .. }) if status.code().is_some() => {
+                Ok(Started::Refused(log))
+            }
             Err(error) => Err(error.to_string()),
         }
     }

@@ -1,43 +1,49 @@
 //! One case against one program: starts everything, takes the steps, and notes what was seen.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{fs, mem};
 
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::programs::{Process, free_port};
+use crate::programs::free_port;
 
-use super::bootstrap::{fill, fill_text, static_bootstrap};
-use super::case::{Case, Config, Raw, Request, Step, UpstreamProtocol, Wait};
-use super::client;
+use super::ads::Ads;
+use super::bootstrap::{CONTROL_PLANE, bootstrap, fill, fill_text, resources};
+use super::case::{Case, Config, UpstreamProtocol};
+use super::compare::set;
 use super::http1::Wire;
-use super::program::{Folder, Program, admin};
+use super::program::{Folder, Program, Started, admin};
 use super::stage::Stage;
 use super::text::Normaliser;
 use super::upstream;
 
 /// How long a condition may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 /// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(10);
+pub const POLL: Duration = Duration::from_millis(10);
 /// Without an expectation, this many equal looks mean that nothing more will come.
 const SETTLED: usize = 20;
+/// The parts of an observation that are looked at in the end.
+const OUTCOME: [&str; 3] = ["upstreams", "log", "stats"];
 
 /// A case that is running.
-struct Run<'a> {
-    case: &'a Case,
+pub struct Run<'a> {
+    pub case: &'a Case,
     folder: Folder,
     /// Placeholders and their values.
-    names: BTreeMap<String, String>,
-    stage: Arc<Stage>,
+    pub names: BTreeMap<String, String>,
+    pub stage: Arc<Stage>,
+    /// The configuration so far, and the control plane that serves it.
+    pub config: Value,
+    pub ads: Option<Ads>,
     /// The upstreams.
     tasks: JoinSet<()>,
-    connections: HashMap<String, Wire>,
-    background: Vec<(usize, JoinHandle<Value>)>,
+    pub connections: HashMap<String, Wire>,
+    pub background: Vec<(usize, JoinHandle<Value>)>,
 }
 
 /// Runs a case and returns everything that is compared. `expected` only says for how long to look.
@@ -49,20 +55,27 @@ pub async fn observe(
     let mut run = Run::new(case).await?;
     let normaliser = Normaliser::new(&run.names, &case.mask)?;
     let mut seen = Map::new();
-    if !case.refused.is_empty() {
-        seen.insert("refused".into(), run.refusals(program).await?);
+    if !case.starts.is_empty() {
+        seen.insert("starts".into(), run.starts(program).await?);
     }
     if !case.steps.is_empty() {
-        let Some(process) = run.start(program, &case.config).await? else {
-            return Err(format!("{} refuses the configuration", program.name));
+        let process = match run.start(program, &Config::read(&case.config)?).await? {
+            Started::Live(process) => process,
+            Started::Refused(log) => {
+                return Err(format!("{} refuses the configuration:\n{log}", program.name));
+            }
         };
         let mut steps = run.steps().await?;
         normaliser.apply(&mut steps);
         seen.insert("steps".into(), steps);
-        seen.extend(run.settle(&normaliser, expected).await?);
+        if let Value::Object(outcome) = run.settle(&normaliser, expected).await? {
+            seen.extend(outcome);
+        }
         drop(process);
     }
-    Ok(Value::Object(seen))
+    let mut seen = Value::Object(seen);
+    ignore(case, &mut seen);
+    Ok(seen)
 }
 
 impl<'a> Run<'a> {
@@ -72,6 +85,8 @@ impl<'a> Run<'a> {
             folder: Folder::new()?,
             names: BTreeMap::new(),
             stage: Arc::new(Stage::new()),
+            config: case.config.clone(),
+            ads: None,
             tasks: JoinSet::new(),
             connections: HashMap::new(),
             background: Vec::new(),
@@ -95,116 +110,36 @@ impl<'a> Run<'a> {
             };
             run.names.insert(format!("upstream.{name}"), port.to_string());
         }
+        if Config::read(&run.config)?.ads.is_some() {
+            let ads = Ads::start().await?;
+            run.names.insert(format!("upstream.{CONTROL_PLANE}"), ads.port().to_string());
+            run.ads = Some(ads);
+            run.serve()?;
+        }
         Ok(run)
     }
 
-    async fn start(&self, program: &Program, config: &Config) -> Result<Option<Process>, String> {
-        let mut bootstrap = static_bootstrap(self.case, config);
+    /// Gives the control plane the configuration so far.
+    pub fn serve(&mut self) -> Result<(), String> {
+        let mut resources = resources(self.case, &Config::read(&self.config)?);
+        fill(&mut resources, &self.names);
+        let ads = self.ads.as_mut().ok_or("this case has no control plane")?;
+        ads.serve(&resources)
+    }
+
+    async fn start(&self, program: &Program, config: &Config) -> Result<Started, String> {
+        let mut bootstrap = bootstrap(self.case, config);
         fill(&mut bootstrap, &self.names);
         program.start(&bootstrap, self.port("admin")?, &self.folder.0).await
     }
 
-    async fn refusals(&self, program: &Program) -> Result<Value, String> {
-        let mut refused = Map::new();
-        for (name, config) in &self.case.refused {
-            let process = self.start(program, config).await?;
-            refused.insert(name.clone(), json!(process.is_none()));
+    async fn starts(&self, program: &Program) -> Result<Value, String> {
+        let mut starts = Map::new();
+        for (name, config) in &self.case.starts {
+            let started = self.start(program, config).await?;
+            starts.insert(name.clone(), json!(matches!(started, Started::Live(_))));
         }
-        Ok(Value::Object(refused))
-    }
-
-    async fn steps(&mut self) -> Result<Value, String> {
-        let mut seen = Vec::new();
-        for (at, step) in self.case.steps.iter().enumerate() {
-            let noted =
-                self.step(at, step).await.map_err(|error| format!("steps[{at}]: {error}"))?;
-            seen.push(noted);
-        }
-        for (at, task) in mem::take(&mut self.background) {
-            seen[at] = task.await.map_err(|e| e.to_string())?;
-        }
-        Ok(Value::Array(seen))
-    }
-
-    async fn step(&mut self, at: usize, step: &Step) -> Result<Value, String> {
-        match step {
-            Step::Get(path) => {
-                let request = Request { path: path.clone(), ..Request::default() };
-                return self.request(at, request).await;
-            }
-            Step::Request(request) => return self.request(at, request.clone()).await,
-            Step::Raw(raw) => return self.raw(at, raw.clone()).await,
-            Step::Admin(request) => {
-                let answer = admin(self.port("admin")?, request).await?;
-                return Ok(json!({"status": answer.status, "body": answer.body}));
-            }
-            Step::Close(name) => {
-                self.connections
-                    .remove(name)
-                    .ok_or_else(|| format!("there is no connection {name}"))?;
-            }
-            Step::Release(name) => self.stage.release(name),
-            Step::Wait(condition) => return self.wait(condition).await,
-            Step::Push(_) => return Err("this case has no control plane".into()),
-        }
-        Ok(Value::Null)
-    }
-
-    async fn request(&mut self, at: usize, mut request: Request) -> Result<Value, String> {
-        for text in [&mut request.path, &mut request.host] {
-            *text = fill_text(text, &self.names);
-        }
-        for (_, value) in &mut request.headers.0 {
-            *value = fill_text(value, &self.names);
-        }
-        let wire = self
-            .connection(request.connection.as_deref(), &request.to, request.source.as_deref())
-            .await?;
-        if request.background {
-            self.background
-                .push((at, tokio::spawn(async move { client::exchange(wire, &request).await.0 })));
-            return Ok(Value::Null);
-        }
-        let (noted, wire) = client::exchange(wire, &request).await;
-        self.keep(request.connection, wire);
-        Ok(noted)
-    }
-
-    async fn raw(&mut self, at: usize, mut raw: Raw) -> Result<Value, String> {
-        raw.send = fill_text(&raw.send, &self.names);
-        let mut wire =
-            self.connection(raw.connection.as_deref(), &raw.to, raw.source.as_deref()).await?;
-        if raw.background {
-            self.background
-                .push((at, tokio::spawn(async move { client::raw(&mut wire, &raw).await })));
-            return Ok(Value::Null);
-        }
-        let noted = client::raw(&mut wire, &raw).await;
-        self.keep(raw.connection, Some(wire));
-        Ok(noted)
-    }
-
-    async fn wait(&self, condition: &Wait) -> Result<Value, String> {
-        match condition {
-            Wait::Received(upstream, count) => {
-                let received = self.stage.wait_received(upstream, *count);
-                match tokio::time::timeout(PATIENCE, received).await {
-                    Ok(()) => Ok(Value::Null),
-                    Err(_) => Ok(json!({"not_in_time": format!("{upstream} receives {count}")})),
-                }
-            }
-            Wait::Stat(name, value) => {
-                let begin = Instant::now();
-                while self.stats(std::slice::from_ref(name)).await?[name] != *value {
-                    if begin.elapsed() > PATIENCE {
-                        return Ok(json!({"not_in_time": format!("{name} is {value}")}));
-                    }
-                    tokio::time::sleep(POLL).await;
-                }
-                Ok(Value::Null)
-            }
-            Wait::Answer(_) => Err("this case has no control plane".into()),
-        }
+        Ok(Value::Object(starts))
     }
 
     /// What is only complete after a while: looks until it is as expected, or until it no longer changes.
@@ -212,17 +147,16 @@ impl<'a> Run<'a> {
         &self,
         normaliser: &Normaliser,
         expected: Option<&Value>,
-    ) -> Result<Map<String, Value>, String> {
+    ) -> Result<Value, String> {
         let begin = Instant::now();
-        let mut last = Map::new();
+        let mut last = Value::Null;
         let mut same = 0;
         loop {
-            let seen = self.outcome(normaliser).await?;
+            let mut seen = self.outcome(normaliser).await?;
+            ignore(self.case, &mut seen);
             same = if seen == last { same + 1 } else { 0 };
             let done = match expected {
-                Some(expected) => {
-                    seen.iter().all(|(name, value)| expected.get(name) == Some(value))
-                }
+                Some(expected) => OUTCOME.iter().all(|name| expected.get(name) == seen.get(name)),
                 None => same >= SETTLED,
             };
             if done || begin.elapsed() > PATIENCE {
@@ -233,23 +167,22 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn outcome(&self, normaliser: &Normaliser) -> Result<Map<String, Value>, String> {
-        let mut seen = Map::new();
-        seen.insert("upstreams".into(), json!(self.stage.received()));
+    async fn outcome(&self, normaliser: &Normaliser) -> Result<Value, String> {
+        let mut seen = json!({"upstreams": self.stage.received()});
         let log = fs::read_to_string(self.folder.0.join("access.log")).unwrap_or_default();
         // A line of a JSON log is compared field by field.
         let lines: Vec<Value> =
             log.lines().map(|line| serde_json::from_str(line).unwrap_or(json!(line))).collect();
-        seen.insert("log".into(), json!(lines));
+        seen["log"] = json!(lines);
         if !self.case.stats.is_empty() {
-            seen.insert("stats".into(), self.stats(&self.case.stats).await?);
+            seen["stats"] = self.stats(&self.case.stats).await?;
         }
-        seen.values_mut().for_each(|value| normaliser.apply(value));
+        normaliser.apply(&mut seen);
         Ok(seen)
     }
 
     /// Statistics by name, null where there is none. Names may contain placeholders.
-    async fn stats(&self, names: &[String]) -> Result<Value, String> {
+    pub async fn stats(&self, names: &[String]) -> Result<Value, String> {
         let text = admin(self.port("admin")?, "GET /stats").await?.body;
         let all: HashMap<&str, &str> =
             text.lines().filter_map(|line| line.split_once(": ")).collect();
@@ -263,24 +196,28 @@ impl<'a> Run<'a> {
         Ok(Value::Object(found))
     }
 
-    async fn connection(
-        &mut self,
-        name: Option<&str>,
-        to: &str,
-        source: Option<&str>,
-    ) -> Result<Wire, String> {
-        match name.and_then(|name| self.connections.remove(name)) {
-            Some(wire) => Ok(wire),
-            None => client::connect(self.port(to)?, source).await,
-        }
-    }
-
-    fn keep(&mut self, name: Option<String>, wire: Option<Wire>) {
-        self.connections.extend(name.zip(wire));
-    }
-
-    fn port(&self, name: &str) -> Result<u16, String> {
+    /// The port of a name.
+    pub fn port(&self, name: &str) -> Result<u16, String> {
         let port = self.names.get(name).and_then(|port| port.parse().ok());
         port.ok_or_else(|| format!("there is no port {name}"))
+    }
+}
+
+/// Takes out what the case does not compare.
+fn ignore(case: &Case, seen: &mut Value) {
+    for place in &case.ignore {
+        // A place that is not there needs no ignoring.
+        let _ = set(seen, place, &Value::Null);
+    }
+    if case.connections == Some(false) {
+        let upstreams = seen.get_mut("upstreams").and_then(Value::as_object_mut);
+        let requests = upstreams
+            .into_iter()
+            .flat_map(|all| all.values_mut())
+            .filter_map(Value::as_array_mut)
+            .flatten();
+        requests
+            .filter_map(Value::as_object_mut)
+            .for_each(|request| drop(request.remove("connection")));
     }
 }

@@ -65,10 +65,17 @@ impl Normaliser {
     pub fn apply(&self, value: &mut Value) {
         match value {
             Value::String(text) => *text = self.text(text),
+            // A port in a JSON log.
+            Value::Number(number) => {
+                let text = self.text(&number.to_string());
+                if text != number.to_string() {
+                    *value = json!(text);
+                }
+            }
             Value::Array(items) => items.iter_mut().for_each(|item| self.apply(item)),
             Value::Object(map) => {
                 for (key, item) in map {
-                    match key.as_str() {
+                    match key.to_ascii_lowercase().as_str() {
                         "date" | "x-envoy-upstream-service-time" => {
                             *item = json!(format!("<{key}>"))
                         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::SendResponse;
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -100,7 +101,7 @@ async fn http1(script: &Script, mut wire: Wire, connection: usize) -> io::Result
             Then::Keep if reply.early => read_request_body(script, &mut wire, &head, place).await,
             Then::Keep => {}
             Then::Reset => return reset(wire),
-            Then::Close | Then::Refuse => return Ok(()),
+            Then::Close => return Ok(()),
         }
     }
     Ok(())
@@ -158,7 +159,7 @@ async fn tcp(script: &Script, mut wire: Wire) -> io::Result<()> {
             Ok(())
         }
         Then::Reset => reset(wire),
-        Then::Close | Then::Refuse => Ok(()),
+        Then::Close => Ok(()),
     }
 }
 
@@ -218,46 +219,45 @@ async fn http2_stream(
         script.update(place, "end", json!(body.end));
     };
     if reply.early {
-        script.hold(&reply).await;
-        http2_reply(script, &reply, &mut respond)?;
+        http2_reply(script, &reply, &mut respond).await?;
         read(body).await;
-    } else {
-        read(body).await;
-        script.hold(&reply).await;
-        http2_reply(script, &reply, &mut respond)?;
+        return Ok(());
     }
-    Ok(())
+    read(body).await;
+    http2_reply(script, &reply, &mut respond).await
 }
 
-fn http2_reply(
+async fn http2_reply(
     script: &Script,
     reply: &Reply,
     respond: &mut SendResponse<Bytes>,
 ) -> Result<(), String> {
-    match (reply.then, &reply.raw) {
-        (Then::Refuse, _) => respond.send_reset(h2::Reason::REFUSED_STREAM),
-        (Then::Reset, Some(_)) => respond.send_reset(h2::Reason::INTERNAL_ERROR),
-        _ => {
-            let mut response = Response::new(());
-            *response.status_mut() =
-                StatusCode::from_u16(reply.status).map_err(|e| e.to_string())?;
-            *response.headers_mut() = http2::header_map(&reply.headers)?;
-            let body = script.body_of(reply);
-            let bare = body.is_empty() && reply.trailers.0.is_empty();
-            let mut stream = respond.send_response(response, bare).map_err(|e| e.to_string())?;
-            if bare {
-                return Ok(());
-            }
-            let last = reply.trailers.0.is_empty() && reply.then != Then::Reset;
-            stream.send_data(Bytes::from(body), last).map_err(|e| e.to_string())?;
-            if reply.then == Then::Reset {
-                stream.send_reset(h2::Reason::INTERNAL_ERROR);
-            } else if !last {
-                stream
-                    .send_trailers(http2::header_map(&reply.trailers)?)
-                    .map_err(|e| e.to_string())?;
-            }
-        }
+    let error = |error: h2::Error| error.to_string();
+    let ends_in_reset = reply.then == Then::Reset;
+    if !ends_in_reset {
+        script.hold(reply).await;
+    }
+    if reply.raw.is_some() {
+        let reason = if ends_in_reset { Reason::INTERNAL_ERROR } else { Reason::REFUSED_STREAM };
+        respond.send_reset(reason);
+        return Ok(());
+    }
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(reply.status).map_err(|e| e.to_string())?;
+    *response.headers_mut() = http2::header_map(&reply.headers)?;
+    let body = script.body_of(reply);
+    let bare = body.is_empty() && reply.trailers.0.is_empty();
+    let mut stream = respond.send_response(response, bare).map_err(error)?;
+    if bare {
+        return Ok(());
+    }
+    let last = reply.trailers.0.is_empty() && !ends_in_reset;
+    stream.send_data(Bytes::from(body), last).map_err(error)?;
+    if ends_in_reset {
+        script.hold(reply).await;
+        stream.send_reset(Reason::INTERNAL_ERROR);
+    } else if !last {
+        stream.send_trailers(http2::header_map(&reply.trailers)?).map_err(error)?;
     }
     Ok(())
 }

@@ -1,5 +1,4 @@
 //! Translating matchers.
-#![allow(deprecated)] // Control planes still send the deprecated forms.
 
 use proto::envoy::config::route::v3 as pb;
 use proto::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;

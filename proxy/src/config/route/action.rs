@@ -1,5 +1,4 @@
 //! Translating `RouteAction`.
-#![allow(deprecated)] // Control planes still send deprecated fields.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use proto::envoy::config::route::v3 as pb;
 use proto::envoy::config::route::v3::route_action::{
     ClusterNotFoundResponseCode, MaxStreamDuration as PbMaxStreamDuration, UpgradeConfig,
 };
+use proto::google::protobuf::BoolValue;
 
 use super::{ClusterSpecifier, HostRewrite, MaxStreamDuration, PathRewrite, RouteAction};
 use crate::config::value::{duration, enumeration, non_empty, timeout};
@@ -90,18 +90,27 @@ impl MaxStreamDuration {
     }
 }
 
-/// `upgrade_configs`: each type once, in lower case, with whether it is enabled.
 fn upgrades(configs: &[UpgradeConfig], at: &At<'_>) -> Result<Vec<(Box<str>, bool)>, ConfigError> {
+    for (index, config) in configs.iter().enumerate() {
+        refuse_set!(at.index("upgrade_configs", index), config, [connect_config]);
+    }
+    upgrade_types(configs.iter().map(|config| (&*config.upgrade_type, config.enabled)), at)
+}
+
+/// `upgrade_configs` of the message that stands here: each type once, in lower case, with whether it is enabled.
+pub(in crate::config) fn upgrade_types<'a>(
+    configs: impl Iterator<Item = (&'a str, Option<BoolValue>)>,
+    at: &At<'_>,
+) -> Result<Vec<(Box<str>, bool)>, ConfigError> {
     let mut seen = HashSet::new();
-    let upgrades = configs.iter().enumerate().map(|(index, config)| {
+    let upgrades = configs.enumerate().map(|(index, (name, enabled))| {
         let at = at.index("upgrade_configs", index);
-        refuse_set!(at, config, [connect_config]);
-        let at_type = at.field("upgrade_type");
-        let name = non_empty(&config.upgrade_type, &at_type)?.to_ascii_lowercase();
+        let at = at.field("upgrade_type");
+        let name = non_empty(name, &at)?.to_ascii_lowercase();
         if !seen.insert(name.clone()) {
-            return Err(at_type.error(format_args!("{name:?} stands in another place already")));
+            return Err(at.error(format_args!("{name:?} stands in another place already")));
         }
-        Ok((name.into(), config.enabled.is_none_or(|enabled| enabled.value)))
+        Ok((name.into(), enabled.is_none_or(|enabled| enabled.value)))
     });
     upgrades.collect()
 }

@@ -1,5 +1,4 @@
 //! Translating cluster specifiers.
-#![allow(deprecated)] // Control planes still send deprecated fields.
 
 use proto::envoy::config::route::v3 as pb;
 use proto::envoy::config::route::v3::route_action::ClusterSpecifier as PbSpecifier;

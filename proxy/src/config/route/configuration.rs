@@ -1,5 +1,4 @@
 //! Translating route configurations, virtual hosts and routes.
-#![allow(deprecated)] // Control planes still send deprecated fields.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

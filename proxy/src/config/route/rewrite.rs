@@ -1,5 +1,4 @@
 //! Translating what changes paths and hosts, redirects and direct responses.
-#![allow(deprecated)] // Control planes still send deprecated fields.
 
 use http::StatusCode;
 use proto::envoy::config::route::v3 as pb;

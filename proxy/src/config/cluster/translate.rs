@@ -1,0 +1,315 @@
+//! Protobuf to model: `Cluster`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::envoy::config::cluster::v3 as pb;
+use proto::envoy::config::cluster::v3::circuit_breakers::Thresholds as PbThresholds;
+use proto::envoy::config::core::v3 as core;
+
+use super::discovery::Finding;
+use super::http_options::HttpOptions;
+use super::{Cluster, LbPolicy, TcpKeepalive, Thresholds};
+use crate::config::any;
+use crate::config::error::{At, ConfigError, Context};
+use crate::config::tls::UpstreamTls;
+use crate::config::value;
+use crate::{refuse_set, warn_set};
+
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_BUFFER_LIMIT: u32 = 1 << 20;
+const DEFAULT_PANIC_THRESHOLD: f64 = 50.0;
+
+impl Cluster {
+    /// Translates a `Cluster`.
+    ///
+    /// # Errors
+    /// A field breaks a rule or is not supported.
+    pub fn from_proto(
+        message: &pb::Cluster,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Cluster, ConfigError> {
+        value::non_empty(&message.name, &at.field("name"))?;
+        refuse_unsupported(message, at)?;
+        warn_without_effect(message, at, context);
+        let name: Arc<str> = message.name.as_str().into();
+        let discovery = Finding { message, name: &name, at, context }.discovery()?;
+        let lb_policy = LbPolicy::from_proto(message, &discovery, at, context)?;
+        let tls = UpstreamTls::from_transport_socket(
+            message.transport_socket.as_ref(),
+            &at.field("transport_socket"),
+            context,
+        )?;
+        let HttpOptions { protocol, common: http, http2 } =
+            HttpOptions::from_cluster(message, tls.as_deref(), at, context)?;
+        let connect_timeout = at.field("connect_timeout");
+        let [source_address, extra_source_address] = source_addresses(
+            message.upstream_bind_config.as_ref(),
+            &at.field("upstream_bind_config"),
+        )?;
+        Ok(Cluster {
+            stat_name: stat_name(message, &name),
+            discovery,
+            connect_timeout: value::positive_duration(message.connect_timeout, &connect_timeout)?
+                .unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+            buffer_limit: message
+                .per_connection_buffer_limit_bytes
+                .map_or(DEFAULT_BUFFER_LIMIT, |limit| limit.value),
+            lb_policy,
+            circuit_breakers: circuit_breakers(
+                message.circuit_breakers.as_ref(),
+                &at.field("circuit_breakers"),
+                context,
+            )?,
+            protocol,
+            http,
+            http2,
+            tls,
+            tcp_keepalive: connection_options(
+                message.upstream_connection_options.as_ref(),
+                &at.field("upstream_connection_options"),
+                context,
+            ),
+            source_address,
+            extra_source_address,
+            panic_threshold: panic_threshold(
+                message.common_lb_config.as_ref(),
+                &at.field("common_lb_config"),
+                context,
+            )?,
+            metadata: value::metadata(message.metadata.as_ref(), &at.field("metadata"), context),
+            name,
+        })
+    }
+}
+
+/// Refuses what would send requests elsewhere, to other hosts or in another form than the control plane asks for.
+fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigError> {
+    refuse_set!(
+        at,
+        message,
+        [
+            transport_socket_matches,
+            transport_socket_matcher,
+            per_connection_buffer_high_watermark_timeout,
+            health_checks,
+            outlier_detection,
+            filters,
+            connection_pool_per_downstream_connection,
+            queuing_policies,
+        ]
+    );
+    if message.lb_subset_config.as_ref().is_some_and(|subset| !subset.subset_selectors.is_empty()) {
+        return Err(at.field("lb_subset_config").unsupported());
+    }
+    // The one connection pool that Envoy's default names explicitly.
+    let pool =
+        message.upstream_config.as_ref().map(|pool| any::type_name(pool.typed_config.as_ref()));
+    match pool {
+        None | Some("envoy.extensions.upstreams.http.generic.v3.GenericConnectionPoolProto") => {
+            Ok(())
+        }
+        Some(_) => Err(at.field("upstream_config").unsupported()),
+    }
+}
+
+fn warn_without_effect(message: &pb::Cluster, at: &At<'_>, context: &Context) {
+    let reason = "these statistics are not kept";
+    warn_set!(
+        context,
+        at,
+        message,
+        [stats_matcher, track_timeout_budgets, track_cluster_stats],
+        reason
+    );
+    warn_set!(
+        context,
+        at,
+        message,
+        [lrs_server, lrs_report_endpoint_metrics],
+        "no load is reported"
+    );
+    warn_set!(
+        context,
+        at,
+        message,
+        [preconnect_policy],
+        "connections are made when they are needed"
+    );
+    // `ignore_health_on_host_removal` needs no warning: hosts always go when they are removed.
+    let reason = "there are no active health checks";
+    warn_set!(context, at, message, [close_connections_on_host_health_failure], reason);
+    if message.wait_for_warm_on_init.is_some_and(|wait| !wait.value) {
+        context.warn(&at.field("wait_for_warm_on_init"), "start waits for every cluster");
+    }
+}
+
+/// The name in statistics, where a colon would end it.
+fn stat_name(message: &pb::Cluster, name: &Arc<str>) -> Arc<str> {
+    let stat_name =
+        if message.alt_stat_name.is_empty() { &message.name } else { &message.alt_stat_name };
+    if stat_name.contains(':') {
+        stat_name.replace(':', "_").into()
+    } else if **stat_name == **name {
+        name.clone()
+    } else {
+        stat_name.as_str().into()
+    }
+}
+
+/// Thresholds of the default and the high priority; of two for one priority the first counts.
+fn circuit_breakers(
+    message: Option<&pb::CircuitBreakers>,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<[Thresholds; 2], ConfigError> {
+    let mut breakers = [Thresholds::default(); 2];
+    let Some(message) = message else {
+        return Ok(breakers);
+    };
+    refuse_set!(at, message, [per_host_thresholds]);
+    let mut seen = [false; 2];
+    for (i, thresholds) in message.thresholds.iter().enumerate() {
+        let at = at.index("thresholds", i);
+        let priority: core::RoutingPriority =
+            value::enumeration(thresholds.priority, &at.field("priority"))?;
+        let slot = usize::from(priority == core::RoutingPriority::High);
+        let translated = Thresholds::from_proto(thresholds, &at, context)?;
+        if !std::mem::replace(&mut seen[slot], true) {
+            breakers[slot] = translated;
+        }
+    }
+    Ok(breakers)
+}
+
+impl Thresholds {
+    fn from_proto(
+        message: &PbThresholds,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Thresholds, ConfigError> {
+        refuse_set!(at, message, [retry_budget]);
+        let reason = "a host has one pool per worker and protocol";
+        warn_set!(context, at, message, [max_connection_pools], reason);
+        let default = Thresholds::default();
+        Ok(Thresholds {
+            max_connections: message.max_connections.map_or(default.max_connections, |n| n.value),
+            max_pending_requests: message
+                .max_pending_requests
+                .map_or(default.max_pending_requests, |n| n.value),
+            max_requests: message.max_requests.map_or(default.max_requests, |n| n.value),
+            max_retries: message.max_retries.map_or(default.max_retries, |n| n.value),
+            track_remaining: message.track_remaining,
+        })
+    }
+}
+
+/// The TCP keep-alive of `upstream_connection_options`.
+fn connection_options(
+    message: Option<&pb::UpstreamConnectionOptions>,
+    at: &At<'_>,
+    context: &Context,
+) -> Option<TcpKeepalive> {
+    let message = message?;
+    let reason = "the interface is not recorded";
+    warn_set!(context, at, message, [set_local_interface_name_on_upstream_connections], reason);
+    let reason = "a host has one address";
+    warn_set!(context, at, message, [happy_eyeballs_config], reason);
+    let seconds = |value: u32| Duration::from_secs(value.into());
+    message.tcp_keepalive.map(|keepalive| TcpKeepalive {
+        probes: keepalive.keepalive_probes.map(|probes| probes.value),
+        time: keepalive.keepalive_time.map(|time| seconds(time.value)),
+        interval: keepalive.keepalive_interval.map(|interval| seconds(interval.value)),
+    })
+}
+
+/// The source address, and the one of the other IP version.
+fn source_addresses(
+    message: Option<&core::BindConfig>,
+    at: &At<'_>,
+) -> Result<[Option<SocketAddr>; 2], ConfigError> {
+    let Some(message) = message else {
+        return Ok([None, None]);
+    };
+    refuse_set!(
+        at,
+        message,
+        [
+            socket_options,
+            additional_source_addresses,
+            local_address_selector,
+            validate_network_namespaces
+        ]
+    );
+    if message.freebind.is_some_and(|freebind| freebind.value) {
+        return Err(at.field("freebind").unsupported());
+    }
+    let source = message.source_address.as_ref();
+    let source = source
+        .map(|source| value::socket_address(source, &at.field("source_address")))
+        .transpose()?;
+    let extra = match message.extra_source_addresses.as_slice() {
+        [] => None,
+        [extra] => Some(extra_source(extra, source, &at.index("extra_source_addresses", 0))?),
+        _ => {
+            let at = at.field("extra_source_addresses");
+            return Err(at.error("more than one is given, Envoy takes one"));
+        }
+    };
+    Ok([source, extra])
+}
+
+fn extra_source(
+    message: &core::ExtraSourceAddress,
+    source: Option<SocketAddr>,
+    at: &At<'_>,
+) -> Result<SocketAddr, ConfigError> {
+    refuse_set!(at, message, [socket_options]);
+    let address = at.field("address");
+    let extra = value::socket_address(value::required(&message.address, &address)?, &address)?;
+    match source {
+        None => Err(at.error("upstream_bind_config.source_address must be set too")),
+        Some(source) if source.is_ipv4() == extra.is_ipv4() => {
+            Err(address.error("must be of the other IP version than source_address"))
+        }
+        Some(_) => Ok(extra),
+    }
+}
+
+/// `healthy_panic_threshold`; the rest of `common_lb_config` is refused or has no effect here.
+fn panic_threshold(
+    message: Option<&pb::cluster::CommonLbConfig>,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<f64, ConfigError> {
+    use pb::cluster::common_lb_config::LocalityConfigSpecifier;
+    let Some(message) = message else {
+        return Ok(DEFAULT_PANIC_THRESHOLD);
+    };
+    refuse_set!(at, message, [close_connections_on_host_set_change]);
+    warn_set!(context, at, message, [update_merge_window], "every update is applied at once");
+    let reason = "there are no active health checks";
+    warn_set!(context, at, message, [ignore_new_hosts_until_first_hc], reason);
+    let reason = "no policy with a hash is in use";
+    warn_set!(context, at, message, [consistent_hashing_lb_config], reason);
+    warn_set!(context, at, message, [override_host_status], "nothing overrides the host");
+    match message.locality_config_specifier {
+        None => {}
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
+            let reason = "requests go to the hosts of all zones alike";
+            context.warn(&at.field("zone_aware_lb_config"), reason);
+        }
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => {
+            return Err(at.field("locality_weighted_lb_config").unsupported());
+        }
+    }
+    let threshold = message.healthy_panic_threshold.as_ref();
+    threshold.map_or(Ok(DEFAULT_PANIC_THRESHOLD), |threshold| {
+        value::percent(threshold, &at.field("healthy_panic_threshold"))
+    })
+}
+
+#[cfg(test)]
+mod tests;

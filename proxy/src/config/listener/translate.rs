@@ -1,0 +1,197 @@
+//! Translating listeners.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::envoy::config::core::v3::TrafficDirection;
+use proto::envoy::config::listener::v3 as pb;
+use proto::envoy::config::listener::v3::listener::DrainType;
+
+use super::filter_chain::check_unique;
+use super::{Direction, FilterChain, Listener, ListenerFilter};
+use crate::config::access_log::AccessLog;
+use crate::config::value::{address, enumeration, required, timeout, within};
+use crate::config::{At, ConfigError, Context};
+use crate::io::Address;
+use crate::{refuse_set, warn_set};
+
+/// `per_connection_buffer_limit_bytes`, when it is not set.
+const DEFAULT_BUFFER_LIMIT: u32 = 1 << 20;
+/// `listener_filters_timeout`, when it is not set.
+const DEFAULT_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
+
+impl Listener {
+    /// An `envoy.config.listener.v3.Listener`. Its `connection_limit` is none: it stands in the runtime, not in the message.
+    pub fn from_proto(
+        message: &pb::Listener,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Listener, ConfigError> {
+        check_unsupported(message, at)?;
+        warn_without_effect(message, at, context)?;
+        let addresses = addresses(message, at)?;
+        let first = addresses[0].to_string();
+        let limit = message.per_connection_buffer_limit_bytes;
+        let buffer_limit = limit.map_or(DEFAULT_BUFFER_LIMIT, |limit| limit.value);
+        let (filter_chains, default_filter_chain) =
+            filter_chains(message, buffer_limit, at, context)?;
+        let listener_filters = listener_filters(message, at, context)?;
+        warn_without_inspector(&filter_chains, &listener_filters, at, context);
+        let logs = message.access_log.iter().enumerate().map(|(index, log)| {
+            AccessLog::from_proto(log, &at.index("access_log", index), context)
+        });
+        let on = |value: Option<proto::google::protobuf::BoolValue>, default: bool| {
+            value.map_or(default, |value| value.value)
+        };
+        let or = |text: &str, default: &str| match text {
+            "" => default.to_owned(),
+            text => text.to_owned(),
+        };
+        let bind_v1 = message.deprecated_v1.and_then(|v1| v1.bind_to_port);
+        let drain = enumeration::<DrainType>(message.drain_type, &at.field("drain_type"))?;
+        Ok(Listener {
+            name: or(&message.name, &first).into(),
+            stat_name: or(&message.stat_prefix, &first).replace(':', "_").into(),
+            addresses,
+            direction: direction(message, at)?,
+            bind_to_port: on(message.bind_to_port.or(bind_v1), true),
+            use_original_dst: on(message.use_original_dst, false),
+            transparent: on(message.transparent, false),
+            freebind: on(message.freebind, false),
+            // The deprecated `reuse_port` can only say what is the default.
+            reuse_port: on(message.enable_reuse_port, true),
+            backlog: message.tcp_backlog_size.map(|size| size.value),
+            buffer_limit,
+            listener_filters,
+            listener_filters_timeout: timeout(
+                message.listener_filters_timeout,
+                Some(DEFAULT_FILTERS_TIMEOUT),
+                &at.field("listener_filters_timeout"),
+            )?,
+            continue_on_timeout: message.continue_on_listener_filters_timeout,
+            filter_chains,
+            default_filter_chain,
+            access_log: logs.collect::<Result<_, _>>()?,
+            drain_modify_only: drain == DrainType::ModifyOnly,
+            connection_limit: None,
+            ignore_global_connection_limit: message.ignore_global_conn_limit,
+        })
+    }
+}
+
+fn check_unsupported(message: &pb::Listener, at: &At<'_>) -> Result<(), ConfigError> {
+    refuse_set!(at, message, [fcds_config, filter_chain_matcher, api_listener]);
+    refuse_set!(at, message, [udp_listener_config, socket_options, tcp_keepalive]);
+    refuse_set!(at, message, [per_connection_buffer_high_watermark_timeout]);
+    if message.listener_specifier.is_some() {
+        return Err(at.field("internal_listener").unsupported());
+    }
+    Ok(())
+}
+
+fn warn_without_effect(
+    message: &pb::Listener,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<(), ConfigError> {
+    // Checked, although it has no effect: Envoy refuses 0.
+    let at_batch = at.field("max_connections_to_accept_per_socket_event");
+    within(message.max_connections_to_accept_per_socket_event, 1, (1, u32::MAX), &at_batch)?;
+    warn_set!(context, at, message, [metadata], "nothing in Pillion reads it");
+    warn_set!(context, at, message, [stats_matcher], "every statistic is kept");
+    warn_set!(context, at, message, [connection_balance_config], "the kernel balances");
+    warn_set!(context, at, message, [enable_mptcp], "plain TCP is spoken, as MPTCP falls back to");
+    warn_set!(context, at, message, [bypass_overload_manager], "Pillion has no overload manager");
+    warn_set!(context, at, message, [tcp_fast_open_queue_length], "clients fall back to a handshake");
+    warn_set!(
+        context,
+        at,
+        message,
+        [max_connections_to_accept_per_socket_event],
+        "connections are accepted one by one"
+    );
+    Ok(())
+}
+
+/// `address` and `additional_addresses`; at least one.
+fn addresses(message: &pb::Listener, at: &At<'_>) -> Result<Vec<Address>, ConfigError> {
+    let at_first = at.field("address");
+    let first = address(required(&message.address, &at_first)?, &at_first);
+    let others = message.additional_addresses.iter().enumerate().map(|(index, other)| {
+        let at = at.index("additional_addresses", index);
+        refuse_set!(at, other, [socket_options, tcp_keepalive]);
+        let at = at.field("address");
+        address(required(&other.address, &at)?, &at)
+    });
+    std::iter::once(first).chain(others).collect()
+}
+
+fn direction(message: &pb::Listener, at: &At<'_>) -> Result<Direction, ConfigError> {
+    let at = at.field("traffic_direction");
+    Ok(match enumeration(message.traffic_direction, &at)? {
+        TrafficDirection::Unspecified => Direction::Unspecified,
+        TrafficDirection::Inbound => Direction::Inbound,
+        TrafficDirection::Outbound => Direction::Outbound,
+    })
+}
+
+type Chains = (Vec<Arc<FilterChain>>, Option<Arc<FilterChain>>);
+
+/// `filter_chains` and `default_filter_chain`; at least one of them.
+fn filter_chains(
+    message: &pb::Listener,
+    buffer_limit: u32,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<Chains, ConfigError> {
+    let chain = |message: &pb::FilterChain, at: &At<'_>| {
+        FilterChain::from_proto(message, buffer_limit, at, context).map(Arc::new)
+    };
+    let chains = message.filter_chains.iter().enumerate();
+    let chains = chains.map(|(index, message)| chain(message, &at.index("filter_chains", index)));
+    let chains = chains.collect::<Result<Vec<_>, _>>()?;
+    check_unique(&chains, at)?;
+    let default = message.default_filter_chain.as_ref();
+    let default = default.map(|default| chain(default, &at.field("default_filter_chain")));
+    if chains.is_empty() && default.is_none() {
+        return Err(at.field("filter_chains").error("no filter chains specified"));
+    }
+    Ok((chains, default.transpose()?))
+}
+
+/// `listener_filters`. Like Envoy, `use_original_dst` adds the filter that it needs.
+fn listener_filters(
+    message: &pb::Listener,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<Vec<ListenerFilter>, ConfigError> {
+    let filters = message.listener_filters.iter().enumerate().map(|(index, filter)| {
+        ListenerFilter::from_proto(filter, &at.index("listener_filters", index), context)
+    });
+    let mut filters = filters.collect::<Result<Vec<_>, _>>()?;
+    let restores =
+        filters.iter().any(|filter| matches!(filter, ListenerFilter::OriginalDst));
+    if message.use_original_dst.is_some_and(|value| value.value) && !restores {
+        filters.push(ListenerFilter::OriginalDst);
+    }
+    Ok(filters)
+}
+
+/// Warns of chains that ask for what only a TLS inspector would find out; Envoy no longer adds one by itself.
+fn warn_without_inspector(
+    chains: &[Arc<FilterChain>],
+    filters: &[ListenerFilter],
+    at: &At<'_>,
+    context: &Context,
+) {
+    if filters.iter().any(|filter| matches!(filter, ListenerFilter::TlsInspector)) {
+        return;
+    }
+    for (index, chain) in chains.iter().enumerate() {
+        if chain.matches.needs_tls_inspector() {
+            let at = at.index("filter_chains", index);
+            let at = at.field("filter_chain_match");
+            context.warn(&at, "matches no connection without the listener filter tls_inspector");
+        }
+    }
+}

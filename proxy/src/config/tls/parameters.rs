@@ -1,0 +1,106 @@
+//! Protobuf to model: `TlsParameters`.
+
+use proto::envoy::extensions::transport_sockets::tls::v3 as pb;
+use proto::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
+use rustls::CipherSuite;
+
+use crate::config::error::{At, ConfigError, Context};
+use crate::config::value;
+use crate::{refuse_set, warn_set};
+
+/// Which end of a connection parameters are for: their defaults differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Downstream,
+    Upstream,
+}
+
+/// `TlsParameters`, with the defaults of a side.
+pub(super) struct Parameters {
+    pub allow_tls12: bool,
+    pub allow_tls13: bool,
+    pub tls12_cipher_suites: Option<Vec<CipherSuite>>,
+}
+
+/// The TLS 1.2 suites that are safe, by the names of OpenSSL, which Envoy uses.
+const TLS12_CIPHER_SUITES: [(&str, CipherSuite); 6] = [
+    ("ECDHE-ECDSA-AES128-GCM-SHA256", CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+    ("ECDHE-RSA-AES128-GCM-SHA256", CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256),
+    ("ECDHE-ECDSA-AES256-GCM-SHA384", CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
+    ("ECDHE-RSA-AES256-GCM-SHA384", CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384),
+    ("ECDHE-ECDSA-CHACHA20-POLY1305", CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
+    ("ECDHE-RSA-CHACHA20-POLY1305", CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
+];
+
+impl Parameters {
+    pub fn from_proto(
+        message: Option<&pb::TlsParameters>,
+        side: Side,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Parameters, ConfigError> {
+        // Envoy's clients stop at TLS 1.2 unless told otherwise.
+        let default_max =
+            if side == Side::Upstream { TlsProtocol::TlSv12 } else { TlsProtocol::TlSv13 };
+        let Some(message) = message else {
+            return Ok(Parameters {
+                allow_tls12: true,
+                allow_tls13: default_max == TlsProtocol::TlSv13,
+                tls12_cipher_suites: None,
+            });
+        };
+        refuse_set!(at, message, [compliance_policies]);
+        let reason = "Pillion's own safe list applies";
+        warn_set!(context, at, message, [ecdh_curves, signature_algorithms], reason);
+        let (at_min, at_max) =
+            (at.field("tls_minimum_protocol_version"), at.field("tls_maximum_protocol_version"));
+        let min = version(message.tls_minimum_protocol_version, TlsProtocol::TlSv12, &at_min)?;
+        let max = version(message.tls_maximum_protocol_version, default_max, &at_max)?;
+        if min < TlsProtocol::TlSv12 {
+            context.warn(&at_min, "TLS 1.2 is the oldest version that is spoken");
+        }
+        if max < TlsProtocol::TlSv12 {
+            return Err(at_max.error("TLS 1.2 is the oldest version that is supported"));
+        }
+        if max < min {
+            return Err(at_max.error("is lower than tls_minimum_protocol_version"));
+        }
+        Ok(Parameters {
+            allow_tls12: min <= TlsProtocol::TlSv12,
+            allow_tls13: max == TlsProtocol::TlSv13,
+            tls12_cipher_suites: cipher_suites(&message.cipher_suites, at, context)?,
+        })
+    }
+}
+
+fn version(number: i32, default: TlsProtocol, at: &At<'_>) -> Result<TlsProtocol, ConfigError> {
+    let version = value::enumeration(number, at)?;
+    Ok(if version == TlsProtocol::TlsAuto { default } else { version })
+}
+
+/// The suites of the list that are safe, in its order; `[A|B]` is a group of equal preference.
+fn cipher_suites(
+    names: &[String],
+    at: &At<'_>,
+    context: &Context,
+) -> Result<Option<Vec<CipherSuite>>, ConfigError> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let mut suites = Vec::new();
+    for (i, entry) in names.iter().enumerate() {
+        for name in entry.trim_matches(['[', ']']).split('|') {
+            match TLS12_CIPHER_SUITES.iter().find(|(known, _)| *known == name) {
+                Some((_, suite)) => suites.push(*suite),
+                None => context.warn(
+                    &at.index("cipher_suites", i),
+                    format_args!("{name:?} is not offered: it is unknown or not safe"),
+                ),
+            }
+        }
+    }
+    if suites.is_empty() {
+        return Err(at.field("cipher_suites").error("none of the suites is supported"));
+    }
+    Ok(Some(suites))
+}
