@@ -7,4 +7,6 @@ pub mod balance;
 pub mod client;
 pub mod cluster;
 pub mod connect;
+mod count;
+mod meter;
 pub mod pool;

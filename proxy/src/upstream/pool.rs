@@ -12,13 +12,11 @@ use crate::telemetry::stream_info::Protocol;
 use crate::upstream::cluster::{Cluster, Host};
 
 mod connection;
-mod count;
 mod error;
 mod host_pool;
 mod http1;
-mod http2;
+pub(super) mod http2;
 mod lease;
-mod meter;
 mod tcp;
 
 pub use error::{PoolError, ResetReason, SendError};

@@ -12,10 +12,10 @@ use hyper::client::conn::{self, TrySendError};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::count::ConnectionCount;
 use super::host_pool::HostPool;
 use crate::io::{Address, Body};
 use crate::telemetry::stream_info::Protocol;
+use crate::upstream::count::ConnectionCount;
 
 /// What hands requests to a connection.
 pub(super) enum Sender {

@@ -99,12 +99,12 @@ pub struct PoolError {
 
 impl PoolError {
     /// A circuit breaker is open.
-    pub(super) fn overflow() -> Self {
+    pub(in crate::upstream) fn overflow() -> Self {
         PoolError { reason: ResetReason::Overflow, transport_failure: None }
     }
 
     /// The HTTP/2 preface could not be sent.
-    pub(super) fn handshake(error: hyper::Error) -> Self {
+    pub(in crate::upstream) fn handshake(error: hyper::Error) -> Self {
         let reason = ResetReason::RemoteConnectionFailure;
         PoolError { reason, transport_failure: Some(error.to_string().into()) }
     }

@@ -10,13 +10,13 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::{Connection, Established};
-use super::count::{ConnectionCount, PendingCount};
 use super::lease::{HttpLease, Stream};
-use super::meter::Metered;
 use super::{Home, PoolError, PoolKey, Pools, Wire, http1, http2};
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::cluster::{Cluster, Host, Resource};
 use crate::upstream::connect::connect;
+use crate::upstream::count::{ConnectionCount, PendingCount};
+use crate::upstream::meter::Metered;
 
 type Answer = Result<Stream, PoolError>;
 

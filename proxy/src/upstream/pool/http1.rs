@@ -7,8 +7,8 @@ use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 
 use super::connection::{Established, Sender};
-use super::meter::Metered;
 use crate::config::cluster::Cluster as Config;
+use crate::upstream::meter::Metered;
 
 /// hyper's own limit of headers, which costs no allocation.
 const DEFAULT_MAX_HEADERS: u32 = 100;

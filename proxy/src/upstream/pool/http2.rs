@@ -9,8 +9,8 @@ use hyper::client::conn::http2::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::connection::{Established, Sender};
-use super::meter::Metered;
 use crate::config::cluster::Cluster as Config;
+use crate::upstream::meter::Metered;
 
 /// Spawns hyper's tasks on the worker's `LocalSet`.
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +22,10 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
     }
 }
 
-/// Makes an HTTP/2 connection of a stream: sends the preface and our settings.
-///
-/// # Errors
-/// The preface could not be sent.
-pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result<Established> {
+/// hyper's settings for HTTP/2 to a host of the cluster.
+pub(in crate::upstream) fn builder<E: Clone>(executor: E, config: &Config) -> Builder<E> {
     let options = &config.http2;
-    let mut builder = Builder::new(LocalExecutor);
+    let mut builder = Builder::new(executor);
     builder
         .initial_stream_window_size(options.initial_stream_window_size)
         .initial_connection_window_size(options.initial_connection_window_size)
@@ -41,8 +38,17 @@ pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result
             .keep_alive_timeout(timeout)
             .keep_alive_while_idle(true);
     }
+    builder
+}
+
+/// Makes an HTTP/2 connection of a stream: sends the preface and our settings.
+///
+/// # Errors
+/// The preface could not be sent.
+pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result<Established> {
+    let builder = builder(LocalExecutor, config);
     let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await?;
-    let most = options.max_concurrent_streams as usize;
+    let most = config.http2.max_concurrent_streams as usize;
     let capacity = Rc::new(Cell::new(most));
     // The peer's limit comes with its settings, and only the connection knows it.
     let limit = Rc::clone(&capacity);

@@ -6,10 +6,10 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::connection::Connection;
-use super::count::RequestCount;
 use super::{PoolError, ResetReason, SendError};
 use crate::io::{Address, Body};
 use crate::telemetry::stream_info::Protocol;
+use crate::upstream::count::RequestCount;
 
 /// How often a request that a connection gave back unsent is put on another one.
 const MAX_RESENDS: usize = 3;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::PoolError;
-use super::count::{ConnectionCount, PendingCount, RequestCount};
 use crate::io::{Address, Stream};
 use crate::upstream::cluster::{Cluster, Host, Resource};
 use crate::upstream::connect::connect;
+use crate::upstream::count::{ConnectionCount, PendingCount, RequestCount};
 
 /// A connection for a TCP session, counted until dropped.
 pub struct TcpLease {

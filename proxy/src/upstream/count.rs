@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::PoolError;
+use super::pool::{PoolError, ResetReason};
 use crate::upstream::cluster::{Cluster, Host, Permit, Resource};
 
 /// Counts a connection from the attempt on until dropped.
-pub(super) struct ConnectionCount {
+pub(in crate::upstream) struct ConnectionCount {
     cluster: Arc<Cluster>,
     host: Arc<Host>,
     /// When the attempt began; from `connected` on, when the connection was there.
@@ -20,7 +20,11 @@ pub(super) struct ConnectionCount {
 
 impl ConnectionCount {
     /// An attempt begins, even above `max_connections`.
-    pub(super) fn start(cluster: &Arc<Cluster>, host: &Arc<Host>, priority: usize) -> Self {
+    pub(in crate::upstream) fn start(
+        cluster: &Arc<Cluster>,
+        host: &Arc<Host>,
+        priority: usize,
+    ) -> Self {
         let stats = cluster.stats();
         stats.upstream_cx_total.inc();
         stats.upstream_cx_active.inc();
@@ -36,24 +40,24 @@ impl ConnectionCount {
     }
 
     /// The attempt succeeded.
-    pub(super) fn connected(&self) {
+    pub(in crate::upstream) fn connected(&self) {
         let took = self.since.replace(Instant::now()).elapsed();
         self.cluster.stats().upstream_cx_connect_ms.record(took.as_millis() as u64);
         self.is_connected.set(true);
     }
 
     /// The attempt failed.
-    pub(super) fn failed(&self, error: &PoolError) {
+    pub(in crate::upstream) fn failed(&self, error: &PoolError) {
         let stats = self.cluster.stats();
         stats.upstream_cx_connect_fail.inc();
         self.host.stats.cx_connect_fail.inc();
-        if error.reason == super::ResetReason::ConnectionTimeout {
+        if error.reason == ResetReason::ConnectionTimeout {
             stats.upstream_cx_connect_timeout.inc();
         }
     }
 
     /// The connection ends: by us or by the host, with requests on it or without.
-    pub(super) fn ended(&self, by_host: bool, with_requests: bool) {
+    pub(in crate::upstream) fn ended(&self, by_host: bool, with_requests: bool) {
         let stats = self.cluster.stats();
         let (side, side_with_requests) = if by_host {
             (&stats.upstream_cx_destroy_remote, &stats.upstream_cx_destroy_remote_with_active_rq)
@@ -82,7 +86,7 @@ impl Drop for ConnectionCount {
 }
 
 /// Counts a request that has a connection, until dropped.
-pub(super) struct RequestCount {
+pub(in crate::upstream) struct RequestCount {
     cluster: Arc<Cluster>,
     host: Arc<Host>,
     _permit: Permit,
@@ -91,7 +95,7 @@ pub(super) struct RequestCount {
 impl RequestCount {
     /// # Errors
     /// `max_requests` is reached.
-    pub(super) fn start(
+    pub(in crate::upstream) fn start(
         cluster: &Arc<Cluster>,
         host: &Arc<Host>,
         priority: usize,
@@ -118,7 +122,7 @@ impl Drop for RequestCount {
 }
 
 /// Counts a request that waits for a connection, until dropped. Dropped before it was answered, it counts as cancelled.
-pub(super) struct PendingCount {
+pub(in crate::upstream) struct PendingCount {
     cluster: Arc<Cluster>,
     is_answered: bool,
     _permit: Permit,
@@ -127,7 +131,10 @@ pub(super) struct PendingCount {
 impl PendingCount {
     /// # Errors
     /// `max_pending_requests` is reached.
-    pub(super) fn start(cluster: &Arc<Cluster>, priority: usize) -> Result<Self, PoolError> {
+    pub(in crate::upstream) fn start(
+        cluster: &Arc<Cluster>,
+        priority: usize,
+    ) -> Result<Self, PoolError> {
         let stats = cluster.stats();
         let Some(permit) = cluster.breaker(priority).try_acquire(Resource::PendingRequests) else {
             stats.upstream_rq_pending_overflow.inc();
@@ -139,7 +146,7 @@ impl PendingCount {
     }
 
     /// The wait is over, for better or worse.
-    pub(super) fn answered(mut self) {
+    pub(in crate::upstream) fn answered(mut self) {
         self.is_answered = true;
     }
 }

@@ -11,13 +11,13 @@ use crate::io::Stream;
 use crate::upstream::cluster::TrafficStats;
 
 /// A stream that counts what passes.
-pub struct Metered {
+pub(in crate::upstream) struct Metered {
     stream: Stream,
     stats: Arc<TrafficStats>,
 }
 
 impl Metered {
-    pub(super) fn new(stream: Stream, stats: Arc<TrafficStats>) -> Self {
+    pub(in crate::upstream) fn new(stream: Stream, stats: Arc<TrafficStats>) -> Self {
         Metered { stream, stats }
     }
 
