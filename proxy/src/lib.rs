@@ -3,6 +3,7 @@
 //! The path of a request reads in folder order: `downstream`, `http`, `route`, `upstream`.
 
 pub mod config;
+pub mod discovery;
 pub mod downstream;
 pub mod drain;
 pub mod http;
