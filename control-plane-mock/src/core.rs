@@ -202,6 +202,7 @@ impl Core {
         self.apply(changes)
     }
 
+    /// Carries what has changed to the streams that it concerns.
     fn push(&mut self, changed: &[Changed]) {
         let resent = self.endpoints_to_resend(changed);
         for stream in self.streams.values_mut() {

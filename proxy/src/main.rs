@@ -1,2 +1,17 @@
-//! Stub.
-fn main() {}
+//! The `pillion` program.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use pillion::cli::{Cli, run};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        None => run::run(&cli.run),
+        Some(pillion::cli::Command::Demo(_)) => ExitCode::SUCCESS,
+    }
+}

@@ -10,7 +10,7 @@ use proto::envoy::service::discovery::v3::{
 };
 use proto::google::rpc::Status;
 
-use crate::resource::{Item, Resource, ResourceError, Response, check_type};
+use crate::resource::{Item, Resource, ResourceError, Response, check_type, no_body};
 use crate::table::{Table, Unanswered};
 use crate::variant::{Variant, WILDCARD};
 
@@ -150,9 +150,8 @@ impl Variant for Delta {
             .removed
             .extend(response.removed_resource_names.into_iter().map(|resource| resource.name));
         for (index, wrapper) in response.resources.into_iter().enumerate() {
-            if let Err(error) = unwrap_resource(wrapper, index, table, &mut unwrapped) {
-                unwrapped.refuse(error);
-                return unwrapped;
+            if let Err(error) = unwrap_resource(wrapper, table, &mut unwrapped) {
+                unwrapped.note_error(error, index);
             }
         }
         if let Some(name) = unwrapped.repeated_name() {
@@ -172,43 +171,28 @@ fn texts(names: &BTreeSet<Arc<str>>) -> Vec<String> {
     names.iter().map(|name| name.to_string()).collect()
 }
 
-/// Adds a resource, or what is wrong with it alone; an error refuses the whole response.
+/// Adds a resource to the response, or says what is wrong with it.
 fn unwrap_resource(
     wrapper: discovery::Resource,
-    index: usize,
     table: &Table,
     response: &mut Response,
 ) -> Result<(), ResourceError> {
-    let item = match Item::from_wrapper(wrapper) {
-        Ok(item) => item,
-        Err(error) => {
-            response.errors.push(error);
-            return Ok(());
-        }
-    };
+    let item = Item::from_wrapper(wrapper)?;
     match item.body {
         Some(body) => {
             check_type(&item.name, &body, table.type_url())?;
             if item.name.is_empty() {
-                return Err(ResourceError::response(format!(
-                    "resources[{index}].name: empty, every resource needs one"
-                )));
+                return Err(ResourceError::unnamed("name: empty, every resource needs one"));
             }
             let Item { name, version, ttl, aliases, .. } = item;
             response.resources.push(Resource { name, version, body, ttl, aliases });
         }
         // The way of VHDS to say that no virtual host answers to a name that was asked for.
         None if !item.aliases.is_empty() => response.removed.extend(item.aliases),
-        None if table.is_acked(&item.name, &item.version) => {
+        None if table.knows(&item.name, &item.version) => {
             response.heartbeats.push((item.name, item.ttl))
         }
-        None => {
-            let rule = format!(
-                "resource: missing, though version {:?} is not the accepted one",
-                item.version
-            );
-            return Err(ResourceError::new(item.name, rule));
-        }
+        None => return Err(no_body(item)),
     }
     Ok(())
 }

@@ -156,7 +156,7 @@ impl Reader {
         tracing::warn!(%path, error, "cannot read configuration; what was read before stays in force");
         self.table.count_failure();
         self.table.end_first_fetch();
-        let errors = vec![ResourceError::response(format!("{path}: {error}"))];
+        let errors = vec![ResourceError::unnamed(format!("{path}: {error}"))];
         let answer = Answer::settled(errors);
         self.send(Event::Update(Update {
             version: String::new(),

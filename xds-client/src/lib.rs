@@ -5,6 +5,48 @@
 //! [`file::watch`] gives the same subscription over a file. The receiver applies an [`Update`] and
 //! then answers it; the ACK or NACK leaves only then.
 //!
+//! ```no_run
+//! use xds_client::{Client, ClientConfig, Event, Mode, Protocol, Server, SubscriptionConfig};
+//! use xds_client::{ResourceError, StartError, transport};
+//!
+//! # async fn run(node: proto::envoy::config::core::v3::Node) -> Result<(), StartError> {
+//! let service = transport::channel(&["127.0.0.1:18000".parse()?])?;
+//! let server = Server { name: "xds".into(), service, metadata: Default::default() };
+//! let config = ClientConfig::new(node, Protocol::Delta, Mode::Aggregated, vec![server]);
+//! let client = Client::start(config)?;
+//! let mut clusters = client.subscribe(SubscriptionConfig {
+//!     type_url: "type.googleapis.com/envoy.config.cluster.v3.Cluster".into(),
+//!     wildcard: true,
+//!     full_state: true,
+//!     initial_fetch_timeout: Some(xds_client::DEFAULT_INITIAL_FETCH_TIMEOUT),
+//!     name_of: proto::any::resource_name,
+//! });
+//! while let Some(event) = clusters.next().await {
+//!     if let Event::Update(update) = event {
+//!         match update.resources.first() {
+//!             None => update.accept(),
+//!             Some(first) => {
+//!                 let error = ResourceError::new(&first.name, "lb_policy: MAGLEV is not supported");
+//!                 update.reject(vec![error]);
+//!             }
+//!         }
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Differences to Envoy
+//!
+//! * Envoy refuses a whole response for one resource of a wrong type, and in delta the good ones then
+//!   never come again. Here the bad resource is refused alone.
+//! * An update may be answered late and out of order; meanwhile, state-of-the-world sends no request
+//!   that the server would have to drop for its stale nonce.
+//! * A refresh in delta unsubscribes first, so that servers which track subscriptions do answer.
+//! * With several servers, a client returns to the best one whenever a stream ends.
+//!
+//! # How it works
+//!
 //! One task owns the stream and everything known about its types: subscriptions and handles send
 //! it commands. `table` holds what is requested and known, the same for every variant; `sotw` and
 //! `delta` say how that is put into messages; `worker` drives them.

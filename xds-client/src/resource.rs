@@ -34,7 +34,8 @@ pub struct Resource {
 /// Why one resource was refused. A NACK lists one of these per refused resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceError {
-    /// Name of the refused resource; empty when the whole response is at fault.
+    /// Name of the refused resource; its place in the response if it has none; empty when the whole
+    /// response is at fault.
     pub name: String,
     /// Field path, value and broken rule, for a human.
     pub message: String,
@@ -46,8 +47,8 @@ impl ResourceError {
         Self { name: name.into(), message: message.into() }
     }
 
-    /// An error about a whole response.
-    pub(crate) fn response(message: impl Into<String>) -> Self {
+    /// An error about a resource whose name is not known, or about a whole response.
+    pub(crate) fn unnamed(message: impl Into<String>) -> Self {
         Self::new("", message)
     }
 }
@@ -110,6 +111,12 @@ pub(crate) struct Item {
 }
 
 impl Item {
+    /// A resource without a wrapper.
+    pub fn from_body(body: Any) -> Self {
+        let (name, version) = (String::new(), String::new());
+        Self { name, version, body: Some(body), ttl: None, aliases: Vec::new() }
+    }
+
     /// Unwraps a `envoy.service.discovery.v3.Resource`, the unit of delta and the optional wrapper
     /// of state-of-the-world.
     pub fn from_wrapper(wrapper: discovery::Resource) -> Result<Self, ResourceError> {
@@ -129,6 +136,13 @@ impl Item {
             aliases: wrapper.aliases,
         })
     }
+}
+
+/// What is wrong with a resource that is neither whole nor a heartbeat.
+pub(crate) fn no_body(item: Item) -> ResourceError {
+    let version = item.version;
+    let rule = format!("resource: missing, and {version:?} is not the version in use");
+    ResourceError::new(item.name, rule)
 }
 
 /// A protobuf duration above zero.
@@ -155,6 +169,16 @@ pub(crate) struct Response {
 }
 
 impl Response {
+    /// Refuses the resource at this index; the others count.
+    pub fn note_error(&mut self, mut error: ResourceError, index: usize) {
+        if error.name.is_empty() {
+            error.name = format!("resources[{index}]");
+            // It may be any of those that seem to be missing.
+            self.full_state = false;
+        }
+        self.errors.push(error);
+    }
+
     /// Refuses the whole response: nothing of it will be applied.
     pub fn refuse(&mut self, error: ResourceError) {
         self.resources.clear();
@@ -207,18 +231,18 @@ mod tests {
     #[test]
     fn a_nack_has_one_line_per_resource() {
         let status =
-            error_detail(&[ResourceError::new("a", "x: 1 > 0"), ResourceError::response("odd")]);
+            error_detail(&[ResourceError::new("a", "x: 1 > 0"), ResourceError::unnamed("odd")]);
         assert_eq!((status.code, status.message.as_str()), (13, "a: x: 1 > 0\nodd"));
     }
 
     #[test]
     fn a_long_nack_is_cut_between_characters() {
         let status = error_detail(&[
-            ResourceError::response("é".repeat(3000)),
-            ResourceError::response("never seen"),
+            ResourceError::unnamed("é".repeat(3000)),
+            ResourceError::unnamed("never seen"),
         ]);
         assert_eq!(status.message.len(), NACK_MAX_BYTES + NACK_TRUNCATED.len());
-        let odd = error_detail(&[ResourceError::response(format!("x{}", "é".repeat(3000)))]);
+        let odd = error_detail(&[ResourceError::unnamed(format!("x{}", "é".repeat(3000)))]);
         assert_eq!(odd.message.len(), NACK_MAX_BYTES - 1 + NACK_TRUNCATED.len());
     }
 

@@ -11,7 +11,7 @@ use proto::envoy::service::discovery::v3::{
 use proto::google::protobuf::Any;
 use proto::google::rpc::Status;
 
-use crate::resource::{Item, Resource, ResourceError, Response, check_type};
+use crate::resource::{Item, Resource, ResourceError, Response, check_type, no_body};
 use crate::table::{Table, Unanswered};
 use crate::variant::{Variant, WILDCARD};
 
@@ -137,72 +137,43 @@ pub(crate) fn unwrap(response: DiscoveryResponse, version: &str, table: &Table) 
         ..Default::default()
     };
     for (index, packed) in response.resources.into_iter().enumerate() {
-        if let Err(error) = unwrap_resource(packed, index, version, table, &mut unwrapped) {
-            unwrapped.refuse(error);
-            return unwrapped;
+        if let Err(error) = unwrap_resource(packed, version, table, &mut unwrapped) {
+            unwrapped.note_error(error, index);
         }
     }
     unwrapped.drop_duplicates();
     unwrapped
 }
 
-/// Adds a resource, or what is wrong with it alone; an error refuses the whole response.
+/// Adds a resource to the response, or says what is wrong with it.
 fn unwrap_resource(
     packed: Any,
-    index: usize,
     version: &str,
     table: &Table,
     response: &mut Response,
 ) -> Result<(), ResourceError> {
     let item = if packed.type_url == discovery::Resource::type_url() {
-        let wrapper = discovery::Resource::decode(packed.value.as_slice()).map_err(|error| {
-            ResourceError::response(format!("resources[{index}]: cannot be decoded: {error}"))
-        })?;
-        match Item::from_wrapper(wrapper) {
-            Ok(item) => item,
-            Err(error) => {
-                response.errors.push(error);
-                return Ok(());
-            }
-        }
+        let wrapper = discovery::Resource::decode(packed.value.as_slice())
+            .map_err(|error| ResourceError::unnamed(format!("cannot be decoded: {error}")))?;
+        Item::from_wrapper(wrapper)?
     } else {
-        Item {
-            name: String::new(),
-            version: String::new(),
-            body: Some(packed),
-            ttl: None,
-            aliases: Vec::new(),
-        }
+        Item::from_body(packed)
     };
     let Some(body) = item.body else {
         if !version.is_empty() && item.version == version {
             response.heartbeats.push((item.name, item.ttl));
             return Ok(());
         }
-        let rule = format!(
-            "resource: missing, though version {:?} is not {version:?}, the accepted one",
-            item.version
-        );
-        return Err(ResourceError::new(item.name, rule));
+        return Err(no_body(item));
     };
     check_type(&item.name, &body, table.type_url())?;
     let named =
         if item.name.is_empty() { (table.config().name_of)(&body) } else { Some(item.name) };
-    match named {
-        Some(name) => {
-            let version = response.version.clone();
-            response.resources.push(Resource {
-                name,
-                version,
-                body,
-                ttl: item.ttl,
-                aliases: item.aliases,
-            });
-        }
-        None => response.errors.push(ResourceError::new(
-            format!("resources[{index}]"),
-            format!("cannot be decoded as {}", table.type_url()),
-        )),
-    }
+    let Some(name) = named.filter(|name| !name.is_empty()) else {
+        let rule = format!("has no name or is no {}", table.type_url());
+        return Err(ResourceError::unnamed(rule));
+    };
+    let (version, ttl, aliases) = (response.version.clone(), item.ttl, item.aliases);
+    response.resources.push(Resource { name, version, body, ttl, aliases });
     Ok(())
 }

@@ -71,7 +71,7 @@ pub struct SubscriptionStats {
 /// State of a [`Client`](crate::Client) and its stream: Envoy's `control_plane.` statistics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientStats {
-    /// Whether the stream is up, that is, the server answered on it.
+    /// Whether the server has accepted the stream. Some servers do so with their first response.
     pub connected_state: bool,
     /// Name of the server that the client uses or tries.
     pub server: String,

@@ -49,7 +49,8 @@ pub enum Event {
 /// A response of the management server.
 ///
 /// Apply what can be applied, then [`accept`](Update::accept) or [`reject`](Update::reject): the
-/// ACK or NACK leaves only then. Good resources of a rejected update stay applied.
+/// ACK or NACK leaves only then. Good resources of a rejected update stay applied. Answers may come
+/// late and in any order; in state-of-the-world, changed names of the type wait for them.
 #[derive(Debug)]
 pub struct Update {
     /// Version of the response.
@@ -119,7 +120,7 @@ impl Drop for Answer {
     fn drop(&mut self) {
         if self.reply.is_some() {
             self.errors
-                .push(ResourceError::response("the receiver dropped the update without an answer"));
+                .push(ResourceError::unnamed("the receiver dropped the update without an answer"));
             self.send();
         }
     }

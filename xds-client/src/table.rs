@@ -1,6 +1,7 @@
 //! What is requested and known of one type. State-of-the-world, delta and file subscriptions
 //! share it; only how it is put into messages differs.
 
+mod delivery;
 mod entry;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -13,7 +14,9 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::resource::{Refusals, Resource, ResourceError, Response};
 use crate::state::{ResourceState, ResourceStatus, SubscriptionStats, TypeState};
-use crate::subscription::{Answer, Event, Mailbox, SubscriptionConfig, Update};
+use crate::subscription::{Event, SubscriptionConfig};
+use delivery::Touched;
+pub(crate) use delivery::{Delivery, Unanswered};
 use entry::{Entry, Timer, Timers, arm, disarm};
 
 /// Every resource of one type that is requested or known.
@@ -30,45 +33,6 @@ pub(crate) struct Table {
     timers: Timers,
     first_fetch: Option<Key>,
     stats: SubscriptionStats,
-}
-
-/// A resource that a response changed, with its version there, or removed (`None`).
-type Touched = (Arc<str>, Option<Arc<str>>);
-
-/// A response that the receiver has not answered yet.
-pub(crate) struct Unanswered {
-    pub sequence: u64,
-    /// The stream it came on: an answer to it means nothing on another.
-    pub stream: u64,
-    pub nonce: String,
-    pub version: String,
-    touched: Vec<Touched>,
-}
-
-/// What a response means for the receiver.
-pub(crate) struct Delivery {
-    pub sequence: u64,
-    pub version: String,
-    pub resources: Vec<Resource>,
-    pub removed: Vec<String>,
-    pub errors: Vec<ResourceError>,
-}
-
-impl Delivery {
-    /// Whether there is nothing to apply and nothing to refuse.
-    pub fn is_empty(&self) -> bool {
-        self.resources.is_empty() && self.removed.is_empty() && self.errors.is_empty()
-    }
-
-    /// The event for a receiver who answers to `mailbox`.
-    pub fn into_update(self, mailbox: Mailbox) -> Update {
-        Update {
-            version: self.version,
-            resources: self.resources,
-            removed: self.removed,
-            answer: Answer::new(mailbox, self.sequence, self.errors),
-        }
-    }
 }
 
 impl Table {
@@ -131,8 +95,11 @@ impl Table {
         self.entries.iter().filter_map(|(name, entry)| Some((name, entry.acked.as_ref()?)))
     }
 
-    pub fn is_acked(&self, name: &str, version: &str) -> bool {
-        self.entries.get(name).and_then(|entry| entry.acked.as_deref()) == Some(version)
+    /// Whether this is the version in use, or the one that the server knows to be accepted.
+    pub fn knows(&self, name: &str, version: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| {
+            entry.present && (&*entry.version == version || entry.acked.as_deref() == Some(version))
+        })
     }
 
     pub fn unanswered_len(&self) -> usize {

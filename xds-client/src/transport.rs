@@ -11,7 +11,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
@@ -72,8 +72,9 @@ pub enum StartError {
 /// An open stream. Dropping it resets the stream.
 pub(crate) struct Link<Req, Resp> {
     pub requests: mpsc::Sender<Req>,
-    /// Ends after its first error. Failing to open is such an error.
-    pub responses: Pin<Box<dyn Stream<Item = Result<Resp, Status>> + Send>>,
+    /// `None` once the server has accepted the stream, then its responses. Ends after its first
+    /// error. Failing to open is such an error.
+    pub responses: Pin<Box<dyn Stream<Item = Result<Option<Resp>, Status>> + Send>>,
 }
 
 /// Opens a stream. Requests can be sent at once: a server may wait for the first of them before it
@@ -95,9 +96,9 @@ where
     *request.metadata_mut() = server.metadata.clone();
     let opened = async move {
         grpc.ready().await?;
-        grpc.streaming(request, path, ProstCodec::<Req, Resp>::default())
-            .await
-            .map(Response::into_inner)
+        let codec = ProstCodec::<Req, Resp>::default();
+        let responses = grpc.streaming(request, path, codec).await?.into_inner();
+        Ok::<_, Status>(stream::iter([Ok(None)]).chain(responses.map_ok(Some)))
     };
     Link { requests: sender, responses: stream::once(opened).try_flatten().boxed() }
 }

@@ -44,7 +44,9 @@ pub(crate) struct Worker<V: Variant> {
     retry_at: Instant,
     /// Number of the current stream.
     stream: u64,
-    /// Whether the current stream's server answered.
+    /// Whether the server accepted the current stream.
+    connected: bool,
+    /// Whether it answered there.
     heard: bool,
     node_sent: bool,
     bucket: Option<Bucket>,
@@ -65,6 +67,7 @@ enum Blocked {
 enum Input<R> {
     Message(ToOwner),
     LastUserGone,
+    Opened,
     Response(R),
     Closed(Status),
     Timer(usize, Event),
@@ -92,6 +95,7 @@ impl<V: Variant> Worker<V> {
             link: None,
             retry_at: Instant::now(),
             stream: 0,
+            connected: false,
             heard: false,
             node_sent: false,
             identifier: String::new(),
@@ -106,6 +110,7 @@ impl<V: Variant> Worker<V> {
             match self.next_input(blocked).await {
                 Input::Message(message) => self.take_messages(message),
                 Input::LastUserGone => return,
+                Input::Opened => self.connected = true,
                 Input::Response(response) => self.receive(response),
                 Input::Closed(status) => self.close(&status),
                 Input::Timer(topic, event) => self.topics[topic].send(event),
@@ -123,16 +128,18 @@ impl<V: Variant> Worker<V> {
             None => (None, None),
         };
         let topics = &mut self.topics;
-        // Users first: what they ask in one go leaves as one request.
+        // Users first: what they ask in one go leaves as one request. A flood of responses must not
+        // hold up timers.
         tokio::select! {
             biased;
             message = self.inbox.recv() => message.map_or(Input::LastUserGone, Input::Message),
+            (topic, event) = expired(topics) => Input::Timer(topic, event),
             response = next_of(responses), if reads => match response {
-                Some(Ok(response)) => Input::Response(response),
+                Some(Ok(None)) => Input::Opened,
+                Some(Ok(Some(response))) => Input::Response(response),
                 Some(Err(status)) => Input::Closed(status),
                 None => Input::Closed(Status::ok("the server ended the stream")),
             },
-            (topic, event) = expired(topics) => Input::Timer(topic, event),
             () = unblocked(requests, blocked) => Input::Unblocked,
             () = sleep_until(self.retry_at), if down => Input::Retry,
         }
@@ -252,6 +259,7 @@ impl<V: Variant> Worker<V> {
     fn close(&mut self, status: &Status) {
         let server = self.server_name().to_owned();
         self.link = None;
+        self.connected = false;
         self.topics.iter_mut().for_each(Topic::count_failure);
         let delay = self.servers.closed(self.heard);
         self.retry_at = Instant::now() + delay;
@@ -271,7 +279,7 @@ impl<V: Variant> Worker<V> {
 
     fn stats(&self) -> ClientStats {
         ClientStats {
-            connected_state: self.link.is_some() && self.heard,
+            connected_state: self.connected,
             server: self.server_name().to_owned(),
             identifier: self.identifier.clone(),
             rate_limit_enforced: self.rate_limit_enforced,

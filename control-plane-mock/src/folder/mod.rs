@@ -63,8 +63,8 @@ type Key = (Scope, String, String);
 pub(crate) struct Folder {
     root: PathBuf,
     files: BTreeMap<PathBuf, File>,
-    /// Which file each served resource comes from.
-    served: HashMap<Key, PathBuf>,
+    /// What the last scan found, with the file that it lies in.
+    served: HashMap<Key, (PathBuf, Resource)>,
 }
 
 #[derive(Debug, Default)]
@@ -128,35 +128,44 @@ impl Folder {
         problems.push(Problem { path, message: problem });
     }
 
-    /// Compares what the files hold with what is served. Of two files that hold the same resource the last by path wins.
+    /// Compares what the files hold with what they held. What did not change is not put again: somebody else may have put another
+    /// resource in its place meanwhile.
     fn compare(&mut self, scan: &mut Scan) {
-        let mut wanted: HashMap<Key, (&PathBuf, &Resource)> = HashMap::new();
+        let found = self.find_all(&mut scan.problems);
+        for (key, (_, resource)) in &found {
+            let before = self.served.get(key).map(|(_, resource)| resource);
+            if before != Some(resource) {
+                scan.changes.push(Change::Put(key.0.clone(), resource.clone()));
+            }
+        }
+        for key in self.served.keys().filter(|key| !found.contains_key(*key)) {
+            let (scope, type_url, name) = key.clone();
+            scan.changes.push(Change::Delete(scope, type_url, name));
+        }
+        self.served = found;
+    }
+
+    /// All resources of all files. Of two files that hold the same resource the last by path wins, and is reported the first time.
+    fn find_all(&self, problems: &mut Vec<Problem>) -> HashMap<Key, (PathBuf, Resource)> {
+        let mut found: HashMap<Key, (PathBuf, Resource)> = HashMap::new();
         for (path, file) in &self.files {
             let scope = scope_of(&self.root, path);
             for resource in &file.resources {
                 let (type_url, name) = (resource.type_url(), resource.name());
                 let key = (scope.clone(), type_url.to_owned(), name.to_owned());
-                let twice = wanted.insert(key.clone(), (path, resource));
+                let known = self.served.get(&key).is_some_and(|(served, _)| served == path);
+                let twice = found.insert(key, (path.clone(), resource.clone()));
                 if let Some((first, _)) = twice
-                    && self.served.get(&key) != Some(path)
+                    && !known
                 {
-                    let message = format!(
-                        "{name:?} ({type_url}) is in {} too; this one is served",
-                        first.display()
-                    );
-                    scan.problems.push(Problem { path: path.clone(), message });
+                    let first = first.display();
+                    let message =
+                        format!("{name:?} ({type_url}) is in {first} too; this one is served");
+                    problems.push(Problem { path: path.clone(), message });
                 }
             }
         }
-        let put = wanted
-            .iter()
-            .map(|((scope, ..), (_, resource))| Change::Put(scope.clone(), (*resource).clone()));
-        scan.changes.extend(put);
-        let gone = self.served.keys().filter(|key| !wanted.contains_key(*key));
-        let delete =
-            gone.cloned().map(|(scope, type_url, name)| Change::Delete(scope, type_url, name));
-        scan.changes.extend(delete);
-        self.served = wanted.into_iter().map(|(key, (path, _))| (key, path.clone())).collect();
+        found
     }
 }
 
@@ -264,8 +273,8 @@ mod tests {
         files.write("notes.txt", "no resource");
         assert_eq!(scan(&mut folder), (set(&["a"]), set(&[]), 1));
         files.write("a.yaml", "broken");
-        assert_eq!(scan(&mut folder), (set(&["a"]), set(&[]), 1));
-        assert_eq!(scan(&mut folder), (set(&["a"]), set(&[]), 0));
+        assert_eq!(scan(&mut folder), (set(&[]), set(&[]), 1));
+        assert_eq!(scan(&mut folder), (set(&[]), set(&[]), 0));
         files.remove("a.yaml");
         assert_eq!(scan(&mut folder), (set(&[]), set(&["a"]), 0));
     }
@@ -282,26 +291,14 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_change_in_a_changed_file_keeps_its_encoding() {
+    fn only_what_changed_in_a_changed_file_is_put() {
         let (files, mut folder) = folder();
         let entries: Vec<_> = (0..20).map(|i| format!("f{i}: {{ x: {i} }}")).collect();
         let metadata = format!("metadata: {{ filter_metadata: {{ {} }} }}\n", entries.join(", "));
         let first = format!("{CLUSTER}name: a\n{metadata}---\n");
-        let versions = |folder: &mut Folder| {
-            let changes = folder.scan().expect("readable").changes.into_iter();
-            let versions = changes.filter_map(|change| match change {
-                Change::Put(_, resource) => {
-                    Some((resource.name().to_owned(), resource.version().to_owned()))
-                }
-                Change::Delete(..) => None,
-            });
-            versions.collect::<BTreeMap<_, _>>()
-        };
         files.write("a.yaml", &format!("{first}{CLUSTER}name: b\n"));
-        let before = versions(&mut folder);
+        assert_eq!(scan(&mut folder), (set(&["a", "b"]), set(&[]), 0));
         files.write("a.yaml", &format!("{first}{CLUSTER}name: b\nalt_stat_name: new\n"));
-        let after = versions(&mut folder);
-        assert_eq!(before["a"], after["a"]);
-        assert_ne!(before["b"], after["b"]);
+        assert_eq!(scan(&mut folder), (set(&["b"]), set(&[]), 0));
     }
 }

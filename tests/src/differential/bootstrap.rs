@@ -180,3 +180,29 @@ fn cluster(name: &str, protocol: UpstreamProtocol) -> Value {
 fn address(port: &str) -> Value {
     json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_replaces_adds_and_removes() {
+        let mut value = json!({"kept": 1, "changed": {"a": 1, "b": 2}, "gone": 3});
+        merge(
+            &mut value,
+            &json!({"changed": {"a": [7]}, "gone": null, "new": {"c": null, "d": 4}}),
+        );
+        assert_eq!(value, json!({"kept": 1, "changed": {"a": [7], "b": 2}, "new": {"d": 4}}));
+        merge(&mut value, &Value::Null);
+        assert_eq!(value["kept"], 1);
+    }
+
+    #[test]
+    fn a_placeholder_alone_becomes_a_number() {
+        let names = BTreeMap::from([("port".to_owned(), "81".to_owned())]);
+        let mut value =
+            json!({"port_value": "{{port}}", "text": "on {{port}}", "other": "{{none}}"});
+        fill(&mut value, &names);
+        assert_eq!(value, json!({"port_value": 81, "text": "on 81", "other": "{{none}}"}));
+    }
+}

@@ -13,10 +13,10 @@ use super::case::{Raw, Request};
 use super::client_hello;
 use super::http1::{Body, End, Framing, Wire, write_message};
 use super::http2;
-use super::text::{header_fields, text_of};
+use super::text::{from_hex, header_fields, text_of};
 
 /// A step that takes longer than this is noted as unanswered.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A new connection to `port`; none if nobody listens there.
 pub async fn connect(port: u16, source: Option<&str>) -> Result<Option<Wire>, String> {
@@ -206,12 +206,7 @@ fn unanswered() -> Value {
 }
 
 fn raw_bytes(raw: &Raw) -> Result<Vec<u8>, String> {
-    let digits: Vec<u8> = raw.hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-    let mut bytes = Vec::new();
-    for pair in digits.chunks(2) {
-        let pair = String::from_utf8_lossy(pair);
-        bytes.push(u8::from_str_radix(&pair, 16).map_err(|e| format!("hex {pair}: {e}"))?);
-    }
+    let mut bytes = from_hex(&raw.hex)?;
     if let Some(hello) = &raw.client_hello {
         bytes.extend(client_hello::record(hello));
     }

@@ -1,26 +1,24 @@
 //! Differences between two observations, as a person would want to read them.
 
-use std::fmt;
-
 use serde_json::Value;
 
 use super::case::{Accepted, Case, Step};
 
-/// One place where the two programs do not agree.
+/// One place where two observations do not agree.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Difference {
     /// JSON pointer to the value: `/steps/2/headers/server`.
     pub at: String,
-    /// What Envoy shows.
-    pub envoy: Option<Value>,
-    /// What Pillion shows.
-    pub pillion: Option<Value>,
+    /// What the first shows.
+    pub one: Option<Value>,
+    /// What the second shows.
+    pub other: Option<Value>,
 }
 
 /// All differences, in order.
-pub fn differences(envoy: &Value, pillion: &Value) -> Vec<Difference> {
+pub fn differences(one: &Value, other: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
-    walk("", Some(envoy), Some(pillion), &mut found);
+    walk("", Some(one), Some(other), &mut found);
     found
 }
 
@@ -64,39 +62,21 @@ pub fn step_of(case: &Case, at: &str) -> Option<String> {
     })
 }
 
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show =
-            |value: &Option<Value>| value.as_ref().map_or("(nothing)".to_owned(), Value::to_string);
-        write!(
-            f,
-            "{}\n    Envoy:   {}\n    Pillion: {}",
-            self.at,
-            show(&self.envoy),
-            show(&self.pillion)
-        )
-    }
-}
-
-fn walk(at: &str, envoy: Option<&Value>, pillion: Option<&Value>, found: &mut Vec<Difference>) {
-    match (envoy, pillion) {
-        (Some(Value::Object(one)), Some(Value::Object(other))) => {
-            let more = other.keys().filter(|key| !one.contains_key(*key));
-            for key in one.keys().chain(more) {
-                walk(&format!("{at}/{key}"), one.get(key), other.get(key), found);
+fn walk(at: &str, one: Option<&Value>, other: Option<&Value>, found: &mut Vec<Difference>) {
+    match (one, other) {
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            let more = b.keys().filter(|key| !a.contains_key(*key));
+            for key in a.keys().chain(more) {
+                walk(&format!("{at}/{key}"), a.get(key), b.get(key), found);
             }
         }
-        (Some(Value::Array(one)), Some(Value::Array(other))) => {
-            for index in 0..one.len().max(other.len()) {
-                walk(&format!("{at}/{index}"), one.get(index), other.get(index), found);
+        (Some(Value::Array(a)), Some(Value::Array(b))) => {
+            for index in 0..a.len().max(b.len()) {
+                walk(&format!("{at}/{index}"), a.get(index), b.get(index), found);
             }
         }
-        (one, other) if one == other => {}
-        (one, other) => found.push(Difference {
-            at: at.to_owned(),
-            envoy: one.cloned(),
-            pillion: other.cloned(),
-        }),
+        _ if one == other => {}
+        _ => found.push(Difference { at: at.to_owned(), one: one.cloned(), other: other.cloned() }),
     }
 }
 

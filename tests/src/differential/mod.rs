@@ -9,6 +9,7 @@ mod case;
 mod client;
 mod client_hello;
 mod compare;
+mod frames;
 mod http1;
 mod http2;
 mod program;
@@ -27,9 +28,8 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::programs;
 use case::Case;
-use compare::{differences, expected, step_of};
+use compare::{Difference, differences, expected, step_of};
 pub use program::Program;
 
 /// How many cases run at the same time.
@@ -40,10 +40,10 @@ const AT_ONCE: usize = 4;
 pub struct Options {
     /// Only cases whose name contains this.
     pub filter: String,
-    /// Runs the cases against this Envoy; without one its recorded answers stand in.
+    /// The Envoy that is asked; without one its recorded answers stand in.
     pub envoy: Option<PathBuf>,
-    /// Only asks Envoy, and writes down its answers.
-    pub record: bool,
+    /// The Pillion that is compared with it; without one Envoy's answers are recorded.
+    pub pillion: Option<PathBuf>,
 }
 
 /// How one case ended.
@@ -102,34 +102,44 @@ async fn run_all(cases: Vec<Case>, options: &Options) -> Vec<Outcome> {
 
 async fn run_case(case: &Case, options: &Options) -> Result<(), String> {
     let recording = root().join(format!("{}.envoy.json", case.name));
-    let envoy = match &options.envoy {
-        Some(path) => {
-            let program = Program { name: "envoy", path: path.clone() };
-            run::observe(&program, case, None).await?
-        }
-        None => read_recording(&recording)?,
+    let envoy = options.envoy.clone().map(|path| Program { name: "envoy", path });
+    let Some(path) = options.pillion.clone() else {
+        let envoy = envoy.ok_or("without Envoy there is nothing to record")?;
+        return write_recording(&recording, &run::observe(&envoy, case, None).await?);
     };
-    if options.record {
-        return write_recording(&recording, &envoy);
+    let recorded = read_recording(&recording)?;
+    if let Some(envoy) = envoy {
+        let now = run::observe(&envoy, case, Some(&recorded)).await?;
+        if now != recorded {
+            let report = report(case, &differences(&recorded, &now), ["recorded", "Envoy"]);
+            return Err(format!("Envoy does not do what was recorded: {report}"));
+        }
     }
-    let wanted = expected(&envoy, &case.accepted)?;
-    let pillion = Program { name: "pillion", path: programs::pillion() };
+    let wanted = expected(&recorded, &case.accepted)?;
+    let pillion = Program { name: "pillion", path };
     let seen = run::observe(&pillion, case, Some(&wanted)).await?;
-    let found = differences(&wanted, &seen);
-    if found.is_empty() {
-        return Ok(());
+    match differences(&wanted, &seen).as_slice() {
+        [] => Ok(()),
+        found => Err(report(case, found, ["Envoy", "Pillion"])),
     }
+}
+
+/// The differences of a case for a reader; `sides` names whose is the first and whose the second value.
+fn report(case: &Case, found: &[Difference], sides: [&str; 2]) -> String {
     let mut report = case.about.trim().to_owned();
-    for difference in &found {
+    for difference in found {
         let step =
             step_of(case, &difference.at).map(|step| format!("{step}: ")).unwrap_or_default();
-        report.push_str(&format!("\n  {step}{}", difference.to_string().replace('\n', "\n  ")));
+        report.push_str(&format!("\n  {step}{}", difference.at));
+        for (side, value) in sides.iter().zip([&difference.one, &difference.other]) {
+            let value = value.as_ref().map_or("(nothing)".to_owned(), Value::to_string);
+            report.push_str(&format!("\n      {side:8}: {value}"));
+        }
         for accepted in case.accepted.iter().filter(|accepted| accepted.at == difference.at) {
-            report
-                .push_str(&format!("\n      (a difference is accepted here: {})", accepted.reason));
+            report.push_str(&format!("\n      a difference is accepted here: {}", accepted.reason));
         }
     }
-    Err(report)
+    report
 }
 
 fn read_recording(path: &Path) -> Result<Value, String> {

@@ -6,8 +6,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::bootstrap::{fill_text, merge};
-use super::case::{Raw, Request, Step, Wait};
+use super::case::{Frames, Raw, Request, Step, Wait};
 use super::client;
+use super::frames;
 use super::http1::Wire;
 use super::program::admin;
 use super::run::{PATIENCE, POLL, Run};
@@ -35,6 +36,7 @@ impl Run<'_> {
             }
             Step::Request(request) => return self.request(at, request.clone()).await,
             Step::Raw(raw) => return self.raw(at, raw.clone()).await,
+            Step::Frames(frames) => return self.frames(frames).await,
             Step::Admin(request) => {
                 let answer = admin(self.port("admin")?, request).await?;
                 return Ok(json!({"status": answer.status, "body": answer.body}));
@@ -89,6 +91,13 @@ impl Run<'_> {
         let noted = client::raw(&mut wire, &raw).await;
         self.keep(raw.connection, Some(wire));
         Ok(noted)
+    }
+
+    async fn frames(&mut self, frames: &Frames) -> Result<Value, String> {
+        match self.connection(None, "listener", None).await? {
+            Some(wire) => frames::exchange(wire, &frames.send).await,
+            None => Ok(json!({"no_answer": "refused"})),
+        }
     }
 
     async fn wait(&self, condition: &Wait) -> Result<Value, String> {

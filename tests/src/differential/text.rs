@@ -33,6 +33,15 @@ pub fn text_of(bytes: &[u8]) -> String {
     }
 }
 
+/// Bytes written in hexadecimal, with blanks anywhere between pairs.
+pub fn from_hex(text: &str) -> Result<Vec<u8>, String> {
+    let digits: String = text.split_whitespace().collect();
+    let pairs = digits.as_bytes().chunks(2).map(String::from_utf8_lossy);
+    pairs
+        .map(|pair| u8::from_str_radix(&pair, 16).map_err(|error| format!("hex {pair}: {error}")))
+        .collect()
+}
+
 /// Takes out of a text what differs from run to run.
 pub struct Normaliser {
     rules: Vec<(Regex, String)>,
@@ -91,5 +100,43 @@ impl Normaliser {
         self.rules.iter().fold(text.to_owned(), |text, (regex, with)| {
             regex.replace_all(&text, with).into_owned()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_from_run_to_run_is_taken_out() {
+        let names = BTreeMap::from([("upstream.a".to_owned(), "23456".to_owned())]);
+        let normaliser = Normaliser::new(&names, &["secret-[0-9]+".to_owned()]).unwrap();
+        let mut seen = json!({
+            "date": "Tue, 24 Nov 2026 11:31:24 GMT",
+            "log": ["127.0.0.1:23456 127.0.0.9:41234 secret-42 12345678-1234-4234-9234-123456789abc"],
+            "port": 23456,
+            "status": 200,
+        });
+        normaliser.apply(&mut seen);
+        let kept = json!({
+            "date": "<date>",
+            "log": ["127.0.0.1:{{upstream.a}} 127.0.0.9:<port> <masked> <uuid>"],
+            "port": "{{upstream.a}}",
+            "status": 200,
+        });
+        assert_eq!(seen, kept);
+    }
+
+    #[test]
+    fn a_repeated_header_has_a_list_of_values() {
+        let headers =
+            [("a", "1"), ("b", "2"), ("a", "3")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        assert_eq!(header_fields(&headers), json!({"a": ["1", "3"], "b": "2"}));
+    }
+
+    #[test]
+    fn a_mask_that_is_no_regular_expression_is_named() {
+        let error = Normaliser::new(&BTreeMap::new(), &["(".to_owned()]).err().unwrap();
+        assert!(error.starts_with("mask ("), "{error}");
     }
 }

@@ -129,7 +129,7 @@ impl<V: Variant> Topic<V> {
         }
         self.variant.removed(&names);
         let error =
-            ResourceError::response("the subscription ended before the response was applied");
+            ResourceError::unnamed("the subscription ended before the response was applied");
         for response in self.table.clear() {
             self.variant.answered(&response, Some(error_detail(std::slice::from_ref(&error))));
         }

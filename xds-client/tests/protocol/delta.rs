@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use proto::envoy::service::discovery::v3::{DeltaDiscoveryResponse, ResourceName};
 use xds_client::{Protocol, ResourceError};
 
 use crate::script::*;
@@ -168,31 +169,50 @@ async fn a_removed_name_stays_subscribed_but_its_version_is_forgotten() {
     assert_eq!(first.initial_resource_versions, HashMap::from([("b".into(), "1".into())]));
 }
 
-#[tokio::test(start_paused = true)]
-async fn contradictory_responses_are_refused_as_a_whole() {
+/// Sends a response and gives the names that the receiver got and the message of the NACK.
+async fn refused(response: DeltaDiscoveryResponse) -> (Vec<String>, String) {
     let (client, mut script) = start(Protocol::Delta);
     let mut subscription = client.subscribe(clusters());
     let mut stream = script.accept().await;
     stream.delta().await;
-    let mut mistyped = change(CDS, "n3", &[("a", "1"), ("b", "1")], &[]);
+    stream.send(&response);
+    let update = update(&mut subscription).await;
+    assert!(update.removed.is_empty());
+    let names = names(&update).into_iter().map(str::to_owned).collect();
+    update.accept();
+    let refusal = stream.delta().await;
+    assert_eq!(refusal.response_nonce, response.nonce);
+    (names, nack(&refusal.error_detail).to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn contradictory_responses_are_refused_as_a_whole() {
+    let twice = "a: occurs twice in the response, every name may occur once";
+    for response in [
+        change(CDS, "n1", &[("b", "1"), ("a", "1"), ("a", "2")], &[]),
+        change(CDS, "n1", &[("b", "1"), ("a", "1")], &["a"]),
+    ] {
+        assert_eq!(refused(response).await, (vec![], twice.into()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_resource_is_refused_alone() {
+    let good = change(CDS, "n1", &[("a", "1"), ("b", "1")], &[]);
+    let mut mistyped = good.clone();
     mistyped.resources[1].resource = Some(packed(EDS, "b"));
-    let mut bodiless = change(CDS, "n4", &[("a", "1"), ("b", "1")], &[]);
+    let mut bodiless = good.clone();
     bodiless.resources[1].resource = None;
-    let wrong = [
-        (change(CDS, "n1", &[("a", "1"), ("a", "2")], &[]), "a: occurs twice"),
-        (change(CDS, "n2", &[("a", "1")], &["a"]), "a: occurs twice"),
+    let mut nameless = good;
+    nameless.resources[1].name.clear();
+    for (response, reason) in [
         (mistyped, "b: resource.type_url: "),
         (bodiless, "b: resource: missing"),
-        (change(CDS, "n5", &[("", "1")], &[]), "resources[0].name: empty"),
-    ];
-    for (response, reason) in wrong {
-        stream.send(&response);
-        let update = update(&mut subscription).await;
-        assert_eq!((update.resources.len(), update.removed.len()), (0, 0));
-        update.accept();
-        let refusal = stream.delta().await;
-        assert_eq!(refusal.response_nonce, response.nonce);
-        assert!(nack(&refusal.error_detail).starts_with(reason), "{refusal:?}");
+        (nameless, "resources[1]: name: empty"),
+    ] {
+        let (names, message) = refused(response).await;
+        assert_eq!(names, ["a"]);
+        assert!(message.starts_with(reason), "{message}");
     }
 }
 
@@ -275,4 +295,58 @@ async fn a_replaced_wildcard_subscription_gets_everything_again() {
     stream.send(&change(CDS, "n2", &[("a", "1")], &[]));
     update(&mut second).await.accept();
     assert_eq!(stream.delta().await.response_nonce, "n2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_name_more_than_ten_thousand_is_one_name_on_the_wire() {
+    let (client, mut script) = start(Protocol::Delta);
+    let subscription = client.subscribe(endpoints());
+    subscription.handle().add((0..10_000).map(|number| number.to_string()));
+    let mut stream = script.accept().await;
+    assert_eq!(stream.delta().await.resource_names_subscribe.len(), 10_000);
+    subscription.handle().add(["one more"]);
+    assert_eq!(stream.delta().await.resource_names_subscribe, ["one more"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn removals_may_come_as_resource_names() {
+    let (client, mut script) = start(Protocol::Delta);
+    let mut subscription = client.subscribe(endpoints());
+    subscription.handle().add(["a"]);
+    let mut stream = script.accept().await;
+    stream.delta().await;
+    let mut response = change(EDS, "n1", &[], &[]);
+    response.removed_resource_names = vec![ResourceName { name: "a".into(), ..Default::default() }];
+    stream.send(&response);
+    assert_eq!(update(&mut subscription).await.removed, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_response_tells_a_wildcard_that_there_is_nothing() {
+    let (client, mut script) = start(Protocol::Delta);
+    let mut subscription = client.subscribe(clusters());
+    let mut stream = script.accept().await;
+    stream.delta().await;
+    stream.send(&change(CDS, "n1", &[], &[]));
+    let update = update(&mut subscription).await;
+    assert!(update.resources.is_empty() && update.removed.is_empty());
+    update.accept();
+    assert_eq!(stream.delta().await.response_nonce, "n1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ending_a_subscription_unsubscribes_from_names_and_wildcard() {
+    let (client, mut script) = start(Protocol::Delta);
+    let mut subscription = client.subscribe(clusters());
+    subscription.handle().add(["a"]);
+    let mut stream = script.accept().await;
+    stream.delta().await;
+    stream.send(&change(CDS, "n1", &[("a", "1")], &[]));
+    let held = update(&mut subscription).await;
+    drop(subscription);
+    let request = stream.delta().await;
+    assert_eq!(request.resource_names_unsubscribe, ["*", "a"]);
+    assert!(nack(&request.error_detail).contains("the subscription ended"));
+    held.accept();
+    stream.is_silent().await;
 }

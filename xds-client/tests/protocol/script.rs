@@ -225,20 +225,12 @@ pub fn clusters() -> SubscriptionConfig {
         wildcard: true,
         full_state: true,
         initial_fetch_timeout: Some(xds_client::DEFAULT_INITIAL_FETCH_TIMEOUT),
-        name_of: |body| Some(Cluster::decode(body.value.as_slice()).ok()?.name),
+        name_of: proto::any::resource_name,
     }
 }
 
 pub fn endpoints() -> SubscriptionConfig {
-    SubscriptionConfig {
-        type_url: EDS.into(),
-        wildcard: false,
-        full_state: false,
-        name_of: |body| {
-            Some(ClusterLoadAssignment::decode(body.value.as_slice()).ok()?.cluster_name)
-        },
-        ..clusters()
-    }
+    SubscriptionConfig { type_url: EDS.into(), wildcard: false, full_state: false, ..clusters() }
 }
 
 /// A packed resource of either type.

@@ -207,29 +207,35 @@ async fn wrapped_resources_are_unwrapped_under_the_response_version() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_of_another_type_refuses_the_whole_response() {
+async fn a_resource_of_another_type_is_refused_alone_and_removes_nothing() {
     let (client, mut script) = start(Protocol::Sotw);
     let mut subscription = client.subscribe(clusters());
     let mut stream = script.accept().await;
     stream.sotw().await;
-    let mut response = world(CDS, "1", "n1", &["a"]);
+    stream.send(&world(CDS, "1", "n1", &["a", "b"]));
+    update(&mut subscription).await.accept();
+    stream.sotw().await;
+    let mut response = world(CDS, "2", "n2", &["a"]);
     response.resources.push(packed(EDS, "b"));
     stream.send(&response);
     let update = update(&mut subscription).await;
-    assert_eq!((update.resources.len(), update.answer.errors().len()), (0, 1));
+    assert_eq!((names(&update), update.removed.len()), (vec!["a"], 0));
+    assert_eq!(update.answer.errors().len(), 1);
     update.accept();
     let refusal = stream.sotw().await;
-    assert_eq!(refusal.version_info, "");
-    assert!(nack(&refusal.error_detail).contains("they must be equal"));
+    assert_eq!(refusal.version_info, "1");
+    let message = nack(&refusal.error_detail);
+    assert!(message.starts_with("resources[1]: resource.type_url: "), "{message}");
+    assert!(message.ends_with("they must be equal"), "{message}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_decoded_or_comes_twice_is_refused_alone() {
+async fn what_cannot_be_decoded_has_no_name_or_comes_twice_is_refused_alone() {
     let (client, mut script) = start(Protocol::Sotw);
     let mut subscription = client.subscribe(clusters());
     let mut stream = script.accept().await;
     stream.sotw().await;
-    let mut response = world(CDS, "1", "n1", &["a", "b", "a"]);
+    let mut response = world(CDS, "1", "n1", &["a", "b", "a", ""]);
     response.resources[1].value = vec![0xff; 9];
     stream.send(&response);
     let update = update(&mut subscription).await;
@@ -237,7 +243,8 @@ async fn what_cannot_be_decoded_or_comes_twice_is_refused_alone() {
     update.accept();
     let refusal = stream.sotw().await;
     let message = nack(&refusal.error_detail);
-    assert!(message.contains("resources[1]: cannot be decoded as "), "{message}");
+    assert!(message.contains("resources[1]: has no name or is no "), "{message}");
+    assert!(message.contains("resources[3]: has no name"), "{message}");
     assert!(message.contains("a: the response holds this name twice"), "{message}");
 }
 

@@ -170,19 +170,11 @@ fn static_resources(
     let mut listeners = Dumped::with_capacity(message.listeners.len());
     for listener in &message.listeners {
         let at = At::resource("listener", &listener.name);
-        let translated = translate_listener(listener, &at, context)?;
+        let translated = Listener::from_proto(listener, &at, context)?;
         listeners.push((Arc::new(translated), proto::any::pack(listener)));
     }
     refuse_doubles("listener", listeners.iter().map(|(listener, _)| &*listener.name))?;
     Ok((secrets, clusters, listeners))
-}
-
-fn translate_listener(
-    _message: &proto::envoy::config::listener::v3::Listener,
-    at: &At<'_>,
-    _context: &Context,
-) -> Result<Listener, ConfigError> {
-    Err(at.unsupported())
 }
 
 /// Refuses two resources of one name.
