@@ -211,32 +211,24 @@ impl Clusters {
     fn make(&mut self, sources: &mut Sources, config: Arc<Config>) -> Result<bool, ConfigError> {
         let at = At::resource("cluster", &config.name);
         let tls = client_tls(&config, &at)?;
-        let known = self.known_endpoints(sources, &config, &at)?;
+        let is_known = self.watch_endpoints(sources, &config, &at)?;
         let name = Arc::clone(&config.name);
         let entry = self.entries.entry(Arc::clone(&name)).or_default();
         if matches!(config.discovery, Discovery::Eds { .. }) && entry.eds.is_none() {
             let prefix = format!("cluster.{}.", config.stat_name);
             entry.eds = Some(SubscriptionStats::start(&self.tools.store, prefix));
         }
-        let cluster = Cluster::new(config, &self.tools.store, entry.active.as_deref());
+        let before = entry.active.clone();
+        let cluster = Cluster::new(config, &self.tools.store, before.as_deref());
         cluster.tls.store(tls);
-        let is_ready = match &cluster.config().discovery {
-            Discovery::Static(_) => true,
-            Discovery::Eds { .. } => match known {
-                Some(assignment) => {
-                    cluster.set_assignment(&assignment);
-                    true
-                }
-                None => false,
-            },
-            _ => match resolve::start(&cluster, &self.tools.resolver) {
-                Some(first_answers) => {
-                    self.await_names(&cluster, first_answers);
-                    false
-                }
-                None => true,
-            },
-        };
+        if is_known {
+            self.assign_known(&cluster, before.as_deref());
+        }
+        let names = resolve::start(&cluster, &self.tools.resolver);
+        let is_ready = is_known && names.is_none();
+        if let Some(first_answers) = names {
+            self.await_names(&cluster, first_answers);
+        }
         let warming = Warming { cluster, since: Instant::now() };
         if let Some(before) = self.warming.insert(name, warming) {
             self.release(&before.cluster);

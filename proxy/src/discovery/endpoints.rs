@@ -42,7 +42,7 @@ impl Endpoints {
         Endpoints { services: Watches::new(Kind::Endpoints, inbox, Notice::Endpoints) }
     }
 
-    /// A cluster wants a service. Gives the endpoints if they are known: a changed cluster need not wait until a server
+    /// A cluster wants a service; true if its endpoints are known. Then a changed cluster need not wait until a server
     /// repeats what it has sent already, as many never do.
     ///
     /// # Errors
@@ -53,19 +53,23 @@ impl Endpoints {
         source: &ConfigSource,
         name: &Arc<str>,
         cluster: &Arc<str>,
-    ) -> Result<Option<Assignment>, SourceError> {
+    ) -> Result<bool, SourceError> {
         let service = self.services.watch(sources, source, name, Service::default)?;
         if !service.clusters.contains(cluster) {
             service.clusters.push(Arc::clone(cluster));
         }
-        if let Some(version) = &service.versions.active {
-            // It was translated before.
-            return Ok(translate::assignment(name, &version.body).ok());
-        }
-        if std::mem::take(&mut service.is_answered) {
+        let is_known = service.versions.active.is_some();
+        if !is_known && std::mem::take(&mut service.is_answered) {
             self.services.refresh(&source.kind, name);
         }
-        Ok(None)
+        Ok(is_known)
+    }
+
+    /// The endpoints of a service, if they are known.
+    pub fn known(&self, source: &SourceKind, name: &str) -> Option<Assignment> {
+        let version = self.services.get(source, name)?.versions.active.as_ref()?;
+        // It was translated before.
+        translate::assignment(name, &version.body).ok()
     }
 
     /// A cluster no longer wants a service.

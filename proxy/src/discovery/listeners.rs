@@ -1,5 +1,6 @@
 //! Listeners, static ones and those of LDS: made ready, warmed, installed, removed.
 
+mod inline_routes;
 mod warming;
 
 use std::cell::RefCell;
@@ -216,8 +217,12 @@ impl Listeners {
 
     /// Copies of listeners and route tables.
     pub fn dump(&self) -> (TypeDump, TypeDump) {
-        let routes = TypeDump { dynamic: self.routes.dump(), ..TypeDump::default() };
-        (self.resources.dump(&self.fixed), routes)
+        let listeners = self.resources.dump(&self.fixed);
+        let fixed = listeners.fixed.iter().map(|(_, version)| version);
+        let dynamic = listeners.dynamic.iter().filter_map(|d| d.versions.active.as_ref());
+        let inline = fixed.chain(dynamic).flat_map(inline_routes::of).collect();
+        let routes = TypeDump { fixed: inline, dynamic: self.routes.dump(), ..TypeDump::default() };
+        (listeners, routes)
     }
 }
 

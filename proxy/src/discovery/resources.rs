@@ -55,6 +55,10 @@ impl Versions {
         self.active.as_ref().is_some_and(|known| *known.body == *body)
     }
 
+    fn is_empty(&self) -> bool {
+        self.active.is_none() && self.warming.is_none() && self.refused.is_none()
+    }
+
     /// A version is in use from now on.
     pub fn activate(&mut self, version: Version) {
         *self = Versions { active: Some(version), warming: None, refused: None };
@@ -112,9 +116,8 @@ impl Resources {
 
     /// A copy for a dump.
     pub fn dump(&self, fixed: &[(Arc<str>, Version)]) -> TypeDump {
-        let dynamic = self
-            .entries
-            .iter()
+        let known = self.entries.iter().filter(|(_, versions)| !versions.is_empty());
+        let dynamic = known
             .map(|(name, versions)| Dynamic { name: Arc::clone(name), versions: versions.clone() });
         TypeDump {
             version: self.version.clone(),
@@ -153,7 +156,7 @@ pub struct Dump {
     pub endpoints: TypeDump,
     /// `ListenersConfigDump`
     pub listeners: TypeDump,
-    /// `RoutesConfigDump`: the route tables that came over RDS.
+    /// `RoutesConfigDump`: static ones are those inside of listeners.
     pub routes: TypeDump,
 }
 

@@ -28,6 +28,7 @@ fn static_resources_need_no_management_server() {
         let dump = proxy.discovery.dump();
         assert_eq!((dump.clusters.fixed.len(), dump.listeners.fixed.len()), (2, 1));
         assert!(dump.clusters.dynamic.is_empty());
+        assert_eq!(&*dump.routes.fixed[0].0, "inline");
     });
 }
 
@@ -93,5 +94,21 @@ fn clusters_and_endpoints_come_from_files() {
         write("eds.yaml", "no: resources".into());
         write("eds.yaml", endpoint(1003));
         proxy.until("endpoints after a bad file", |proxy| proxy.ports("a") == [1003]).await;
+    });
+}
+
+#[test]
+fn a_cluster_whose_time_to_live_runs_out_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cds.yaml");
+    let wrapper = "resources: [{'@type': type.googleapis.com/envoy.service.discovery.v3.Resource, name: a, ttl: 0.2s, \
+        resource: {'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: a, type: STATIC}}]";
+    fs::write(&path, wrapper).unwrap();
+    run(async {
+        let source = format!("{{path_config_source: {{path: {path:?}}}}}");
+        let proxy = Proxy::start(&format!("{{dynamic_resources: {{cds_config: {source}}}}}"));
+        proxy.initialized().await;
+        proxy.until("the cluster is gone", |proxy| proxy.cluster("a").is_none()).await;
+        assert_eq!(proxy.stat("cluster_manager.cluster_removed"), Some(1));
     });
 }

@@ -5,5 +5,6 @@ mod ads;
 mod local;
 mod proxy;
 mod refusal;
+mod requests;
 mod warming;
 mod yaml;

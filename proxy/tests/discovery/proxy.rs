@@ -55,18 +55,21 @@ pub fn run_both<F: Future>(options: Options, test: impl Fn(ControlPlane, Proxy) 
     }
 }
 
+/// A static cluster of management servers, whose port is to be put in.
+pub const XDS_CLUSTER: &str = "{name: xds, type: STATIC, typed_extension_protocol_options: \
+    {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': type.googleapis.com/envoy.extensions.upstreams.\
+    http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {}}}}, load_assignment: {cluster_name: \
+    xds, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: \
+    PORT}}}}]}]}}";
+
 /// A bootstrap with everything over ADS.
 pub fn ads(control_plane: &ControlPlane, api_type: &str) -> String {
     let source = "{ads: {}, initial_fetch_timeout: 0.3s, resource_api_version: V3}";
     format!(
         "{{node: {{id: test, cluster: test}}, dynamic_resources: {{cds_config: {source}, lds_config: {source}, \
          ads_config: {{api_type: {api_type}, transport_api_version: V3, grpc_services: [{{envoy_grpc: {{cluster_name: \
-         xds}}}}]}}}}, static_resources: {{clusters: [{{name: xds, type: STATIC, typed_extension_protocol_options: \
-         {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{'@type': type.googleapis.com/envoy.extensions.\
-         upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{http2_protocol_options: {{}}}}}}}}, \
-         load_assignment: {{cluster_name: xds, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: \
-         {{address: 127.0.0.1, port_value: {port}}}}}}}}}]}}]}}}}]}}}}",
-        port = control_plane.addr().port(),
+         xds}}}}]}}}}, static_resources: {{clusters: [{}]}}}}",
+        XDS_CLUSTER.replace("PORT", &control_plane.addr().port().to_string()),
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use control_plane_mock::{FaultKind, Options, Resource, Version};
+use control_plane_mock::{Fault, FaultKind, Options, Resource, Version};
 use proto::type_url::{CLUSTER, CLUSTER_LOAD_ASSIGNMENT, LISTENER, ROUTE_CONFIGURATION};
 
 use crate::proxy::{accepted, run_both, versions};
@@ -36,9 +36,8 @@ fn a_cluster_of_another_service_warms_while_the_old_one_serves() {
     run_both(never_repeats(), |control_plane, proxy| async move {
         control_plane.put([cluster("a", "one", ""), endpoints("one", &[1001])]);
         proxy.initialized().await;
-        let held = control_plane.arm(
-            control_plane_mock::Fault::from(FaultKind::Withhold).on_type(CLUSTER_LOAD_ASSIGNMENT),
-        );
+        let held =
+            control_plane.arm(Fault::from(FaultKind::Withhold).on_type(CLUSTER_LOAD_ASSIGNMENT));
         let version = control_plane.put([cluster("a", "two", ""), endpoints("two", &[1002])]);
         accepted(&control_plane, CLUSTER, version).await;
         assert_eq!(proxy.ports("a"), [1001]);
@@ -61,6 +60,7 @@ fn a_cluster_that_goes_back_to_its_active_version_stops_warming() {
         control_plane.put([cluster("a", "one", ""), endpoints("one", &[1001])]);
         proxy.initialized().await;
         let before = proxy.cluster("a").unwrap();
+        control_plane.arm(Fault::from(FaultKind::Withhold).on_type(CLUSTER_LOAD_ASSIGNMENT));
         let push = |resource: Resource| -> Version { control_plane.put([resource]) };
         accepted(&control_plane, CLUSTER, push(cluster("a", "silent", ""))).await;
         accepted(&control_plane, CLUSTER, push(cluster("a", "one", ""))).await;
@@ -70,11 +70,20 @@ fn a_cluster_that_goes_back_to_its_active_version_stops_warming() {
 }
 
 #[test]
+fn a_cluster_does_not_serve_the_hosts_of_the_service_before() {
+    run_both(never_repeats(), |control_plane, proxy| async move {
+        control_plane.put([cluster("a", "one", ""), endpoints("one", &[1001])]);
+        proxy.initialized().await;
+        control_plane.put([cluster("a", "none", "")]);
+        proxy.until("the cluster has no hosts", |proxy| proxy.ports("a").is_empty()).await;
+        assert!(proxy.discovery.pending().is_empty());
+    });
+}
+
+#[test]
 fn a_cluster_without_endpoints_serves_none_after_its_initial_fetch_timeout() {
     run_both(never_repeats(), |control_plane, proxy| async move {
-        control_plane.arm(
-            control_plane_mock::Fault::from(FaultKind::Withhold).on_type(CLUSTER_LOAD_ASSIGNMENT),
-        );
+        control_plane.arm(Fault::from(FaultKind::Withhold).on_type(CLUSTER_LOAD_ASSIGNMENT));
         control_plane.put([cluster("a", "a", "")]);
         proxy.initialized().await;
         assert!(proxy.ports("a").is_empty());
@@ -106,8 +115,8 @@ fn two_clusters_share_the_endpoints_of_a_service() {
 #[test]
 fn a_listener_waits_for_its_routes_and_opens_without_them_after_the_initial_fetch_timeout() {
     run_both(Options::default(), |control_plane, proxy| async move {
-        let silence = control_plane
-            .arm(control_plane_mock::Fault::from(FaultKind::Withhold).on_type(ROUTE_CONFIGURATION));
+        let silence =
+            control_plane.arm(Fault::from(FaultKind::Withhold).on_type(ROUTE_CONFIGURATION));
         let version = control_plane.put([listener("in", &rds_chain("r"), "")]);
         let who = "listener \"in\" waits for routes r";
         proxy
@@ -135,8 +144,7 @@ fn a_new_listener_takes_a_table_that_is_there_at_once() {
     run_both(Options::default(), |control_plane, proxy| async move {
         control_plane.put([listener("one", &rds_chain("r"), ""), routes("r", "a", "")]);
         proxy.initialized().await;
-        control_plane
-            .arm(control_plane_mock::Fault::from(FaultKind::Withhold).on_type(ROUTE_CONFIGURATION));
+        control_plane.arm(Fault::from(FaultKind::Withhold).on_type(ROUTE_CONFIGURATION));
         let version = control_plane.put([listener("two", &rds_chain("r"), "")]);
         accepted(&control_plane, LISTENER, version).await;
         assert!(Arc::ptr_eq(&proxy.routes("one").unwrap(), &proxy.routes("two").unwrap()));

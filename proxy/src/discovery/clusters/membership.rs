@@ -10,22 +10,34 @@ use crate::config::cluster::{Cluster as Config, Discovery};
 use crate::config::endpoint::Assignment;
 use crate::config::source::SourceKind;
 use crate::config::{At, ConfigError};
+use crate::discovery::endpoints::Taken;
 use crate::discovery::inbox::Notice;
 use crate::discovery::sources::Sources;
 use crate::discovery::stats::SubscriptionStats;
 use crate::upstream::cluster::Cluster;
 
 impl Clusters {
-    /// Subscribes to the endpoints of an EDS cluster; gives them if they are known.
-    pub(super) fn known_endpoints(
+    /// Subscribes to the endpoints of an EDS cluster; true if they are known, or for other clusters.
+    pub(super) fn watch_endpoints(
         &mut self,
         sources: &mut Sources,
         config: &Config,
         at: &At<'_>,
-    ) -> Result<Option<Assignment>, ConfigError> {
-        let Discovery::Eds { source, service_name } = &config.discovery else { return Ok(None) };
+    ) -> Result<bool, ConfigError> {
+        let Discovery::Eds { source, service_name } = &config.discovery else { return Ok(true) };
         let known = self.endpoints.watch(sources, source, service_name, &config.name);
         known.map_err(|error| at.field("eds_cluster_config").field("eds_config").error(error))
+    }
+
+    /// Gives a new cluster the endpoints that are known. It has them already if the one before is of the same service.
+    pub(super) fn assign_known(&self, cluster: &Cluster, before: Option<&Cluster>) {
+        let Discovery::Eds { source, service_name } = &cluster.config().discovery else { return };
+        if before.is_some_and(|before| uses(before, &source.kind, service_name)) {
+            return;
+        }
+        if let Some(assignment) = self.endpoints.known(&source.kind, service_name) {
+            cluster.set_assignment(&assignment);
+        }
     }
 
     /// Tells the discovery loop when the names of a DNS cluster were asked for once.
@@ -55,7 +67,7 @@ impl Clusters {
         match event {
             Event::Update(update) => self.on_assignments(source, update),
             Event::ResourceTimeout(name) => {
-                self.give_up(source, &name, SubscriptionStats::timed_out)
+                self.give_up(source, &name, SubscriptionStats::timed_out);
             }
             // Endpoints are asked for by name, and a service that vanishes keeps its endpoints.
             Event::InitialFetchTimeout | Event::Expired(_) => {}
@@ -67,23 +79,28 @@ impl Clusters {
         let (mut ready, mut errors) = (Vec::new(), Vec::new());
         for resource in resources {
             let name = resource.name.clone();
-            let Some(taken) = self.endpoints.take(source, resource) else { continue };
-            self.count(&taken.clusters, |stats| stats.answered(&version, taken.assignment.is_ok()));
-            match taken.assignment {
+            let Some(Taken { clusters, assignment }) = self.endpoints.take(source, resource) else {
+                continue;
+            };
+            self.count(&clusters, |stats| stats.answered(&version, assignment.is_ok()));
+            match assignment {
+                Ok(None) => {}
                 Ok(Some(assignment)) => {
-                    for cluster in &taken.clusters {
+                    for cluster in &clusters {
                         self.assign(cluster, source, &name, &assignment);
                     }
+                    ready.extend(clusters.into_iter().filter(|c| self.waits_for(c, source, &name)));
                 }
-                Ok(None) => {}
                 Err(error) => errors.push(ResourceError::new(&name, error.to_string())),
             }
-            // After a refusal a new cluster serves what it has, as in Envoy: nothing.
-            ready.extend(taken.clusters.into_iter().filter(|c| self.waits_for(c, source, &name)));
         }
         self.install(ready);
         for name in removed {
             self.give_up(source, &name, SubscriptionStats::empty);
+        }
+        for error in &errors {
+            // Counted above.
+            self.give_up(source, &error.name, |_| {});
         }
         answer.reject(errors);
     }
@@ -104,11 +121,15 @@ impl Clusters {
         self.warming.get(cluster).is_some_and(uses)
     }
 
-    /// The server has nothing for a service, or says nothing: its clusters serve with the hosts that they have.
+    /// The server has nothing good for a service, or says nothing: clusters that wait for it serve without hosts.
     fn give_up(&mut self, source: &SourceKind, service: &str, count: fn(&SubscriptionStats)) {
         let mut clusters = self.endpoints.give_up(source, service);
         self.count(&clusters, count);
         clusters.retain(|cluster| self.waits_for(cluster, source, service));
+        for cluster in &clusters {
+            // A predecessor's hosts may be those of another service.
+            self.assign(cluster, source, service, &Assignment::default());
+        }
         self.install(clusters);
     }
 

@@ -114,6 +114,8 @@ impl Listeners {
             settled.push(name);
         }
         self.settle(source, &settled);
+        // The last connection manager of a table may have drained since.
+        self.routes.forget_unused();
         answer.reject(errors);
     }
 
