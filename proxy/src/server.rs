@@ -33,6 +33,8 @@ pub struct Options {
     pub workers: usize,
     /// How long connections get to end.
     pub drain_time: Duration,
+    /// How access logs are buffered.
+    pub logs: LogWriterOptions,
     /// Set everything up, then end.
     pub init_only: bool,
 }
@@ -68,7 +70,7 @@ async fn control(
     let builder = Builder::new(
         Arc::clone(&store),
         Arc::clone(&registry),
-        LogWriter::start(LogWriterOptions::default(), &store)?,
+        LogWriter::start(options.logs, &store)?,
         ServerContexts::default(),
     );
     let listeners = ListenerManager::new(builder, &store, handles, hand_off, options.drain_time);
