@@ -52,9 +52,8 @@ fn each_type_can_have_a_stream_of_its_own() {
                 "{{api_config_source: {{api_type: {api_type}, transport_api_version: V3, grpc_services: \
                  [{{envoy_grpc: {{cluster_name: xds}}}}]}}, resource_api_version: V3}}"
             );
-            let eds = format!(
-                "{{name: a, type: EDS, eds_cluster_config: {{eds_config: {source}}}}}"
-            );
+            let eds =
+                format!("{{name: a, type: EDS, eds_cluster_config: {{eds_config: {source}}}}}");
             let message: proto::envoy::config::cluster::v3::Cluster = parse(&eds);
             control_plane.put([
                 Resource::pack(&message).unwrap(),
