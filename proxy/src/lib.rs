@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod discovery;
 pub mod downstream;
 pub mod drain;
 pub mod http;
