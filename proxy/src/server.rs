@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,23 +12,28 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
-use crate::config::bootstrap::Bootstrap;
+use crate::admin;
+use crate::config::bootstrap::{Admin, Bootstrap};
+use crate::config::access_log::{AccessLog, LogSink};
 use crate::downstream::build::Builder;
 use crate::downstream::manager::ListenerManager;
 use crate::drain::Phase;
 use crate::http::worker::Identity;
+use crate::server::control::Control;
 use crate::server::lifecycle::{Lifecycle, State};
 use crate::server::workers::{Shared, Workers};
+use crate::telemetry::log_level::LogLevels;
 use crate::telemetry::log_writer::{LogWriter, LogWriterOptions};
 use crate::telemetry::stats::Store;
 use crate::tls::ServerContexts;
 use crate::upstream::cluster::ClusterRegistry;
 
+pub mod control;
 pub mod lifecycle;
 pub mod workers;
 
 /// What the command line decides.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// How many workers.
     pub workers: usize,
@@ -35,6 +41,16 @@ pub struct Options {
     pub drain_time: Duration,
     /// Set everything up, then end.
     pub init_only: bool,
+    /// Where to write the address that the admin interface is bound to.
+    pub admin_address_path: Option<PathBuf>,
+    /// How access logs are buffered.
+    pub logs: LogWriterOptions,
+    /// The levels of log lines, to be changed by the admin interface.
+    pub log_levels: LogLevels,
+    /// The version, as `/server_info` tells it.
+    pub version: String,
+    /// The command line, as `/server_info` tells it.
+    pub command_line_options: serde_json::Value,
 }
 
 /// Runs the proxy until it is told to end.

@@ -12,7 +12,7 @@ pub fn json(groups: &[Arc<dyn StatGroup>], query: &StatsQuery) -> String {
     let mut stats: Vec<Value> = table
         .rows()
         .filter_map(|(name, reading)| match reading {
-            Reading::Counter(value) | Reading::Gauge(value) => {
+            Reading::Counter(value) | Reading::Gauge(value, _) => {
                 Some(object!({"name": name, "value": value}))
             }
             Reading::Text(text) => Some(object!({"name": name, "value": text})),
