@@ -81,10 +81,11 @@ async fn control(
         hand_off: Arc::clone(&hand_off),
     };
     let (_workers, handles) = Workers::start(options.workers, &shared)?;
+    let logs = LogWriter::start(options.logs, &store)?;
     let builder = Builder::new(
         Arc::clone(&store),
         Arc::clone(&registry),
-        LogWriter::start(LogWriterOptions::default(), &store)?,
+        logs.clone(),
         ServerContexts::default(),
     );
     let listeners = ListenerManager::new(builder, &store, handles, hand_off, options.drain_time);

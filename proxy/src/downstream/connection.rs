@@ -160,14 +160,11 @@ fn tls_info(session: &rustls::ServerConnection) -> TlsInfo {
         },
         cipher: suite.map_or("", |suite| suite.suite().as_str().unwrap_or("")).into(),
         alpn: String::from_utf8_lossy(alpn).into(),
-        session_id: Arc::default(),
         peer_certificates: session
             .peer_certificates()
             .map(|chain| chain.iter().map(|certificate| certificate.to_vec()).collect())
             .unwrap_or_default(),
-        peer: None,
-        local: None,
-        handshake: None,
+        ..TlsInfo::default()
     }
 }
 

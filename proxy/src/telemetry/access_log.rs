@@ -66,3 +66,41 @@ impl AccessLogger {
         format || self.filter.as_ref().is_some_and(|filter| filter.needs_heads())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::telemetry::log_format::{Format, JsonFormat, samples};
+    use crate::telemetry::log_writer::LogWriterOptions;
+    use crate::telemetry::stats::Store;
+
+    #[test]
+    fn streams_that_pass_the_filter_are_written_in_the_logs_format() {
+        let path = std::env::temp_dir().join(format!("pillion-access-{:016x}", fastrand::u64(..)));
+        let writer = LogWriter::start(LogWriterOptions::default(), &Store::default()).unwrap();
+        let logger = |filter, format| {
+            let sink = LogSink::File(path.clone());
+            AccessLogger::new(AccessLog { filter, sink, format: Arc::new(format) }, &writer)
+                .unwrap()
+        };
+        let errors = Some(LogFilter::StatusCode(Comparison::AtLeast, 500));
+        let format = Format::parse("%RESPONSE_CODE% %DURATION%\n").unwrap();
+        let text = logger(errors, LogFormat::Text(format));
+        let fields = serde_json::json!({"path": "%REQ(:PATH)%"});
+        let json = logger(None, LogFormat::Json(JsonFormat::from_value(&fields).unwrap()));
+        assert_eq!((text.needs_heads(), json.needs_heads()), (false, true));
+
+        let mut sample = samples::http();
+        for code in [200, 503] {
+            sample.info.response_code = code;
+            text.log(&sample.context());
+        }
+        json.log(&sample.context());
+        assert!(writer.flush(Duration::from_secs(30)));
+        let lines = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(lines, "503 9\n{\"path\":\"/new?a=%20b&c\"}\n");
+    }
+}

@@ -10,14 +10,15 @@ use http::{HeaderMap, Method};
 use crate::telemetry::stream_info::StreamInfo;
 
 mod facts;
+mod grpc_status;
 mod heads;
 mod json;
 mod operators;
 mod parse;
+mod target;
 mod time;
 mod value;
 
-use heads::GrpcStatusStyle;
 pub use json::JsonFormat;
 use operators::Operator;
 use value::Value;
@@ -62,10 +63,10 @@ pub struct FormatContext<'a> {
 }
 
 impl FormatContext<'_> {
-    /// The gRPC status that the downstream saw, if the request was a gRPC request: from the trailers, else the headers,
-    /// else what the HTTP status means in gRPC.
+    /// The gRPC status that the downstream saw: from the trailers, else the headers, else what the HTTP status means in
+    /// gRPC; none without a response.
     pub fn grpc_status(&self) -> Option<u32> {
-        heads::grpc_status(self)
+        grpc_status::grpc_status(self)
     }
 }
 
@@ -135,9 +136,20 @@ impl Format {
         })
     }
 
+    /// The operators that are understood but have no value in this proxy, and print as missing: worth a warning.
+    pub fn absent_operators(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Operator(Operator::Absent(name), _) => Some(*name),
+            _ => None,
+        })
+    }
+
     /// Appends the formatted text. A missing value is `-`, or nothing with [`Format::omit_empty_values`].
     pub fn write(&self, context: &FormatContext<'_>, out: &mut Vec<u8>) {
-        let missing = if self.omit_empty { "" } else { MISSING };
+        self.write_with(context, if self.omit_empty { "" } else { MISSING }, out);
+    }
+
+    fn write_with(&self, context: &FormatContext<'_>, missing: &str, out: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),

@@ -206,7 +206,7 @@ impl LogFile {
         shared.stats.write_total_buffered.add(line.len() as u64);
         let threshold = shared.options.flush_min_size;
         let full = before < threshold && after >= threshold;
-        if full || shared.idle.swap(false, SeqCst) {
+        if full || shared.idle.load(SeqCst) && shared.idle.swap(false, SeqCst) {
             thread.unpark();
         }
     }

@@ -86,8 +86,8 @@ mod tests {
             (LogFilter::ResponseFlags(ResponseFlags::NONE), true),
             (LogFilter::ResponseFlags(ResponseFlags::UPSTREAM_OVERFLOW), true),
             (LogFilter::ResponseFlags(ResponseFlags::NO_ROUTE_FOUND), false),
-            (LogFilter::GrpcStatus(vec![2], false), true),
-            (LogFilter::GrpcStatus(vec![2], true), false),
+            (LogFilter::GrpcStatus(vec![14], false), true),
+            (LogFilter::GrpcStatus(vec![14], true), false),
         ];
         for (filter, expected) in cases {
             assert_eq!(filter.passes(&sample.context()), expected, "{filter:?}");

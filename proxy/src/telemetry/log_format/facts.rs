@@ -2,10 +2,12 @@
 
 use std::io::Write;
 
-use super::heads::{map_size, request_size, response_size, without_port};
+use super::FormatContext;
+use super::grpc_status::GrpcStatusStyle;
+use super::heads::{map_size, request_size, response_size};
 use super::operators::Fact;
+use super::target::without_port;
 use super::value::Value;
-use super::{FormatContext, GrpcStatusStyle};
 use crate::telemetry::stream_info::{CertificateInfo, TlsInfo};
 
 impl<'a> FormatContext<'a> {
@@ -96,6 +98,11 @@ pub(super) const FACTS: &[(&str, Fact)] = &[
     ("ROUTE_NAME", |c| Value::text(c.info.route_name.as_deref())),
     ("VIRTUAL_HOST_NAME", |c| Value::text(c.info.virtual_host.as_deref())),
     ("LOCAL_REPLY_BODY", |c| Value::Text(c.local_reply_body.unwrap_or(""))),
+    // Only QUIC counts these.
+    ("BYTES_RETRANSMITTED", |_| Value::Number(0)),
+    ("PACKETS_RETRANSMITTED", |_| Value::Number(0)),
+    // Filters of Envoy's may set some; there are none here that do.
+    ("CUSTOM_FLAGS", |_| Value::Text("")),
     ("TRACE_ID", |c| Value::text(c.info.trace_id.as_deref())),
     ("UNIQUE_ID", |_| Value::Made(unique_id())),
     // Streams are recorded when they end, so these are the only two types there are.
@@ -178,7 +185,7 @@ pub(super) const FACTS: &[(&str, Fact)] = &[
     ("UPSTREAM_LOCAL_PORT", |c| Value::port(c.info.upstream.local.as_ref())),
     ("UPSTREAM_PROTOCOL", |c| Value::text(c.info.upstream.protocol.map(|p| p.as_str()))),
     ("UPSTREAM_REQUEST_ATTEMPT_COUNT", |c| Value::Number(c.info.upstream.attempts.into())),
-    ("UPSTREAM_CONNECTION_ID", |c| Value::number(c.info.upstream.connection_id)),
+    ("UPSTREAM_CONNECTION_ID", |c| Value::Number(c.info.upstream.connection_id.unwrap_or(0))),
     ("UPSTREAM_TRANSPORT_FAILURE_REASON", |c| {
         Value::text(c.info.upstream.transport_failure.as_deref())
     }),

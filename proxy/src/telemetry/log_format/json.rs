@@ -2,8 +2,8 @@
 
 use serde_json::Value as Json;
 
-use super::value::{write_json_string, write_number};
-use super::{Format, FormatContext, FormatError};
+use super::value::write_json_string;
+use super::{Format, FormatContext, FormatError, MISSING};
 
 /// A JSON object whose leaves are format strings (`json_format`).
 ///
@@ -37,12 +37,9 @@ impl JsonFormat {
     /// # Errors
     /// A value that is no object, or a leaf whose format string cannot be parsed; names the key.
     pub fn from_value(value: &Json) -> Result<JsonFormat, FormatError> {
-        let Json::Object(_) = value else {
-            return Err(FormatError("the JSON format is not an object".to_string()));
-        };
         match Node::parse(value)? {
             Node::Object(fields) => Ok(JsonFormat { fields, omit_empty: false }),
-            _ => unreachable!("an object becomes an object"),
+            _ => Err(FormatError("the JSON format is not an object".to_string())),
         }
     }
 
@@ -55,7 +52,21 @@ impl JsonFormat {
 
     /// Whether any operator reads the headers or trailers of the request or response.
     pub fn needs_heads(&self) -> bool {
-        self.fields.iter().any(|field| field.node.needs_heads())
+        let mut needed = false;
+        self.visit(&mut |format| needed |= format.needs_heads());
+        needed
+    }
+
+    /// The operators that are understood but have no value in this proxy, and print as missing: worth a warning.
+    pub fn absent_operators(&self) -> Vec<&'static str> {
+        let mut absent = Vec::new();
+        self.visit(&mut |format| absent.extend(format.absent_operators()));
+        absent
+    }
+
+    /// Calls `visit` for every leaf that has an operator.
+    fn visit(&self, visit: &mut dyn FnMut(&Format)) {
+        self.fields.iter().for_each(|field| field.node.visit(visit));
     }
 
     /// Appends one line: the object and a newline.
@@ -89,12 +100,12 @@ impl Node {
         })
     }
 
-    fn needs_heads(&self) -> bool {
+    fn visit(&self, visit: &mut dyn FnMut(&Format)) {
         match self {
-            Node::Constant(_) => false,
-            Node::Leaf(format) => format.needs_heads(),
-            Node::Object(fields) => fields.iter().any(|field| field.node.needs_heads()),
-            Node::Array(nodes) => nodes.iter().any(Node::needs_heads),
+            Node::Constant(_) => {}
+            Node::Leaf(format) => visit(format),
+            Node::Object(fields) => fields.iter().for_each(|field| field.node.visit(visit)),
+            Node::Array(nodes) => nodes.iter().for_each(|node| node.visit(visit)),
         }
     }
 
@@ -105,19 +116,15 @@ impl Node {
                 Some(value) => value.write_json(out),
                 None => {
                     let mut text = Vec::with_capacity(64);
-                    format.write(context, &mut text);
+                    format.write_with(context, if omit_empty { "" } else { MISSING }, &mut text);
                     write_json_string(&text, out);
                 }
             },
             Node::Object(fields) => write_object(fields, omit_empty, context, out),
             Node::Array(nodes) => {
                 out.push(b'[');
-                for (index, node) in nodes.iter().enumerate() {
-                    if index > 0 {
-                        out.push(b',');
-                    }
-                    node.write(omit_empty, context, out);
-                }
+                let items = nodes.iter().map(|node| (&b""[..], node));
+                write_items(items, omit_empty, context, out);
                 out.push(b']');
             }
         }
@@ -140,20 +147,31 @@ fn write_object(
     out: &mut Vec<u8>,
 ) {
     out.push(b'{');
+    let items = fields.iter().map(|field| (&*field.key, &field.node));
+    write_items(items, omit_empty, context, out);
+    out.push(b'}');
+}
+
+/// Writes items with commas between them; with `omit_empty`, those stay out that came to nothing.
+fn write_items<'a>(
+    items: impl Iterator<Item = (&'a [u8], &'a Node)>,
+    omit_empty: bool,
+    context: &FormatContext<'_>,
+    out: &mut Vec<u8>,
+) {
     let first = out.len();
-    for field in fields {
+    for (key, node) in items {
         let before = out.len();
         if before > first {
             out.push(b',');
         }
-        out.extend_from_slice(&field.key);
+        out.extend_from_slice(key);
         let value = out.len();
-        field.node.write(omit_empty, context, out);
-        if omit_empty && &out[value..] == b"null" {
+        node.write(omit_empty, context, out);
+        if omit_empty && matches!(&out[value..], b"null" | b"{}" | b"[]") {
             out.truncate(before);
         }
     }
-    out.push(b'}');
 }
 
 fn encoded(text: &str) -> Vec<u8> {
@@ -165,10 +183,8 @@ fn encoded(text: &str) -> Vec<u8> {
 /// A protobuf `Struct` has only floating point numbers; whole ones are written without a point, as Envoy does.
 fn encoded_number(number: &serde_json::Number) -> Vec<u8> {
     match number.as_f64() {
-        Some(float) if float >= 0.0 && float.fract() == 0.0 && float < 1e15 => {
-            let mut out = Vec::new();
-            write_number(float as u64, &mut out);
-            out
+        Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => {
+            (float as i64).to_string().into_bytes()
         }
         _ => number.to_string().into_bytes(),
     }

@@ -1,11 +1,12 @@
 //! The command operators: their names, their arguments and where their values come from.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::facts::{FACTS, HEAD_FACTS};
-use super::heads::{self, GrpcStatusStyle, HeaderQuery, PathQuery, ServerNameQuery};
+use super::grpc_status::GrpcStatusStyle;
+use super::heads::HeaderQuery;
 use super::parse::Command;
+use super::target::{self, PathQuery, ServerNameQuery};
 use super::time::TimeFormat;
 use super::value::Value;
 use super::{FormatContext, MISSING};
@@ -19,7 +20,7 @@ type TimeSource = for<'a> fn(FormatContext<'a>) -> Option<SystemTime>;
 type Moment = fn(&StreamInfo) -> Option<Duration>;
 
 /// An operator, with its argument understood.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) enum Operator {
     /// A text that is known when the format is parsed.
     Constant(String),
@@ -37,37 +38,47 @@ pub(super) enum Operator {
     Time(TimeSource, TimeFormat),
     /// `%COMMON_DURATION(START:END:PRECISION)%`, with the nanoseconds of a unit.
     Duration(Moment, Moment, u128),
-    /// A fact that no part of this proxy produces.
-    Absent,
+    /// A fact that no part of this proxy produces, with the operator's name.
+    Absent(&'static str),
 }
 
 /// Operators whose facts do not exist here (yet) and that take no argument: they print as missing.
 const ABSENT: &[&str] = &[
-    "BYTES_RETRANSMITTED",
-    "PACKETS_RETRANSMITTED",
-    "CUSTOM_FLAGS",
     "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED",
     "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
     "DOWNSTREAM_DETECTED_CLOSE_TYPE",
+    "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID",
     "DOWNSTREAM_HEADER_BYTES_RECEIVED",
     "DOWNSTREAM_HEADER_BYTES_SENT",
+    "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID",
+    "DOWNSTREAM_LOCAL_CLOSE_REASON",
     "DOWNSTREAM_LOCAL_OTHERNAME_SAN",
     "DOWNSTREAM_PEER_CERT",
     "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1",
     "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256",
     "DOWNSTREAM_PEER_CHAIN_SERIALS",
     "DOWNSTREAM_PEER_OTHERNAME_SAN",
+    "DOWNSTREAM_TLS_GROUP",
     "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
     "DOWNSTREAM_WIRE_BYTES_RECEIVED",
     "DOWNSTREAM_WIRE_BYTES_SENT",
     "ROUNDTRIP_DURATION",
     "TLS_JA3_FINGERPRINT",
     "TLS_JA4_FINGERPRINT",
+    "UPSTREAM_CONNECTION_IDS_ATTEMPTED",
     "UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED",
     "UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
+    "UPSTREAM_DETECTED_CLOSE_TYPE",
     "UPSTREAM_HEADER_BYTES_RECEIVED",
     "UPSTREAM_HEADER_BYTES_SENT",
+    "UPSTREAM_HOSTS_ATTEMPTED",
+    "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT",
+    "UPSTREAM_HOST_NAMES_ATTEMPTED",
+    "UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT",
+    "UPSTREAM_LOCAL_CLOSE_REASON",
     "UPSTREAM_PEER_CERT",
+    "UPSTREAM_SERVER_NAME",
+    "UPSTREAM_TLS_GROUP",
     "UPSTREAM_WIRE_BYTES_RECEIVED",
     "UPSTREAM_WIRE_BYTES_SENT",
     "VIRTUAL_CLUSTER_NAME",
@@ -125,7 +136,7 @@ impl Operator {
 
     fn without_argument(name: &str) -> Option<Operator> {
         let find = |facts: &[(&str, Fact)]| Some(facts.iter().find(|fact| fact.0 == name)?.1);
-        let absent = || ABSENT.contains(&name).then_some(Operator::Absent);
+        let absent = || absent(ABSENT, name);
         let made = || match name {
             "HOSTNAME" => Some(Operator::Constant(hostname())),
             _ => None,
@@ -171,8 +182,10 @@ impl Operator {
                 Err("local time is not supported; use the operator without _LOCAL (UTC)"
                     .to_string())
             }
-            _ if ABSENT_WITH_ARGUMENT.contains(&name) => needed().map(|_| Operator::Absent),
-            _ => return None,
+            _ => {
+                let absent = absent(ABSENT_WITH_ARGUMENT, name)?;
+                needed().map(|_| absent)
+            }
         })
     }
 
@@ -184,7 +197,7 @@ impl Operator {
             | Operator::Trailer(_)
             | Operator::Path(_)
             | Operator::QueryParameter(_) => true,
-            Operator::Absent => ABSENT_WITH_ARGUMENT.contains(&name),
+            Operator::Absent(name) => ABSENT_WITH_ARGUMENT.contains(name),
             _ => matches!(name, "ENVIRONMENT" | "LOCAL_REPLY_BODY"),
         }
     }
@@ -204,7 +217,7 @@ impl Operator {
             | Operator::Fact(_)
             | Operator::Time(..)
             | Operator::Duration(..)
-            | Operator::Absent => false,
+            | Operator::Absent(_) => false,
         }
     }
 
@@ -217,7 +230,7 @@ impl Operator {
             Operator::Response(query) => query.in_response(context),
             Operator::Trailer(query) => query.in_map(context.trailers),
             Operator::Path(query) => query.value(context),
-            Operator::QueryParameter(name) => heads::query_parameter(name, context),
+            Operator::QueryParameter(name) => target::query_parameter(name, context),
             Operator::GrpcStatus(style) => style.value(context),
             Operator::ServerName(query) => query.value(context),
             Operator::Time(source, format) => {
@@ -229,43 +242,35 @@ impl Operator {
                 ),
                 _ => Value::Missing,
             },
-            Operator::Absent => Value::Missing,
+            Operator::Absent(_) => Value::Missing,
         }
     }
 }
 
-impl fmt::Debug for Operator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Operator::Constant(_) => "Constant",
-            Operator::Request(_) | Operator::Response(_) | Operator::Trailer(_) => "Header",
-            _ => "Operator",
-        })
-    }
+fn absent(names: &'static [&'static str], name: &str) -> Option<Operator> {
+    names.iter().find(|absent| **absent == name).map(|absent| Operator::Absent(absent))
 }
 
-/// `START:END:PRECISION`; the precision is `ms` (the default), `us` or `ns`.
+/// `START:END:PRECISION`; the precision is `ms` (the default), `us` or `ns`. Filters of Envoy's may define further points,
+/// so that an unknown one is no mistake.
 fn common_duration(argument: &str) -> Result<Operator, String> {
-    let mut parts = argument.split(':');
-    let mut moment = |which: &str| {
-        let name = parts.next().unwrap_or("");
-        let found = MOMENTS.iter().find(|moment| moment.0 == name);
-        found.map(|moment| moment.1).ok_or_else(|| {
-            let known: Vec<&str> = MOMENTS.iter().map(|moment| moment.0).collect();
-            format!("\"{name}\" is no {which} point; known are {}", known.join(", "))
-        })
+    let parts: Vec<&str> = argument.split(':').collect();
+    let (from, to, precision) = match parts[..] {
+        [from, to] => (from, to, "ms"),
+        [from, to, precision] => (from, to, precision),
+        _ => return Err(format!("\"{argument}\" is not START:END or START:END:PRECISION")),
     };
-    let (from, to) = (moment("start")?, moment("end")?);
-    let unit = match parts.next().unwrap_or("ms") {
+    let unit = match precision {
         "ms" => 1_000_000,
         "us" => 1_000,
         "ns" => 1,
         other => return Err(format!("\"{other}\" is no precision; use ms, us or ns")),
     };
-    match parts.next() {
-        None => Ok(Operator::Duration(from, to, unit)),
-        Some(extra) => Err(format!("\"{extra}\" follows the precision")),
-    }
+    let moment = |name: &str| Some(MOMENTS.iter().find(|moment| moment.0 == name)?.1);
+    Ok(match (moment(from), moment(to)) {
+        (Some(from), Some(to)) => Operator::Duration(from, to, unit),
+        _ => Operator::Absent("COMMON_DURATION"),
+    })
 }
 
 fn hostname() -> String {

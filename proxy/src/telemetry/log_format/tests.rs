@@ -37,14 +37,17 @@ fn operators_print_the_streams_facts() {
         ("%RESPONSE_DURATION% %RESPONSE_TX_DURATION%", "5 4"),
         ("%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%", "9500"),
         ("%COMMON_DURATION(US_TX_BEG:US_RX_BEG)% %COMMON_DURATION(US_CX_BEG:US_RX_BEG)%", "4 -"),
-        ("%COMMON_DURATION(US_RX_BEG:US_TX_BEG:ns)%", "-"),
+        ("%COMMON_DURATION(US_RX_BEG:US_TX_BEG:ns)% %COMMON_DURATION(a:b)%", "- -"),
         ("%CONNECTION_ID% %FILTER_CHAIN_NAME% %STREAM_ID%", "7 chain id-1"),
         ("%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_REMOTE_PORT%", "10.0.0.1:1000 1000"),
         ("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", "10.0.0.2"),
         ("%DOWNSTREAM_LOCAL_ADDRESS%", "[2001:db8::1]:80"),
         ("%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_PORT%", "2001:db8::1 80"),
         ("%DOWNSTREAM_DIRECT_LOCAL_ADDRESS% %DOWNSTREAM_DIRECT_LOCAL_PORT%", "/run/p.sock -"),
-        ("%REQUESTED_SERVER_NAME% %REQUESTED_SERVER_NAME(HOST_FIRST)%", "sni.example Host.example"),
+        (
+            "%REQUESTED_SERVER_NAME% %REQUESTED_SERVER_NAME(HOST_FIRST)%",
+            "sni.example Host.example:80",
+        ),
         ("%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_TLS_CIPHER%", "TLSv1.3 TLS_AES_128_GCM_SHA256"),
         ("%DOWNSTREAM_HANDSHAKE_DURATION% %DOWNSTREAM_TLS_SESSION_ID%", "4 -"),
         ("%DOWNSTREAM_PEER_SUBJECT% %DOWNSTREAM_PEER_ISSUER%", "CN=client CN=ca"),
@@ -65,8 +68,8 @@ fn operators_print_the_streams_facts() {
         ("%ENVIRONMENT(CARGO_PKG_NAME)% %ENVIRONMENT(CARGO_PKG_NAME):2%", "pillion pi"),
         ("%ENVIRONMENT(NO_SUCH_VARIABLE)% %ACCESS_LOG_TYPE%", "- DownstreamEnd"),
         ("%DYNAMIC_METADATA(a:b):9% %FILTER_STATE(k:PLAIN)% %METADATA(ROUTE:a)%", "- - -"),
-        ("%TRACE_ID% %VIRTUAL_CLUSTER_NAME%", "- -"),
-        ("%REQUEST_HEADERS_BYTES% %RESPONSE_HEADERS_BYTES% %RESPONSE_TRAILERS_BYTES%", "169 40 -"),
+        ("%TRACE_ID% %VIRTUAL_CLUSTER_NAME% %BYTES_RETRANSMITTED%[%CUSTOM_FLAGS%]", "- - 0[]"),
+        ("%REQUEST_HEADERS_BYTES% %RESPONSE_HEADERS_BYTES% %RESPONSE_TRAILERS_BYTES%", "163 40 -"),
     ];
     let sample = samples::http();
     for (format, expected) in cases {
@@ -140,6 +143,15 @@ fn tells_whether_headers_are_read() {
 }
 
 #[test]
+fn tells_which_operators_have_no_value_here() {
+    let format = Format::parse("%DURATION% %METADATA(ROUTE:a)% %TLS_JA3_FINGERPRINT%").unwrap();
+    let absent: Vec<&str> = format.absent_operators().collect();
+    assert_eq!(absent, ["METADATA", "TLS_JA3_FINGERPRINT"]);
+    let json = json(serde_json::json!({"a": ["%METADATA(ROUTE:a)%"], "b": "%DURATION%"}));
+    assert_eq!(json.absent_operators(), ["METADATA"]);
+}
+
+#[test]
 fn mistakes_are_refused_with_the_operator_and_its_column() {
     let cases = [
         ("abc %NOPE%", "column 5: %NOPE% is an unknown command operator"),
@@ -149,7 +161,11 @@ fn mistakes_are_refused_with_the_operator_and_its_column() {
         ("%DURATION:3%", "column 1: %DURATION% takes no length"),
         ("%START_TIME(%Q)%", "column 1: %START_TIME%: the time format \"%Q\""),
         ("%START_TIME_LOCAL%", "column 1: %START_TIME_LOCAL%: local time is not supported"),
-        ("%COMMON_DURATION(A:B)%", "column 1: %COMMON_DURATION%: \"A\" is no start point"),
+        (
+            "%COMMON_DURATION(DS_RX_BEG)%",
+            "column 1: %COMMON_DURATION%: \"DS_RX_BEG\" is not START:END",
+        ),
+        ("%COMMON_DURATION(A:B:s)%", "column 1: %COMMON_DURATION%: \"s\" is no precision"),
         ("%PATH(XX)%", "column 1: %PATH%: \"XX\" is neither WQ nor NQ"),
         ("%GRPC_STATUS(X)%", "column 1: %GRPC_STATUS%: \"X\" is not CAMEL_STRING"),
         ("100%", "column 4: \"%\" is no command operator"),
@@ -189,10 +205,19 @@ fn json_keeps_types_and_sorts_keys() {
 
 #[test]
 fn json_omits_missing_members_on_demand() {
-    let format =
-        json(serde_json::json!({"a": "%REQ(x-no)%", "b": "%DURATION%", "c": "%TRACE_ID%"}));
+    let format = json(serde_json::json!({
+        "a": "%REQ(x-no)%",
+        "array": ["%REQ(x-no)%", "%PROTOCOL%", "%REQ(x-no)%"],
+        "lit": "",
+        "mixed": "x%REQ(x-no)%y",
+        "nested": {"in": "%TRACE_ID%"},
+        "negative": -3.0,
+        "null": null,
+        "z": "%DURATION%",
+    }));
     assert!(format.needs_heads());
-    assert_eq!(printed(&format.omit_empty_values()), "{\"b\":9}\n");
+    let expected = r#"{"array":["HTTP/1.1"],"lit":"","mixed":"xy","negative":-3,"z":9}"#;
+    assert_eq!(printed(&format.omit_empty_values()), format!("{expected}\n"));
 }
 
 #[test]

@@ -115,6 +115,11 @@ impl<'a> Value<'a> {
             Value::Text(text) => write_json_string(text.as_bytes(), out),
             Value::Made(text) => write_json_string(text.as_bytes(), out),
             Value::Bytes(bytes) => write_json_string(bytes, out),
+            Value::Ip(_) | Value::Flags(..) | Value::Address(Address::Ip(_)) => {
+                out.push(b'"');
+                self.write_text(out, "");
+                out.push(b'"');
+            }
             other => {
                 let mut text = Vec::with_capacity(48);
                 other.write_text(&mut text, "");
@@ -129,7 +134,7 @@ fn show(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
 }
 
 /// Appends a number in decimal digits.
-pub(super) fn write_number(mut number: u64, out: &mut Vec<u8>) {
+fn write_number(mut number: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut first = digits.len();
     loop {

@@ -88,9 +88,12 @@ fn listener_address(text: &str) -> Option<(&str, &str)> {
 mod tests {
     use super::*;
 
+    /// A prefix, its base and its labels.
+    type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
     #[test]
     fn takes_the_variable_parts_out() {
-        let cases: [(&str, &str, &[(&str, &str)]); 13] = [
+        let cases: [Case; 13] = [
             ("cluster.c.", "cluster.", &[("envoy_cluster_name", "c")]),
             ("cluster.odd.name_x.", "cluster.name_x.", &[("envoy_cluster_name", "odd")]),
             ("cluster.c.external.", "cluster.external.", &[("envoy_cluster_name", "c")]),
