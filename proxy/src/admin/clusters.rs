@@ -29,7 +29,8 @@ pub(super) fn clusters(context: &Context, query: &Query) -> Answer {
     };
     let fixed: HashSet<&Arc<str>> =
         context.bootstrap.clusters.iter().map(|(config, _)| &config.name).collect();
-    let wanted = |cluster: &Arc<Cluster>| filter.as_ref().is_none_or(|f| f.is_match(cluster.name()));
+    let wanted =
+        |cluster: &Arc<Cluster>| filter.as_ref().is_none_or(|f| f.is_match(cluster.name()));
     let rows: Vec<Row> = context
         .registry
         .list()
@@ -154,7 +155,9 @@ fn json_of(rows: &[Row]) -> Value {
 fn cluster_json(row: &Row) -> Value {
     let [default, high] = row.cluster.config().circuit_breakers.each_ref().map(|thresholds| {
         let limits = limits(thresholds).into_iter().filter(|(_, value)| *value > 0);
-        limits.map(|(name, value)| (name.to_string(), value.into())).collect::<serde_json::Map<_, _>>()
+        limits
+            .map(|(name, value)| (name.to_string(), value.into()))
+            .collect::<serde_json::Map<_, _>>()
     });
     let mut high = Value::Object(high);
     high["priority"] = "HIGH".into();

@@ -72,7 +72,12 @@ const ENDPOINTS: &[Endpoint] = &[
     ),
     look("/memory", "print current allocation/heap usage", &[], info::memory),
     act("/quitquitquit", "exit the server", &[], process::quit),
-    look("/ready", "print server state, return 200 if LIVE, otherwise return 503", &[], info::ready),
+    look(
+        "/ready",
+        "print server state, return 200 if LIVE, otherwise return 503",
+        &[],
+        info::ready,
+    ),
     act("/reopen_logs", "reopen access logs", &[], process::reopen_logs),
     act("/reset_counters", "reset all counters to zero", &[], stats::reset_counters),
     look("/runtime", "print runtime values", &[], runtime::runtime),
@@ -84,7 +89,10 @@ const ENDPOINTS: &[Endpoint] = &[
             USED_ONLY,
             FILTER,
             ("format", "Format to use; One of (text, json, prometheus)"),
-            ("type", "Stat types to include.; One of (All, Counters, Histograms, Gauges, TextReadouts)"),
+            (
+                "type",
+                "Stat types to include.; One of (All, Counters, Histograms, Gauges, TextReadouts)",
+            ),
             ("histogram_buckets", "Histogram bucket display mode; only the default, summary"),
             ("text_readouts", "Render text_readouts in prometheus format too"),
         ],
@@ -164,7 +172,9 @@ fn home(_context: &Context, _query: &Query) -> Answer {
         let path = &path[1..];
         let command = match mutates {
             false => format!("<a href=\"{path}\">{path}</a>"),
-            true => format!("<form method=\"post\" action=\"{path}\"><button>{path}</button></form>"),
+            true => {
+                format!("<form method=\"post\" action=\"{path}\"><button>{path}</button></form>")
+            }
         };
         writeln!(rows, "<tr><td>{command}</td><td>{help}</td></tr>")
             .expect("a string takes every character");

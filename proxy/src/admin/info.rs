@@ -86,6 +86,9 @@ mod tests {
     fn memory_is_told_in_strings() {
         let reply = memory_json(Memory { private: 5, resident: 7 });
         let value: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
-        assert_eq!((&value["allocated"], &value["total_physical_bytes"]), (&"5".into(), &"7".into()));
+        assert_eq!(
+            (&value["allocated"], &value["total_physical_bytes"]),
+            (&"5".into(), &"7".into())
+        );
     }
 }

@@ -39,10 +39,7 @@ mod tests {
     #[test]
     fn an_address_keeps_its_kind() {
         let ip = Address::Ip("[::1]:80".parse().unwrap());
-        assert_eq!(
-            address(&ip),
-            json!({"socket_address": {"address": "::1", "port_value": 80}})
-        );
+        assert_eq!(address(&ip), json!({"socket_address": {"address": "::1", "port_value": 80}}));
         let pipe = Address::Pipe(std::path::Path::new("/run/x").into());
         assert_eq!(address(&pipe), json!({"pipe": {"path": "/run/x"}}));
     }

@@ -85,7 +85,13 @@ mod tests {
 
     #[test]
     fn a_wrong_change_changes_nothing() {
-        for query in ["admin=loud", "nobody=info", "paths=admin:debug,nobody:debug", "paths=admin", "a=b&c=d"] {
+        for query in [
+            "admin=loud",
+            "nobody=info",
+            "paths=admin:debug,nobody:debug",
+            "paths=admin",
+            "a=b&c=d",
+        ] {
             let (result, list) = changed(query);
             assert!(result.is_err() && !list.contains("debug"), "{query}: {list}");
         }

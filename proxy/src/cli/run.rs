@@ -125,7 +125,8 @@ fn name_node(message: &mut pb::Bootstrap, args: &RunArgs) {
 
 /// Log lines go to stderr, or to `--log-path`.
 fn start_logging(args: &RunArgs) -> Result<LogLevels, String> {
-    let level = |name: &str| Level::parse(name).ok_or_else(|| format!("unknown log level '{name}'"));
+    let level =
+        |name: &str| Level::parse(name).ok_or_else(|| format!("unknown log level '{name}'"));
     let (levels, filter) = LogLevels::new(level(&args.log_level)?);
     let lines = tracing_subscriber::fmt::layer().with_target(false);
     let filtered = tracing_subscriber::registry().with(filter);

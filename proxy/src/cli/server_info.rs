@@ -74,7 +74,15 @@ mod tests {
 
     #[test]
     fn is_a_command_line_options_message() {
-        let flags = ["pillion", "-c", "a.yaml", "--file-flush-interval-msec", "1500", "--drain-strategy", "immediate"];
+        let flags = [
+            "pillion",
+            "-c",
+            "a.yaml",
+            "--file-flush-interval-msec",
+            "1500",
+            "--drain-strategy",
+            "immediate",
+        ];
         let options = command_line_options(&Cli::parse_from(flags).run, 3);
         let registry = proto::Registry::load();
         let message: CommandLineOptions = registry.from_json(&options.to_string()).unwrap();

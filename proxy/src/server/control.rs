@@ -76,7 +76,8 @@ impl Process for Control {
         stats.memory_heap_size.set(private);
         stats.memory_physical_size.set(resident);
         let listeners = self.listeners.borrow().list();
-        let connections = listeners.iter().map(|(listener, _)| listener.stats.downstream_cx_active.get());
+        let connections =
+            listeners.iter().map(|(listener, _)| listener.stats.downstream_cx_active.get());
         stats.total_connections.set(connections.sum());
     }
 

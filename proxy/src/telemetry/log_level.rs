@@ -185,7 +185,10 @@ mod tests {
     #[test]
     fn an_unknown_logger_is_refused() {
         let (levels, _layer) = LogLevels::new(Level::Info);
-        assert_eq!(levels.set(&[("admin", Level::Off), ("nobody", Level::Off)]), Err(UnknownLogger));
+        assert_eq!(
+            levels.set(&[("admin", Level::Off), ("nobody", Level::Off)]),
+            Err(UnknownLogger)
+        );
         assert!(levels.list().iter().all(|(_, level)| *level == Level::Info));
     }
 }

@@ -12,7 +12,9 @@ pub struct Memory {
 impl Memory {
     /// Asks the kernel.
     pub fn now() -> Memory {
-        std::fs::read_to_string("/proc/self/status").map(|text| Memory::parse(&text)).unwrap_or_default()
+        std::fs::read_to_string("/proc/self/status")
+            .map(|text| Memory::parse(&text))
+            .unwrap_or_default()
     }
 
     /// Reads `/proc/<pid>/status`, which counts in kibibytes.
@@ -22,10 +24,7 @@ impl Memory {
             let kib: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
             kib.checked_mul(1024)
         };
-        Memory {
-            private: field("RssAnon:").unwrap_or(0),
-            resident: field("VmRSS:").unwrap_or(0),
-        }
+        Memory { private: field("RssAnon:").unwrap_or(0), resident: field("VmRSS:").unwrap_or(0) }
     }
 }
 
