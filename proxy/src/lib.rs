@@ -2,6 +2,7 @@
 //!
 //! The path of a request reads in folder order: `downstream`, `http`, `route`, `upstream`.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod discovery;
