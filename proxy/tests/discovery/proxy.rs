@@ -63,7 +63,8 @@ pub const XDS_CLUSTER: &str = "{name: xds, type: STATIC, typed_extension_protoco
 
 /// A bootstrap with everything over ADS.
 pub fn ads(control_plane: &ControlPlane, api_type: &str, timeout: &str) -> String {
-    let source = format!("{{ads: {{}}, initial_fetch_timeout: {timeout}, resource_api_version: V3}}");
+    let source =
+        format!("{{ads: {{}}, initial_fetch_timeout: {timeout}, resource_api_version: V3}}");
     format!(
         "{{node: {{id: test, cluster: test}}, dynamic_resources: {{cds_config: {source}, lds_config: {source}, \
          ads_config: {{api_type: {api_type}, transport_api_version: V3, grpc_services: [{{envoy_grpc: {{cluster_name: \

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use control_plane_mock::{Fault, FaultKind, Options, Resource, Version};
 use proto::type_url::{CLUSTER, CLUSTER_LOAD_ASSIGNMENT, LISTENER, ROUTE_CONFIGURATION};
 
-use pillion::discovery::Stage;
 use crate::proxy::{accepted, run_both, versions};
 use crate::yaml::*;
+use pillion::discovery::Stage;
 
 /// As go-control-plane: a changed cluster's endpoints are not sent again.
 fn never_repeats() -> Options {
@@ -116,7 +116,8 @@ fn two_clusters_share_the_endpoints_of_a_service() {
 #[test]
 fn a_listener_waits_for_its_routes() {
     run_both(Options::default(), |control_plane, proxy| async move {
-        let silence = control_plane.arm(Fault::from(FaultKind::Withhold).on_type(ROUTE_CONFIGURATION));
+        let silence =
+            control_plane.arm(Fault::from(FaultKind::Withhold).on_type(ROUTE_CONFIGURATION));
         let version = control_plane.put([listener("in", &rds_chain("r"), "")]);
         accepted(&control_plane, LISTENER, version).await;
         let pending = proxy.discovery.pending()[0].to_string();
@@ -137,7 +138,8 @@ fn a_listener_waits_for_its_routes() {
 #[test]
 fn a_listener_opens_without_routes_after_their_initial_fetch_timeout() {
     run_both(Options::default(), |control_plane, proxy| async move {
-        let silence = control_plane.arm(Fault::from(FaultKind::Withhold).on_type(ROUTE_CONFIGURATION));
+        let silence =
+            control_plane.arm(Fault::from(FaultKind::Withhold).on_type(ROUTE_CONFIGURATION));
         control_plane.put([listener("in", &rds_chain_within(SHORT, "r"), "")]);
         proxy.initialized().await;
         assert!(proxy.routes("in").is_none());

@@ -66,6 +66,8 @@ impl Clusters {
     pub fn on_endpoints(&mut self, source: &SourceKind, event: Event) {
         match event {
             Event::Update(update) => self.on_assignments(source, update),
+            // An answer may have overtaken the timer.
+            Event::ResourceTimeout(name) if self.endpoints.is_answered(source, &name) => {}
             Event::ResourceTimeout(name) => {
                 self.give_up(source, &name, SubscriptionStats::timed_out);
             }
