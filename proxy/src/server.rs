@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::admin;
 use crate::config::access_log::LogSink;
 use crate::config::bootstrap::{Admin, Bootstrap};
+use crate::discovery::{Discovery, Environment};
 use crate::downstream::build::Builder;
 use crate::downstream::manager::ListenerManager;
 use crate::drain::Phase;
@@ -27,6 +28,7 @@ use crate::telemetry::log_writer::{LogWriter, LogWriterOptions};
 use crate::telemetry::stats::Store;
 use crate::tls::ServerContexts;
 use crate::upstream::cluster::ClusterRegistry;
+use crate::upstream::cluster::resolve::SystemResolver;
 
 pub mod control;
 pub mod lifecycle;
@@ -91,10 +93,18 @@ async fn control(
     listeners.stats.workers_started.set(1);
     let listeners = Rc::new(RefCell::new(listeners));
     reopen_on_signal(logs.clone())?;
+    let environment = Environment {
+        store: Arc::clone(&store),
+        registry: Arc::clone(&registry),
+        listeners: Rc::clone(&listeners),
+        resolver: Arc::new(SystemResolver::new()?),
+    };
+    let discovery = Rc::new(Discovery::start(&bootstrap, environment));
     let context = admin::Context {
         store: Arc::clone(&store),
         registry: Arc::clone(&registry),
         listeners: Rc::clone(&listeners),
+        discovery: Rc::clone(&discovery),
         logs,
         log_levels: options.log_levels.clone(),
         bootstrap: Arc::clone(&bootstrap),
@@ -105,25 +115,29 @@ async fn control(
     if let Some(config) = &bootstrap.admin {
         start_admin(config, context, options.admin_address_path.as_deref())?;
     }
-    let mut clusters = Vec::new();
-    for (config, _) in &bootstrap.clusters {
-        let cluster = crate::upstream::cluster::Cluster::new(Arc::clone(config), &store, None);
-        clusters.push(cluster);
-    }
-    registry.put(clusters);
-    for (config, _) in &bootstrap.listeners {
-        let mut listeners = listeners.borrow_mut();
-        let state =
-            listeners.builder.state(Arc::clone(config), None, &mut |_, _| Arc::default())?;
-        listeners.install(state, false)?;
-    }
-    lifecycle.set(State::Live);
-    if options.init_only {
+    if !start_up(&discovery, &lifecycle).await? || options.init_only {
         return Ok(());
     }
     wait_for_end(&lifecycle).await?;
     drain(&lifecycle, &listeners, options.drain_time).await;
     Ok(())
+}
+
+/// Waits for the first resources; false if the process is to end before they are there.
+async fn start_up(
+    discovery: &Discovery,
+    lifecycle: &Lifecycle,
+) -> Result<bool, Box<dyn std::error::Error>> {
+    lifecycle.set(State::Initializing);
+    tokio::select! {
+        ready = discovery.initialized() => ready?,
+        ended = wait_for_end(lifecycle) => {
+            ended?;
+            return Ok(false);
+        }
+    }
+    lifecycle.set(State::Live);
+    Ok(true)
 }
 
 /// Opens the admin interface and tells where it is.
