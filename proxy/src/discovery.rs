@@ -1,7 +1,7 @@
 //! xDS resources into running objects: subscriptions, warming, what is applied and what is answered.
 //!
-//! All of it runs on the control thread. [`clusters`] and [`listeners`] keep what serves and what warms, each with what
-//! depends on it ([`endpoints`], [`routes`]); [`sources`] opens streams and files. Their events go through one inbox to
+//! All of it runs on the control thread. `clusters` and `listeners` keep what serves and what warms, each with what
+//! depends on it (`endpoints`, `routes`); `sources` opens streams and files. Their events go through one inbox to
 //! one loop, which applies them in the order that makes before it breaks, and moves the start of the process on.
 
 mod clusters;

@@ -46,8 +46,8 @@ pub struct Clusters {
     endpoints: Endpoints,
     resources: Resources,
     feed: Option<Feed>,
-    /// Whether CDS has answered or its time is over.
-    is_answered: bool,
+    /// Since when CDS is waited for; none once it has answered or its time is over.
+    awaited_since: Option<Instant>,
     stats: Arc<SubscriptionStats>,
     reloads: Arc<ReloadStats>,
 }
@@ -81,7 +81,7 @@ impl Clusters {
             warming: BTreeMap::new(),
             resources: Resources::default(),
             feed: None,
-            is_answered: true,
+            awaited_since: None,
         }
     }
 
@@ -120,14 +120,14 @@ impl Clusters {
         let at = at.field("dynamic_resources");
         let subscription = subscription.map_err(|error| at.field("cds_config").error(error))?;
         self.feed = Some(Feed::start(subscription, &self.inbox, Notice::Clusters));
-        self.is_answered = false;
+        self.awaited_since = Some(Instant::now());
         self.stats.update_attempt.inc();
         Ok(())
     }
 
     /// Whether CDS has answered or its time is over, and no cluster warms.
     pub fn is_settled(&self) -> bool {
-        self.is_answered && self.warming.is_empty()
+        self.awaited_since.is_none() && self.warming.is_empty()
     }
 
     /// Takes an event of CDS.
@@ -136,7 +136,7 @@ impl Clusters {
             Event::Update(update) => self.on_update(sources, update),
             Event::InitialFetchTimeout => {
                 self.stats.timed_out();
-                self.is_answered = true;
+                self.awaited_since = None;
             }
             Event::Expired(name) => self.remove(vec![name]),
             // Clusters are not asked for by name.
@@ -172,7 +172,7 @@ impl Clusters {
             self.reloads.reloaded();
         }
         self.stats.answered(&version, is_good);
-        self.is_answered = true;
+        self.awaited_since = None;
         answer.reject(errors);
     }
 
@@ -298,16 +298,14 @@ impl Clusters {
 
     /// What clusters wait for.
     pub fn pending(&self) -> Vec<Pending> {
-        let mut pending: Vec<Pending> = Vec::new();
-        if !self.is_answered {
-            pending.push(Pending::new("CDS", "the first answer of the management server", None));
-        }
+        let first_answer = |since| Pending::new("CDS", "the first answer of its server", since);
+        let mut pending: Vec<Pending> = self.awaited_since.map(first_answer).into_iter().collect();
         pending.extend(self.warming.iter().map(|(name, warming)| {
             let waits_for = match &warming.cluster.config().discovery {
                 Discovery::Eds { service_name, .. } => format!("endpoints of {service_name:?}"),
                 _ => "the resolution of its names".to_owned(),
             };
-            Pending::new(&format!("cluster {name:?}"), &waits_for, Some(warming.since))
+            Pending::new(&format!("cluster {name:?}"), &waits_for, warming.since)
         }));
         pending
     }

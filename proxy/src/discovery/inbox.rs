@@ -1,11 +1,13 @@
 //! What reaches the discovery loop, and the feeds that bring it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use xds_client::{Event, Subscription, SubscriptionHandle};
+use xds_client::{Event, SubscriptionHandle};
 
+use super::sources::Subscribed;
 use crate::config::source::SourceKind;
 use crate::upstream::cluster::Cluster;
 
@@ -44,15 +46,17 @@ pub struct Feed {
     /// Changes the names.
     pub handle: SubscriptionHandle,
     _pump: AbortOnDropHandle<()>,
+    _lease: Option<Rc<()>>,
 }
 
 impl Feed {
-    /// Starts forwarding the events of `subscription`.
+    /// Starts forwarding the events of a subscription.
     pub fn start(
-        mut subscription: Subscription,
+        subscribed: Subscribed,
         inbox: &Inbox,
         notice: impl Fn(Event) -> Notice + 'static,
     ) -> Self {
+        let Subscribed { mut subscription, lease } = subscribed;
         let handle = subscription.handle();
         let inbox = inbox.clone();
         let pump = tokio::task::spawn_local(async move {
@@ -62,6 +66,6 @@ impl Feed {
                 }
             }
         });
-        Feed { handle, _pump: AbortOnDropHandle::new(pump) }
+        Feed { handle, _pump: AbortOnDropHandle::new(pump), _lease: lease }
     }
 }

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use proto::google::protobuf::Any;
 use xds_client::{Event, Resource, ResourceError, Update};
@@ -36,8 +37,8 @@ pub struct Listeners {
     routes: Routes,
     resources: Resources,
     feed: Option<Feed>,
-    /// Whether LDS has answered or its time is over.
-    is_answered: bool,
+    /// Since when LDS is waited for; none once it has answered or its time is over.
+    awaited_since: Option<Instant>,
     stats: Arc<SubscriptionStats>,
     reloads: Arc<ReloadStats>,
 }
@@ -54,7 +55,7 @@ impl Listeners {
             warming: BTreeMap::new(),
             resources: Resources::default(),
             feed: None,
-            is_answered: true,
+            awaited_since: None,
             stats: store.register(SubscriptionStats::new("listener_manager.lds.")),
             reloads: store.register(ReloadStats::new("listener_manager.lds.")),
         }
@@ -91,14 +92,14 @@ impl Listeners {
         let at = at.field("dynamic_resources");
         let subscription = subscription.map_err(|error| at.field("lds_config").error(error))?;
         self.feed = Some(Feed::start(subscription, &self.inbox, Notice::Listeners));
-        self.is_answered = false;
+        self.awaited_since = Some(Instant::now());
         self.stats.update_attempt.inc();
         Ok(())
     }
 
     /// Whether LDS has answered or its time is over, and no listener warms.
     pub fn is_settled(&self) -> bool {
-        self.is_answered && self.warming.is_empty()
+        self.awaited_since.is_none() && self.warming.is_empty()
     }
 
     /// Takes an event of LDS.
@@ -107,7 +108,7 @@ impl Listeners {
             Event::Update(update) => self.on_update(sources, update),
             Event::InitialFetchTimeout => {
                 self.stats.timed_out();
-                self.is_answered = true;
+                self.awaited_since = None;
             }
             Event::Expired(name) => {
                 self.remove(&name);
@@ -142,7 +143,7 @@ impl Listeners {
             self.reloads.reloaded();
         }
         self.stats.answered(&version, is_good);
-        self.is_answered = true;
+        self.awaited_since = None;
         answer.reject(errors);
     }
 
@@ -207,10 +208,8 @@ impl Listeners {
 
     /// What listeners wait for.
     pub fn pending(&self) -> Vec<Pending> {
-        let mut pending = Vec::new();
-        if !self.is_answered {
-            pending.push(Pending::new("LDS", "the first answer of the management server", None));
-        }
+        let first_answer = |since| Pending::new("LDS", "the first answer of its server", since);
+        let mut pending: Vec<Pending> = self.awaited_since.map(first_answer).into_iter().collect();
         pending.extend(self.warming.iter().map(|(name, warming)| warming.pending(name)));
         pending
     }

@@ -10,27 +10,20 @@ pub struct Pending {
     pub who: String,
     /// For what: `endpoints of "a"`.
     pub waits_for: String,
-    /// For how long already; none if that is not known.
-    pub age: Option<Duration>,
+    /// For how long already.
+    pub age: Duration,
 }
 
 impl Pending {
     /// Something that waits since a moment.
-    pub fn new(who: &str, waits_for: &str, since: Option<Instant>) -> Self {
-        Pending {
-            who: who.to_owned(),
-            waits_for: waits_for.to_owned(),
-            age: since.map(|since| since.elapsed()),
-        }
+    pub fn new(who: &str, waits_for: &str, since: Instant) -> Self {
+        Pending { who: who.to_owned(), waits_for: waits_for.to_owned(), age: since.elapsed() }
     }
 }
 
 impl fmt::Display for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} waits for {}", self.who, self.waits_for)?;
-        match self.age {
-            Some(age) => write!(f, " since {} s", age.as_secs()),
-            None => Ok(()),
-        }
+        let Pending { who, waits_for, age } = self;
+        write!(f, "{who} waits for {waits_for}, for {} s now", age.as_secs())
     }
 }

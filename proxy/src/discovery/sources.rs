@@ -1,6 +1,7 @@
 //! Where resources come from: the aggregated stream, streams for one type, and files.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,9 +91,26 @@ pub struct Sources {
 }
 
 struct Stream {
-    config: Arc<ApiConfigSource>,
+    origin: Origin,
     mode: Mode,
     client: Client,
+    /// Who subscribes holds it too; a stream that nobody holds is closed when the next one is wanted.
+    lease: Rc<()>,
+}
+
+/// Which configuration a stream is of. That of `ads` is not shared with an equal one, whose resources are its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    Ads,
+    Api(Arc<ApiConfigSource>),
+}
+
+/// A subscription that keeps its stream open.
+pub struct Subscribed {
+    /// The subscription.
+    pub subscription: Subscription,
+    /// Held as long as the subscription; none for files.
+    pub lease: Option<Rc<()>>,
 }
 
 impl Sources {
@@ -109,19 +127,21 @@ impl Sources {
         &mut self,
         kind: Kind,
         source: &ConfigSource,
-    ) -> Result<Subscription, SourceError> {
+    ) -> Result<Subscribed, SourceError> {
         let config = kind.subscription(source.initial_fetch_timeout);
-        match &source.kind {
-            SourceKind::Ads => {
-                let ads = self.ads.clone().ok_or(SourceError::NoAds)?;
-                Ok(self.client(&ads, kind)?.subscribe(config))
-            }
-            SourceKind::Grpc(api) => Ok(self.client(api, kind)?.subscribe(config)),
+        let (origin, api) = match &source.kind {
+            SourceKind::Ads => (Origin::Ads, self.ads.clone().ok_or(SourceError::NoAds)?),
+            SourceKind::Grpc(api) => (Origin::Api(Arc::clone(api)), Arc::clone(api)),
             SourceKind::Path { path, watched_directory } => {
                 let (path, watched_directory) = (path.clone(), watched_directory.clone());
-                Ok(file::watch(FileConfig { path, watched_directory, parse: read }, config)?)
+                let subscription =
+                    file::watch(FileConfig { path, watched_directory, parse: read }, config)?;
+                return Ok(Subscribed { subscription, lease: None });
             }
-        }
+        };
+        let stream = self.stream(origin, &api, kind)?;
+        let subscription = stream.client.subscribe(config);
+        Ok(Subscribed { subscription, lease: Some(Rc::clone(&stream.lease)) })
     }
 
     /// Holds back the requests of these types on every stream until the guards are dropped.
@@ -132,25 +152,32 @@ impl Sources {
 
     /// The aggregated stream, once something has subscribed to it.
     pub fn ads(&self) -> Option<Client> {
-        let ads = self.ads.as_ref()?;
-        self.streams.iter().find(|stream| stream.config == *ads).map(|stream| stream.client.clone())
+        let ads = self.streams.iter().find(|stream| stream.origin == Origin::Ads)?;
+        Some(ads.client.clone())
     }
 
-    fn client(&mut self, api: &Arc<ApiConfigSource>, kind: Kind) -> Result<&Client, SourceError> {
+    /// The stream that is open, or a new one.
+    fn stream(
+        &mut self,
+        origin: Origin,
+        api: &ApiConfigSource,
+        kind: Kind,
+    ) -> Result<&Stream, SourceError> {
         let mode = match api.aggregated {
             true => Mode::Aggregated,
             false => Mode::SingleType { type_url: kind.type_url().to_owned() },
         };
-        let same = |stream: &Stream| stream.config == *api && stream.mode == mode;
+        let same = |stream: &Stream| stream.origin == origin && stream.mode == mode;
         let index = match self.streams.iter().position(same) {
             Some(index) => index,
             None => {
+                self.streams.retain(|stream| Rc::strong_count(&stream.lease) > 1);
                 let client = self.start(api, mode.clone())?;
-                self.streams.push(Stream { config: Arc::clone(api), mode, client });
+                self.streams.push(Stream { origin, mode, client, lease: Rc::default() });
                 self.streams.len() - 1
             }
         };
-        Ok(&self.streams[index].client)
+        Ok(&self.streams[index])
     }
 
     fn start(&self, api: &ApiConfigSource, mode: Mode) -> Result<Client, SourceError> {

@@ -71,6 +71,18 @@ fn an_address_that_is_taken_refuses_the_listener() {
 }
 
 #[test]
+fn listeners_are_not_opened_once_they_were_stopped_by_hand() {
+    run_both(Options::default(), |control_plane, proxy| async move {
+        proxy.initialized().await;
+        proxy.listeners.borrow_mut().stop(false);
+        let version = control_plane.put([listener("in", &direct_chain(200), "")]);
+        accepted(&control_plane, LISTENER, version).await;
+        assert!(proxy.listener("in").is_none());
+        assert!(proxy.discovery.dump().listeners.dynamic.is_empty());
+    });
+}
+
+#[test]
 fn refused_endpoints_and_routes_leave_those_before() {
     run_both(Options::default(), |control_plane, proxy| async move {
         let chain = rds_chain("r");

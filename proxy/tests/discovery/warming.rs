@@ -140,6 +140,24 @@ fn a_listener_waits_for_its_routes_and_opens_without_them_after_the_initial_fetc
 }
 
 #[test]
+fn a_listener_that_goes_back_to_its_active_version_stops_warming() {
+    run_both(Options::default(), |control_plane, proxy| async move {
+        control_plane.put([listener("in", &direct_chain(200), "")]);
+        proxy.initialized().await;
+        let before = proxy.listener("in").unwrap().state.load_full();
+        control_plane.arm(Fault::from(FaultKind::Withhold).on_type(ROUTE_CONFIGURATION));
+        let version = control_plane.put([listener("in", &rds_chain("r"), "")]);
+        accepted(&control_plane, LISTENER, version).await;
+        assert_eq!(proxy.discovery.pending().len(), 1);
+        let version = control_plane.put([listener("in", &direct_chain(200), "")]);
+        accepted(&control_plane, LISTENER, version).await;
+        assert!(proxy.discovery.pending().is_empty());
+        assert!(Arc::ptr_eq(&before, &proxy.listener("in").unwrap().state.load_full()));
+        assert!(proxy.discovery.dump().routes.dynamic.is_empty());
+    });
+}
+
+#[test]
 fn a_new_listener_takes_a_table_that_is_there_at_once() {
     run_both(Options::default(), |control_plane, proxy| async move {
         control_plane.put([listener("one", &rds_chain("r"), ""), routes("r", "a", "")]);

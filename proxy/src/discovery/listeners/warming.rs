@@ -29,7 +29,7 @@ impl Warming {
         let names: BTreeSet<&str> = self.waits_for.iter().map(|(_, name)| &**name).collect();
         let names = names.into_iter().collect::<Vec<_>>().join(", ");
         let who = format!("listener {name:?}");
-        Pending::new(&who, &format!("routes {names}"), Some(self.since))
+        Pending::new(&who, &format!("routes {names}"), self.since)
     }
 }
 
