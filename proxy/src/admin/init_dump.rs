@@ -39,7 +39,7 @@ mod tests {
         let pending = |who: &str, waits_for: &str| Pending {
             who: who.into(),
             waits_for: waits_for.into(),
-            age: Some(Duration::ZERO),
+            age: Duration::ZERO,
         };
         let all = [pending("b", "x"), pending("a", "y"), pending("b", "z")];
         let dump = as_json(&all);

@@ -6,7 +6,7 @@ use crate::discovery::{Dynamic, Refused, TypeDump, Version, Versions};
 use crate::telemetry::stats::Store;
 
 const BOOTSTRAP: &str = "
-node: {id: n}
+node: {id: test}
 static_resources:
   secrets:
   - name: s
@@ -147,7 +147,7 @@ fn one_resource_gives_its_elements() {
 #[test]
 fn a_mask_or_a_pattern_narrows_the_dump() {
     let dump = value(&printed(None, None, Some("bootstrap.node.id")));
-    assert_eq!(dump["configs"][0]["bootstrap"], json!({"node": {"id": "n"}}));
+    assert_eq!(dump["configs"][0]["bootstrap"], json!({"node": {"id": "test"}}));
     assert_eq!(dump["configs"].as_array().unwrap().len(), 1);
     assert_eq!(printed(None, None, Some("bogus")).status, 400);
 
