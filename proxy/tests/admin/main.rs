@@ -61,6 +61,18 @@ fn start() -> Proxy {
     Proxy::start(&bootstrap(ANY_PORT, 9))
 }
 
+/// Takes a connection with a request without a body.
+fn accept_request(upstream: &TcpListener) -> TcpStream {
+    let (mut peer, _) = upstream.accept().unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        peer.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    peer
+}
+
 #[test]
 fn tells_what_agents_ask() {
     let proxy = start();
@@ -158,10 +170,11 @@ fn a_graceful_drain_accepts_and_closes_after_each_response() {
     proxy.post("/drain_listeners?graceful");
     let mut client = TcpStream::connect(proxy.listener("inbound")).unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    let (mut peer, _) = upstream.accept().unwrap();
+    let mut peer = accept_request(&upstream);
     peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
     let mut response = String::new();
     client.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
 }
 
@@ -171,9 +184,7 @@ fn a_terminated_process_is_not_ready_and_finishes_its_requests() {
     let mut proxy = Proxy::start(&bootstrap(ANY_PORT, upstream.local_addr().unwrap().port()));
     let mut client = TcpStream::connect(proxy.listener("inbound")).unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
-    let (mut peer, _) = upstream.accept().unwrap();
-    let mut head = [0];
-    peer.read_exact(&mut head).unwrap();
+    let mut peer = accept_request(&upstream);
 
     proxy.terminate();
     proxy.wait("a draining process", || proxy.get("/ready").body == "DRAINING\n");
