@@ -3,15 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pillion::cli::{Cli, run};
+use pillion::cli::{Cli, Command, demo, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {
+    match &cli.command {
         None => run::run(&cli.run),
-        Some(pillion::cli::Command::Demo(_)) => ExitCode::SUCCESS,
+        Some(Command::Demo(args)) => demo::run(args),
+        Some(Command::DemoService(args)) => demo::run_service(args),
+        Some(Command::DemoControlPlane) => demo::run_control_plane(),
     }
 }
