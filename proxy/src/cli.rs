@@ -25,6 +25,12 @@ pub struct Cli {
 pub enum Command {
     /// Show a small mesh: a control plane, two sidecars and three replicas of a service, as real processes.
     Demo(demo::DemoArgs),
+    /// A replica of the demo's service.
+    #[command(hide = true)]
+    DemoService(demo::service::ServiceArgs),
+    /// The demo's control plane.
+    #[command(hide = true)]
+    DemoControlPlane,
 }
 
 /// `--mode`
