@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use display::Display;
 use mesh::Mesh;
-use traffic::{SharedTally, Traffic};
+use traffic::{SharedTally, Tally, Traffic};
 
 pub mod control_plane;
 mod display;
@@ -66,16 +66,31 @@ fn block_on(future: impl Future<Output = Result<()>>) -> Result<()> {
 
 /// Tells the story, unless a signal ends it. Whatever happens, no process is left behind.
 async fn direct(args: &DemoArgs) -> Result<()> {
+    let mut mesh = tokio::select! {
+        told = tell() => told?,
+        asked = asked_to_end() => return asked.and(Err("ended by a signal".into())),
+    };
+    if args.keep {
+        print_what_to_try(&mesh);
+        asked_to_end().await?;
+    }
+    mesh.stop().await?;
+    println!("Both sidecars drained and ended with exit code 0.");
+    Ok(())
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn asked_to_end() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        told = tell(args.keep) => told,
-        _ = terminate.recv() => Err("ended by SIGTERM".into()),
-        _ = interrupt.recv() => Err("ended by Ctrl-C".into()),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
     }
 }
 
-async fn tell(keep: bool) -> Result<()> {
+/// All steps and their summary; the mesh still runs after them.
+async fn tell() -> Result<Mesh> {
     println!(
         "A service with a client-side and a server-side Pillion, all as processes of their own."
     );
@@ -83,21 +98,15 @@ async fn tell(keep: bool) -> Result<()> {
     let begin = Instant::now();
     let mut mesh = Mesh::start().await?;
     let told = tell_steps(&mut mesh, &mut display).await;
-    let tally = told.map_err(|error| format!("\n{error}\n{}", mesh.sidecar_logs()))?;
-    summarize(&tally, begin);
+    let tally = told.map_err(|error| format!("{error}\n{}", mesh.sidecar_logs()))?;
     let tally = tally.borrow();
+    summarize(&tally, begin);
     if tally.unexpected() > 0 {
         let failures = tally.failures.join("\n  ");
         let (count, logs) = (tally.unexpected(), mesh.sidecar_logs());
         return Err(format!("{count} requests failed:\n  {failures}\n{logs}").into());
     }
-    if keep {
-        print_what_to_try(&mesh);
-        std::future::pending::<()>().await;
-    }
-    mesh.stop().await?;
-    println!("Both sidecars drained and ended with exit code 0.");
-    Ok(())
+    Ok(mesh)
 }
 
 async fn tell_steps(mesh: &mut Mesh, display: &mut Display) -> Result<SharedTally> {
@@ -110,8 +119,7 @@ async fn tell_steps(mesh: &mut Mesh, display: &mut Display) -> Result<SharedTall
     Ok(traffic.tally)
 }
 
-fn summarize(tally: &SharedTally, begin: Instant) {
-    let tally = tally.borrow();
+fn summarize(tally: &Tally, begin: Instant) {
     println!("\nSummary after {:.1} s", begin.elapsed().as_secs_f64());
     println!("   {}", tally.total);
     println!(

@@ -67,6 +67,8 @@ impl Process {
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(File::create(&log)?)
+                // Ctrl-C is for the director alone, which ends the others in order.
+                .process_group(0)
                 .kill_on_drop(true)
                 .spawn()
         };

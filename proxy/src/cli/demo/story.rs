@@ -40,7 +40,7 @@ pub async fn configuration_arrives(mesh: &mut Mesh, display: &mut Display) -> Re
         begin.elapsed().as_millis()
     ));
     display.say(&format!("It takes requests on http://{}/ now.", mesh.address()));
-    Ok(Traffic::start(mesh.address()))
+    Ok(Traffic::start(mesh.address()).await?)
 }
 
 /// Requests go to the less busy of two random replicas.
@@ -76,10 +76,10 @@ pub async fn replica_dies(mesh: &mut Mesh, traffic: &Traffic, display: &mut Disp
     ));
     display.say("Only requests under way in between may fail: nobody retries them here.");
     let moved = |counts: &Counts| counts.answered() >= 800;
-    display.count_until(&traffic.tally, "800 more requests answered", moved).await?;
-    mesh.remove_replica("v1-b").await?;
+    let counts = display.count_until(&traffic.tally, "800 more requests answered", moved).await?;
     let excused = traffic.tally.borrow().excused;
-    display.say(&format!("{excused} requests failed in that moment, none after it."));
+    display.say(&format!("{excused} failed in that moment, {} after it.", counts.failed));
+    mesh.remove_replica("v1-b").await?;
     expect_none_of("v1-b", traffic)
 }
 

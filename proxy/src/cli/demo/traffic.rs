@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::http_client::HttpClient;
 use super::service::{REPLICA, SLOW_PATH};
@@ -19,6 +19,8 @@ use super::service::{REPLICA, SLOW_PATH};
 const CLIENTS: usize = 16;
 /// How long a client rests between two requests, so that the machine is not filled with the demo.
 const REST: Duration = Duration::from_millis(5);
+/// How long the first answer may take.
+const START: Duration = Duration::from_secs(10);
 /// How many failures are told in words.
 const TOLD: usize = 5;
 
@@ -118,14 +120,25 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Clients of the sidecar at this address, which must be up.
-    pub fn start(address: SocketAddr) -> Self {
+    /// Waits until the sidecar at this address answers, and sends it clients.
+    ///
+    /// # Errors
+    /// It does not answer in time.
+    pub async fn start(address: SocketAddr) -> Result<Self, String> {
+        let end = Instant::now() + START;
+        let mut http = HttpClient::new(address);
+        while let Err(failure) = ask(&mut http).await {
+            if Instant::now() > end {
+                return Err(format!("no answer through the client side in {START:?}: {failure}"));
+            }
+            sleep(REST).await;
+        }
         let tally = SharedTally::default();
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
             clients.spawn_local(ask_on(address, Rc::clone(&tally)));
         }
-        Traffic { address, clients, tally }
+        Ok(Traffic { address, clients, tally })
     }
 
     /// Begins a request whose answer takes its time, and waits until the answer has begun.
