@@ -20,6 +20,8 @@ pub mod matcher;
 pub mod network_filter;
 pub mod route;
 pub mod source;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod value;
 

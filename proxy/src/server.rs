@@ -18,7 +18,7 @@ use crate::drain::Phase;
 use crate::http::worker::Identity;
 use crate::server::lifecycle::{Lifecycle, State};
 use crate::server::workers::{Shared, Workers};
-use crate::telemetry::log_writer::LogWriter;
+use crate::telemetry::log_writer::{LogWriter, LogWriterOptions};
 use crate::telemetry::stats::Store;
 use crate::tls::ServerContexts;
 use crate::upstream::cluster::ClusterRegistry;
@@ -33,6 +33,8 @@ pub struct Options {
     pub workers: usize,
     /// How long connections get to end.
     pub drain_time: Duration,
+    /// How access logs are buffered.
+    pub logs: LogWriterOptions,
     /// Set everything up, then end.
     pub init_only: bool,
 }
@@ -68,7 +70,7 @@ async fn control(
     let builder = Builder::new(
         Arc::clone(&store),
         Arc::clone(&registry),
-        LogWriter,
+        LogWriter::start(options.logs, &store)?,
         ServerContexts::default(),
     );
     let listeners = ListenerManager::new(builder, &store, handles, hand_off, options.drain_time);

@@ -7,7 +7,7 @@ use pillion_tests::programs;
 #[test]
 fn pillion_behaves_as_envoy_does() {
     let filter = std::env::var("CASES").unwrap_or_default();
-    let options = Options { filter, envoy: programs::envoy(), record: false };
+    let options = Options { filter, envoy: programs::envoy(), pillion: Some(programs::pillion()) };
     if let Err(failed) = run(&options) {
         panic!("failed: {failed}");
     }

@@ -12,6 +12,7 @@ use crate::cli::{Mode, RunArgs};
 use crate::config::Context;
 use crate::config::bootstrap::Bootstrap;
 use crate::server::{self, Options};
+use crate::telemetry::log_writer::LogWriterOptions;
 
 /// Runs the proxy as the flags say; returns the process's exit code.
 pub fn run(args: &RunArgs) -> ExitCode {
@@ -43,6 +44,11 @@ fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
     let options = Options {
         workers: args.concurrency.unwrap_or_else(default_workers).max(1),
         drain_time: Duration::from_secs(args.drain_time_s),
+        logs: LogWriterOptions {
+            flush_interval: Duration::from_millis(args.file_flush_interval_msec),
+            flush_min_size: args.file_flush_min_size_kb as usize * 1024,
+            ..LogWriterOptions::default()
+        },
         init_only: args.mode == Mode::InitOnly,
     };
     server::run(bootstrap, &options)

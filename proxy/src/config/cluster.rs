@@ -9,6 +9,7 @@ use crate::config::tls::UpstreamTls;
 use crate::io::Address;
 
 mod discovery;
+mod http2_options;
 mod http_options;
 mod lb_policy;
 mod translate;

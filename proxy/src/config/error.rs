@@ -85,10 +85,17 @@ pub struct Context {
     warnings: RefCell<Vec<String>>,
 }
 
+/// How many warnings are kept: a field of every endpoint would otherwise give one for each.
+const MAX_WARNINGS: usize = 100;
+
 impl Context {
-    /// Notes a field that is accepted without effect, with the reason why traffic stays correct.
+    /// Notes a field that is accepted without effect, with the reason why traffic stays correct. Beyond the first 100
+    /// warnings nothing is noted.
     pub fn warn(&self, at: &At<'_>, reason: impl fmt::Display) {
-        self.warnings.borrow_mut().push(format!("{at}: {reason}"));
+        let mut warnings = self.warnings.borrow_mut();
+        if warnings.len() < MAX_WARNINGS {
+            warnings.push(format!("{at}: {reason}"));
+        }
     }
 
     /// The warnings so far; empties the list.
@@ -162,6 +169,14 @@ macro_rules! warn_set {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn warnings_are_bounded() {
+        let context = Context::default();
+        (0..2 * MAX_WARNINGS).for_each(|i| context.warn(&At::resource("cluster", "a"), i));
+        assert_eq!(context.take_warnings().len(), MAX_WARNINGS);
+        assert_eq!(context.take_warnings(), Vec::<String>::new());
+    }
 
     #[test]
     fn an_error_names_resource_path_and_rule() {

@@ -78,7 +78,8 @@ impl NetworkFilter {
         };
         if proto::any::is::<PbHttp>(config) {
             let message = any::open(config, &at_config)?;
-            let http = HttpConnectionManager::from_proto(&message, buffer_limit, &at_config, context)?;
+            let http =
+                HttpConnectionManager::from_proto(&message, buffer_limit, &at_config, context)?;
             return Ok(NetworkFilter::Http(Arc::new(http)));
         }
         if proto::any::is::<PbTcpProxy>(config) {

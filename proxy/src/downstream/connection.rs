@@ -164,6 +164,7 @@ fn tls_info(session: &rustls::ServerConnection) -> TlsInfo {
             .peer_certificates()
             .map(|chain| chain.iter().map(|certificate| certificate.to_vec()).collect())
             .unwrap_or_default(),
+        ..TlsInfo::default()
     }
 }
 

@@ -128,3 +128,113 @@ fn resolve<S>(action: &Action, cluster: &mut impl FnMut(&Arc<str>) -> S) -> Vec<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{At, Context};
+    use http::{HeaderMap, Method};
+    use proto::envoy::config::route::v3 as pb;
+
+    /// A route for a path prefix, which goes to the cluster `name`.
+    fn route(prefix: &str, name: &str) -> pb::Route {
+        let path = pb::route_match::PathSpecifier::Prefix(prefix.into());
+        let cluster = pb::route_action::ClusterSpecifier::Cluster(name.into());
+        pb::Route {
+            r#match: Some(pb::RouteMatch { path_specifier: Some(path), ..Default::default() }),
+            action: Some(pb::route::Action::Route(pb::RouteAction {
+                cluster_specifier: Some(cluster),
+                ..Default::default()
+            })),
+            ..Default::default()
+        }
+    }
+
+    fn host(domains: &[&str], routes: Vec<pb::Route>) -> pb::VirtualHost {
+        pb::VirtualHost {
+            name: domains[0].into(),
+            domains: domains.iter().map(|domain| (*domain).into()).collect(),
+            routes,
+            ..Default::default()
+        }
+    }
+
+    /// The handles are the clusters' names.
+    fn table(message: pb::RouteConfiguration) -> RouteTable<String> {
+        let at = At::resource("route configuration", "test");
+        let config = RouteConfiguration::from_proto(&message, &at, &Context::default()).unwrap();
+        RouteTable::build(&Arc::new(config), |name| name.to_string())
+    }
+
+    fn find(
+        table: &RouteTable<String>,
+        authority: &str,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> String {
+        let method = &Method::GET;
+        let request = RouteRequest { method, scheme: "http", authority, path, headers, random: 0 };
+        match table.find(&request) {
+            Found::Route(route) => route.clusters[0].clone().unwrap_or_default(),
+            Found::TlsRequired => "tls".into(),
+            Found::Nothing => "nothing".into(),
+        }
+    }
+
+    #[test]
+    fn routes_are_tried_in_order_within_one_virtual_host() {
+        let table = table(pb::RouteConfiguration {
+            virtual_hosts: vec![
+                host(&["a.example"], vec![route("/x/y", "first"), route("/x", "second")]),
+                host(&["*"], vec![route("/", "any")]),
+            ],
+            ..Default::default()
+        });
+        let headers = HeaderMap::new();
+        assert_eq!(find(&table, "a.example", "/x/y/z", &headers), "first");
+        assert_eq!(find(&table, "A.example", "/x/z", &headers), "second");
+        assert_eq!(find(&table, "a.example", "/", &headers), "nothing");
+        assert_eq!(find(&table, "b.example", "/x/y", &headers), "any");
+    }
+
+    #[test]
+    fn ports_and_path_parameters_are_ignored_on_demand() {
+        let mut message = pb::RouteConfiguration {
+            virtual_hosts: vec![host(&["a.example"], vec![route("/x/y", "found")])],
+            ..Default::default()
+        };
+        let headers = HeaderMap::new();
+        let exact = table(message.clone());
+        assert_eq!(find(&exact, "a.example:81", "/x/y", &headers), "nothing");
+        message.ignore_port_in_host_matching = true;
+        message.ignore_path_parameters_in_path_matching = true;
+        let lenient = table(message);
+        assert_eq!(find(&lenient, "a.example:81", "/x/y;v=1", &headers), "found");
+        assert_eq!(find(&lenient, "a.example:81", "/x;v=1/y", &headers), "nothing");
+    }
+
+    #[test]
+    fn tls_is_required_of_all_or_of_external_requests() {
+        use pb::virtual_host::TlsRequirementType;
+        let header = |name: &'static str, value: &'static str| {
+            HeaderMap::from_iter([(
+                http::HeaderName::from_static(name),
+                http::HeaderValue::from_static(value),
+            )])
+        };
+        for (rule, headers, expected) in [
+            (TlsRequirementType::None, HeaderMap::new(), "a"),
+            (TlsRequirementType::All, HeaderMap::new(), "tls"),
+            (TlsRequirementType::All, header("x-forwarded-proto", "https"), "a"),
+            (TlsRequirementType::All, header("x-envoy-internal", "true"), "tls"),
+            (TlsRequirementType::ExternalOnly, HeaderMap::new(), "tls"),
+            (TlsRequirementType::ExternalOnly, header("x-envoy-internal", "true"), "a"),
+        ] {
+            let mut virtual_host = host(&["*"], vec![route("/", "a")]);
+            virtual_host.require_tls = rule.into();
+            let virtual_hosts = vec![virtual_host];
+            let table = table(pb::RouteConfiguration { virtual_hosts, ..Default::default() });
+            assert_eq!(find(&table, "x", "/", &headers), expected, "{rule:?} {headers:?}");
+        }
+    }
+}

@@ -1,8 +1,36 @@
 //! Format strings with command operators (`%REQ(:PATH)%`), for access logs and header values.
+//!
+//! A format is parsed once: names are resolved to functions, header names are validated and literals are joined, so
+//! that writing one only copies.
+
+use std::fmt;
 
 use http::{HeaderMap, Method};
 
 use crate::telemetry::stream_info::StreamInfo;
+
+mod facts;
+mod grpc_status;
+mod heads;
+mod json;
+mod operators;
+mod parse;
+mod target;
+mod time;
+mod value;
+
+pub use json::JsonFormat;
+use operators::Operator;
+use value::Value;
+
+/// Envoy's default access log line.
+const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
+%RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
+%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \
+\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
+
+/// What stands for a value that does not exist.
+const MISSING: &str = "-";
 
 /// The request as it came in, after sanitising: what `%REQ(...)%` reads.
 #[derive(Clone, Debug)]
@@ -34,18 +62,27 @@ pub struct FormatContext<'a> {
     pub local_reply_body: Option<&'a str>,
 }
 
+impl FormatContext<'_> {
+    /// The gRPC status that the downstream saw: from the trailers, else the headers, else what the HTTP status means in
+    /// gRPC; none without a response.
+    pub fn grpc_status(&self) -> Option<u32> {
+        grpc_status::grpc_status(self)
+    }
+}
+
 /// A format string, parsed.
 #[derive(Clone, Debug, Default)]
 pub struct Format {
-    #[allow(dead_code)]
-    segments: Vec<()>,
+    pieces: Box<[Piece]>,
+    omit_empty: bool,
 }
 
-/// A JSON object whose leaves are format strings.
+/// A part of a format string.
 #[derive(Clone, Debug)]
-pub struct JsonFormat {
-    #[allow(dead_code)]
-    root: (),
+enum Piece {
+    Literal(Box<str>),
+    /// An operator, with the number of bytes after which its value is cut.
+    Operator(Operator, Option<usize>),
 }
 
 /// A format string that cannot be parsed.
@@ -53,15 +90,86 @@ pub struct JsonFormat {
 #[error("{0}")]
 pub struct FormatError(pub String);
 
+impl FormatError {
+    /// What is wrong with the operator that starts at the byte `offset` of the format string.
+    fn at(offset: usize, message: impl fmt::Display) -> Self {
+        FormatError(format!("column {}: {message}", offset + 1))
+    }
+}
+
 impl Format {
-    /// Parses a format string.
+    /// Parses a format string. `%%` is a percent sign.
     ///
     /// # Errors
-    /// An unknown operator, or one with a bad argument.
-    pub fn parse(_text: &str) -> Result<Format, FormatError> {
-        Ok(Format::default())
+    /// An unknown operator, or one with a bad argument; names the operator and its column.
+    pub fn parse(text: &str) -> Result<Format, FormatError> {
+        Ok(Format { pieces: parse::pieces(text)?.into(), omit_empty: false })
     }
 
-    /// Appends the formatted text.
-    pub fn write(&self, _context: &FormatContext<'_>, _out: &mut Vec<u8>) {}
+    /// Envoy's default access log line (`docs/root/configuration/observability/access_log/usage.rst`).
+    pub fn default_text() -> Format {
+        Format::parse(DEFAULT).expect("the default line is valid, which a test shows")
+    }
+
+    /// Makes a missing value empty instead of `-` (`SubstitutionFormatString.omit_empty_values`; header values do so
+    /// always).
+    #[must_use]
+    pub fn omit_empty_values(mut self) -> Format {
+        self.omit_empty = true;
+        self
+    }
+
+    /// The text, if it has no operator.
+    pub fn literal(&self) -> Option<&str> {
+        match &*self.pieces {
+            [] => Some(""),
+            [Piece::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether any operator reads the headers or trailers of the request or response.
+    pub fn needs_heads(&self) -> bool {
+        self.pieces.iter().any(|piece| match piece {
+            Piece::Literal(_) => false,
+            Piece::Operator(operator, _) => operator.needs_heads(),
+        })
+    }
+
+    /// The operators that are understood but have no value in this proxy, and print as missing: worth a warning.
+    pub fn absent_operators(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Operator(Operator::Absent(name), _) => Some(*name),
+            _ => None,
+        })
+    }
+
+    /// Appends the formatted text. A missing value is `-`, or nothing with [`Format::omit_empty_values`].
+    pub fn write(&self, context: &FormatContext<'_>, out: &mut Vec<u8>) {
+        self.write_with(context, if self.omit_empty { "" } else { MISSING }, out);
+    }
+
+    fn write_with(&self, context: &FormatContext<'_>, missing: &str, out: &mut Vec<u8>) {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Piece::Operator(operator, limit) => {
+                    operator.value(*context).cut(*limit).write_text(out, missing);
+                }
+            }
+        }
+    }
+
+    /// The operator's value, if the format is one operator and nothing else.
+    fn lone_value<'a>(&'a self, context: FormatContext<'a>) -> Option<Value<'a>> {
+        match &*self.pieces {
+            [Piece::Operator(operator, limit)] => Some(operator.value(context).cut(*limit)),
+            _ => None,
+        }
+    }
 }
+
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 
 pub mod codes;
 pub mod histogram;
+pub mod render;
+mod tags;
 
 pub use codes::ResponseCodes;
 pub use histogram::Histogram;
@@ -58,6 +60,16 @@ impl Gauge {
     /// Takes one away.
     pub fn dec(&self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(i64::try_from(n).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    /// Takes `n` away.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(i64::try_from(n).unwrap_or(i64::MAX), Relaxed);
     }
 
     /// Sets the value.

@@ -39,8 +39,43 @@ pub struct TlsInfo {
     pub cipher: Arc<str>,
     /// The negotiated application protocol, empty if none.
     pub alpn: Arc<str>,
+    /// `%DOWNSTREAM_TLS_SESSION_ID%` in hexadecimal digits, empty if there is none.
+    pub session_id: Arc<str>,
     /// The peer's certificate chain in DER, leaf first; empty if none was presented.
     pub peer_certificates: Arc<[Vec<u8>]>,
+    /// What the peer's certificate says, if it presented one.
+    pub peer: Option<Arc<CertificateInfo>>,
+    /// What our own certificate says, if we presented one.
+    pub local: Option<Arc<CertificateInfo>>,
+    /// How long the handshake took.
+    pub handshake: Option<Duration>,
+}
+
+/// What a certificate says, as Envoy prints it.
+#[derive(Clone, Debug)]
+pub struct CertificateInfo {
+    /// The subject's distinguished name (RFC 2253).
+    pub subject: Box<str>,
+    /// The issuer's distinguished name (RFC 2253).
+    pub issuer: Box<str>,
+    /// The serial number in lower-case hexadecimal digits.
+    pub serial: Box<str>,
+    /// The SHA-256 digest of the certificate in lower-case hexadecimal digits.
+    pub sha256: Box<str>,
+    /// The SHA-1 digest of the certificate in lower-case hexadecimal digits.
+    pub sha1: Box<str>,
+    /// URI alternative names: SPIFFE identities.
+    pub uri_sans: Box<[Box<str>]>,
+    /// DNS alternative names.
+    pub dns_sans: Box<[Box<str>]>,
+    /// IP address alternative names.
+    pub ip_sans: Box<[Box<str>]>,
+    /// E-mail alternative names.
+    pub email_sans: Box<[Box<str>]>,
+    /// From when it is valid.
+    pub not_before: SystemTime,
+    /// Until when it is valid.
+    pub not_after: SystemTime,
 }
 
 /// The facts of a downstream connection; one per connection, shared by its streams.
@@ -81,6 +116,18 @@ pub struct UpstreamInfo {
     pub protocol: Option<Protocol>,
     /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub transport_failure: Option<Arc<str>>,
+    /// `%UPSTREAM_CONNECTION_ID%`.
+    pub connection_id: Option<u64>,
+    /// The TLS session with the host.
+    pub tls: Option<TlsInfo>,
+    /// When connecting to the host began, from the stream's start; none for a connection that was there already.
+    pub connect_start: Option<Duration>,
+    /// When TCP was connected, from the stream's start.
+    pub connected: Option<Duration>,
+    /// When the TLS handshake with the host was done, from the stream's start.
+    pub handshake_complete: Option<Duration>,
+    /// `%UPSTREAM_CONNECTION_POOL_READY_DURATION%`: when the pool gave a connection, from the stream's start.
+    pub pool_ready: Option<Duration>,
     /// `%UPSTREAM_REQUEST_ATTEMPT_COUNT%`; 0 if no attempt was made.
     pub attempts: u32,
     /// When the first byte of the request went upstream, from the stream's start.
@@ -116,6 +163,12 @@ pub struct StreamInfo {
     pub route_name: Option<Arc<str>>,
     /// `%VIRTUAL_HOST_NAME%`.
     pub virtual_host: Option<Arc<str>>,
+    /// `%TRACE_ID%`.
+    pub trace_id: Option<Box<str>>,
+    /// Whether the request is a health check that this proxy answers (`not_health_check_filter`).
+    pub health_check: bool,
+    /// Whether the stream's trace is sampled (`traceable_filter`).
+    pub traced: bool,
     /// The upstream side.
     pub upstream: UpstreamInfo,
     /// `%BYTES_RECEIVED%`: body bytes from the downstream.
@@ -144,6 +197,9 @@ impl StreamInfo {
             termination_details: None,
             route_name: None,
             virtual_host: None,
+            trace_id: None,
+            health_check: false,
+            traced: false,
             upstream: UpstreamInfo::default(),
             bytes_received: 0,
             bytes_sent: 0,

@@ -22,12 +22,12 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let envoy = if args.recorded { None } else { programs::envoy() };
-    if args.record && envoy.is_none() {
-        eprintln!("--record needs Envoy: set PILLION_ENVOY to its binary");
-        return ExitCode::FAILURE;
-    }
-    match run(&Options { filter: args.filter, envoy, record: args.record }) {
+    let options = Options {
+        filter: args.filter,
+        envoy: if args.recorded { None } else { programs::envoy() },
+        pillion: if args.record { None } else { Some(programs::pillion()) },
+    };
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             eprintln!("failed: {failed}");

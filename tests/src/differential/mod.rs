@@ -28,7 +28,6 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::programs;
 use case::Case;
 use compare::{Difference, differences, expected, step_of};
 pub use program::Program;
@@ -41,10 +40,10 @@ const AT_ONCE: usize = 4;
 pub struct Options {
     /// Only cases whose name contains this.
     pub filter: String,
-    /// Runs the cases against this Envoy; without one its recorded answers stand in.
+    /// The Envoy that is asked; without one its recorded answers stand in.
     pub envoy: Option<PathBuf>,
-    /// Only asks Envoy, and writes down its answers.
-    pub record: bool,
+    /// The Pillion that is compared with it; without one Envoy's answers are recorded.
+    pub pillion: Option<PathBuf>,
 }
 
 /// How one case ended.
@@ -103,20 +102,21 @@ async fn run_all(cases: Vec<Case>, options: &Options) -> Vec<Outcome> {
 
 async fn run_case(case: &Case, options: &Options) -> Result<(), String> {
     let recording = root().join(format!("{}.envoy.json", case.name));
-    if let Some(path) = &options.envoy {
-        let envoy = Program { name: "envoy", path: path.clone() };
-        if options.record {
-            return write_recording(&recording, &run::observe(&envoy, case, None).await?);
-        }
-        let recorded = read_recording(&recording)?;
+    let envoy = options.envoy.clone().map(|path| Program { name: "envoy", path });
+    let Some(path) = options.pillion.clone() else {
+        let envoy = envoy.ok_or("without Envoy there is nothing to record")?;
+        return write_recording(&recording, &run::observe(&envoy, case, None).await?);
+    };
+    let recorded = read_recording(&recording)?;
+    if let Some(envoy) = envoy {
         let now = run::observe(&envoy, case, Some(&recorded)).await?;
         if now != recorded {
             let report = report(case, &differences(&recorded, &now), ["recorded", "Envoy"]);
             return Err(format!("Envoy does not do what was recorded: {report}"));
         }
     }
-    let wanted = expected(&read_recording(&recording)?, &case.accepted)?;
-    let pillion = Program { name: "pillion", path: programs::pillion() };
+    let wanted = expected(&recorded, &case.accepted)?;
+    let pillion = Program { name: "pillion", path };
     let seen = run::observe(&pillion, case, Some(&wanted)).await?;
     match differences(&wanted, &seen).as_slice() {
         [] => Ok(()),

@@ -40,7 +40,6 @@ impl Bootstrap {
         warn_without_effect(message, &at, context);
         let none = StaticResources::default();
         let resources = message.static_resources.as_ref().unwrap_or(&none);
-        let (secrets, clusters, listeners) = static_resources(resources, context)?;
         let at_dynamic = at.field("dynamic_resources");
         let dynamic = message.dynamic_resources.as_ref();
         let (ads, lds, cds) = match dynamic {
@@ -52,9 +51,9 @@ impl Bootstrap {
         let runtime = message.layered_runtime.as_ref();
         Ok(Bootstrap {
             node: message.node.clone().unwrap_or_default(),
-            secrets,
-            clusters,
-            listeners,
+            secrets: static_secrets(resources, context)?,
+            clusters: static_clusters(resources, context)?,
+            listeners: static_listeners(resources, context)?,
             ads,
             lds,
             cds,
@@ -101,6 +100,18 @@ fn warn_without_effect(message: &pb::Bootstrap, at: &At<'_>, context: &Context) 
     if let Some(StatsEviction::StatsEvictionInterval(_)) = &message.stats_eviction {
         context.warn(&at.field("stats_eviction_interval"), reason);
     }
+    warn_of_process_settings(message, at, context);
+    if let Some(manager) = &message.cluster_manager {
+        let at = at.field("cluster_manager");
+        warn_set!(context, at, manager, [outlier_detection], "no log of ejections is written");
+        warn_set!(context, at, manager, [load_stats_config], "no load is reported");
+        let reason = "what a cluster needs at run time is always made on first use";
+        warn_set!(context, at, manager, [enable_deferred_cluster_creation], reason);
+    }
+}
+
+/// Settings of Envoy's process that say nothing about traffic.
+fn warn_of_process_settings(message: &pb::Bootstrap, at: &At<'_>, context: &Context) {
     let reason = "names are resolved by the settings of the system";
     warn_set!(
         context,
@@ -139,42 +150,44 @@ fn warn_without_effect(message: &pb::Bootstrap, at: &At<'_>, context: &Context) 
         ],
         reason
     );
-    if let Some(manager) = &message.cluster_manager {
-        let at = at.field("cluster_manager");
-        warn_set!(context, at, manager, [outlier_detection], "no log of ejections is written");
-        warn_set!(context, at, manager, [load_stats_config], "no load is reported");
-        let reason = "what a cluster needs at run time is always made on first use";
-        warn_set!(context, at, manager, [enable_deferred_cluster_creation], reason);
-    }
 }
 
-type Dumped<T> = Vec<(Arc<T>, Any)>;
-
-fn static_resources(
-    message: &StaticResources,
+fn static_secrets(
+    resources: &StaticResources,
     context: &Context,
-) -> Result<(Vec<Arc<Secret>>, Dumped<Cluster>, Dumped<Listener>), ConfigError> {
-    let secrets = message.secrets.iter().map(|secret| {
+) -> Result<Vec<Arc<Secret>>, ConfigError> {
+    let secrets = resources.secrets.iter().map(|secret| {
         let at = At::resource("secret", &secret.name);
         value::non_empty(&secret.name, &at.field("name"))?;
         Secret::from_proto(secret, &at, context).map(Arc::new)
     });
-    let secrets = secrets.collect::<Result<_, _>>()?;
-    let mut clusters = Dumped::with_capacity(message.clusters.len());
-    for cluster in &message.clusters {
+    secrets.collect()
+}
+
+fn static_clusters(
+    resources: &StaticResources,
+    context: &Context,
+) -> Result<Vec<(Arc<Cluster>, Any)>, ConfigError> {
+    refuse_doubles("cluster", resources.clusters.iter().map(|cluster| &*cluster.name))?;
+    let clusters = resources.clusters.iter().map(|cluster| {
         let at = At::resource("cluster", &cluster.name);
         let translated = Cluster::from_proto(cluster, &at, context)?;
-        clusters.push((Arc::new(translated), proto::any::pack(cluster)));
-    }
-    refuse_doubles("cluster", clusters.iter().map(|(cluster, _)| &*cluster.name))?;
-    let mut listeners = Dumped::with_capacity(message.listeners.len());
-    for listener in &message.listeners {
+        Ok((Arc::new(translated), proto::any::pack(cluster)))
+    });
+    clusters.collect()
+}
+
+fn static_listeners(
+    resources: &StaticResources,
+    context: &Context,
+) -> Result<Vec<(Arc<Listener>, Any)>, ConfigError> {
+    refuse_doubles("listener", resources.listeners.iter().map(|listener| &*listener.name))?;
+    let listeners = resources.listeners.iter().map(|listener| {
         let at = At::resource("listener", &listener.name);
         let translated = Listener::from_proto(listener, &at, context)?;
-        listeners.push((Arc::new(translated), proto::any::pack(listener)));
-    }
-    refuse_doubles("listener", listeners.iter().map(|(listener, _)| &*listener.name))?;
-    Ok((secrets, clusters, listeners))
+        Ok((Arc::new(translated), proto::any::pack(listener)))
+    });
+    listeners.collect()
 }
 
 /// Refuses two resources of one name.

@@ -302,7 +302,7 @@ fn check_resolver(
     };
     let at = at.field("typed_dns_resolver_config");
     let config = resolver.typed_config.as_ref();
-    if config.is_some_and(proto::any::is::<CaresDnsResolverConfig>) {
+    if any::is::<CaresDnsResolverConfig>(config) {
         let at = at.field("typed_config");
         let cares: CaresDnsResolverConfig = any::open(config, &at)?;
         refuse_set!(at, cares, [resolvers]);

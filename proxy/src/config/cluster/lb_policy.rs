@@ -166,8 +166,7 @@ fn least_request(
     let choice_count =
         value::within(choice_count, DEFAULT_CHOICE_COUNT, range, &at.field("choice_count"))?;
     let active_request_bias = bias.map_or(DEFAULT_ACTIVE_REQUEST_BIAS, |bias| bias.default_value);
-    // NaN is not at least 0 either.
-    if !(active_request_bias >= 0.0) {
+    if active_request_bias < 0.0 || active_request_bias.is_nan() {
         return Err(at
             .field("active_request_bias")
             .error(format_args!("{active_request_bias} is not at least 0")));

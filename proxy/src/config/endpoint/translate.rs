@@ -71,12 +71,15 @@ impl Assignment {
     }
 }
 
+/// A drop overload: category and parts per million.
+type DropShare = (Arc<str>, u32);
+
 /// Overprovisioning factor and drop overload of a policy.
 fn policy(
     policy: Option<&pb::cluster_load_assignment::Policy>,
     at: &At<'_>,
     context: &Context,
-) -> Result<(u32, Option<(Arc<str>, u32)>), ConfigError> {
+) -> Result<(u32, Option<DropShare>), ConfigError> {
     let Some(policy) = policy else {
         return Ok((DEFAULT_OVERPROVISIONING, None));
     };
@@ -105,8 +108,7 @@ fn policy(
     Ok((factor, drop))
 }
 
-/// Category and parts per million.
-fn drop_overload(message: &DropOverload, at: &At<'_>) -> Result<(Arc<str>, u32), ConfigError> {
+fn drop_overload(message: &DropOverload, at: &At<'_>) -> Result<DropShare, ConfigError> {
     let category = value::non_empty(&message.category, &at.field("category"))?;
     let at = at.field("drop_percentage");
     let (numerator, denominator) =

@@ -159,18 +159,16 @@ impl InternalAddresses {
 
 impl StripHostPort {
     /// `strip_matching_host_port` or `strip_any_host_port`.
-    pub(super) fn from_proto(
-        message: &PbHttp,
-        at: &At<'_>,
-    ) -> Result<StripHostPort, ConfigError> {
-        let any = matches!(message.strip_port_mode, Some(pb::StripPortMode::StripAnyHostPort(true)));
+    pub(super) fn from_proto(message: &PbHttp, at: &At<'_>) -> Result<StripHostPort, ConfigError> {
+        let any =
+            matches!(message.strip_port_mode, Some(pb::StripPortMode::StripAnyHostPort(true)));
         match (message.strip_matching_host_port, any) {
             (false, false) => Ok(StripHostPort::No),
             (true, false) => Ok(StripHostPort::Matching),
             (false, true) => Ok(StripHostPort::Any),
-            (true, true) => {
-                Err(at.field("strip_any_host_port").error("strip_matching_host_port is set already"))
-            }
+            (true, true) => Err(at
+                .field("strip_any_host_port")
+                .error("strip_matching_host_port is set already")),
         }
     }
 }

@@ -48,9 +48,6 @@ impl HttpConnectionManager {
         let common = message.common_http_protocol_options.as_ref();
         let at_common = at.field("common_http_protocol_options");
         let common = CommonOptions::from_proto(common, &at_common, context)?;
-        let logs = message.access_log.iter().enumerate().map(|(index, log)| {
-            AccessLog::from_proto(log, &at.index("access_log", index), context)
-        });
         let internal = message.internal_address_config.as_ref().map(|internal| {
             InternalAddresses::from_proto(internal, &at.field("internal_address_config"))
         });
@@ -124,7 +121,7 @@ impl HttpConnectionManager {
             )?,
             stream_error_on_invalid: on(message.stream_error_on_invalid_http_message, false),
             upgrades: upgrades(&message.upgrade_configs, at)?,
-            access_log: logs.collect::<Result<_, _>>()?,
+            access_log: AccessLog::from_list(&message.access_log, "access_log", at, context)?,
             buffer_limit,
         })
     }
@@ -229,4 +226,148 @@ fn header_value(text: &str, at: &At<'_>) -> Result<Option<HeaderValue>, ConfigEr
     }
     let value = HeaderValue::from_str(text);
     value.map(Some).map_err(|error| at.error(format_args!("{text:?}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::hcm::Underscores;
+    use crate::config::testing::message;
+
+    const ROUTER: &str = "{name: router, typed_config:
+        {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
+    const OTHER: &str = "{name: other, typed_config:
+        {'@type': type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors}}";
+
+    fn translate(fields: &str) -> (Result<HttpConnectionManager, ConfigError>, Vec<String>) {
+        let context = Context::default();
+        let at = At::resource("listener", "l");
+        let http = HttpConnectionManager::from_proto(&message(fields), 1024, &at, &context);
+        (http, context.take_warnings())
+    }
+
+    /// A complete connection manager with further fields.
+    fn with(fields: &str) -> (Result<HttpConnectionManager, ConfigError>, Vec<String>) {
+        let base = "{stat_prefix: s, route_config: {}, http_filters: [ROUTER], FIELDS}";
+        translate(&base.replace("ROUTER", ROUTER).replace("FIELDS", fields))
+    }
+
+    #[test]
+    fn defaults_are_envoys() {
+        let (http, warnings) = with("");
+        let http = http.unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(http.codec, Codec::Auto);
+        assert_eq!(http.server_name, "envoy");
+        assert_eq!(http.server_header, ServerHeader::Overwrite);
+        assert_eq!(http.forward_client_cert, ForwardClientCert::Sanitize);
+        assert!(http.generate_request_id && http.allow_absolute_url);
+        assert!(!http.use_remote_address && !http.normalize_path && !http.merge_slashes);
+        assert!(http.internal_addresses.is_none());
+        assert_eq!((http.max_request_headers_kb, http.max_headers_count), (60, 100));
+        assert_eq!(http.underscores, Underscores::Allow);
+        assert_eq!(http.idle_timeout, Some(Duration::from_secs(3600)));
+        assert_eq!(http.stream_idle_timeout, Some(Duration::from_secs(300)));
+        assert_eq!((http.request_timeout, http.request_headers_timeout), (None, None));
+        assert_eq!(http.drain_timeout, Duration::from_secs(5));
+        assert_eq!(http.delayed_close_timeout, Some(Duration::from_secs(1)));
+        assert_eq!(http.buffer_limit, 1024);
+    }
+
+    #[test]
+    fn what_is_set_is_translated() {
+        let (http, warnings) = with(
+            "codec_type: HTTP1, server_name: x, via: v, use_remote_address: true,
+             stream_idle_timeout: 0s, request_timeout: 3s, delayed_close_timeout: 0s,
+             strip_any_host_port: true, path_with_escaped_slashes_action: REJECT_REQUEST,
+             scheme_header_transformation: {scheme_to_overwrite: https},
+             internal_address_config: {cidr_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]},
+             http_protocol_options: {accept_http_10: true, default_host_for_http_10: h,
+               allow_absolute_url: false, header_key_format: {proper_case_words: {}}},
+             common_http_protocol_options: {idle_timeout: 0s, max_headers_count: 7,
+               headers_with_underscores_action: DROP_HEADER},
+             upgrade_configs: [{upgrade_type: websocket}]",
+        );
+        let http = http.unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(http.codec, Codec::Http1);
+        assert_eq!(http.via, Some(HeaderValue::from_static("v")));
+        assert_eq!(http.stream_idle_timeout, None);
+        assert_eq!(http.request_timeout, Some(Duration::from_secs(3)));
+        assert_eq!(http.strip_host_port, StripHostPort::Any);
+        assert_eq!(http.escaped_slashes, EscapedSlashes::Reject);
+        assert_eq!(http.scheme_overwrite, Some("https"));
+        assert_eq!(http.internal_addresses.unwrap().ranges.len(), 1);
+        assert!(http.accept_http10 && http.proper_case_words && !http.allow_absolute_url);
+        assert_eq!(http.default_host_for_http10.as_deref(), Some("h"));
+        assert_eq!((http.idle_timeout, http.max_headers_count), (None, 7));
+        assert_eq!(http.underscores, Underscores::Drop);
+        assert_eq!(http.upgrades, [("websocket".into(), true)]);
+    }
+
+    #[test]
+    fn bad_and_unsupported_fields_are_refused_by_their_path() {
+        for (fields, path) in [
+            ("codec_type: HTTP3", "codec_type"),
+            ("max_request_headers_kb: 0", "max_request_headers_kb"),
+            ("max_request_headers_kb: 8193", "max_request_headers_kb"),
+            ("strip_matching_host_port: true, strip_any_host_port: true", "strip_any_host_port"),
+            (
+                "scheme_header_transformation: {scheme_to_overwrite: ftp}",
+                "scheme_header_transformation.scheme_to_overwrite",
+            ),
+            ("forward_client_cert_details: SANITIZE_SET", "forward_client_cert_details"),
+            ("local_reply_config: {}", "local_reply_config"),
+            ("request_timeout: -1s", "request_timeout"),
+            (
+                "upgrade_configs: [{upgrade_type: a}, {upgrade_type: A}]",
+                "upgrade_configs[1].upgrade_type",
+            ),
+            (
+                "http_protocol_options: {allow_chunked_length: true}",
+                "http_protocol_options.allow_chunked_length",
+            ),
+            (
+                "internal_address_config: {cidr_ranges: [{address_prefix: x}]}",
+                "internal_address_config.cidr_ranges[0].address_prefix",
+            ),
+        ] {
+            let error = with(fields).0.unwrap_err();
+            assert_eq!(error.path, format!("listener \"l\": {path}"), "{error}");
+        }
+        let error = translate(&format!("{{stat_prefix: s, http_filters: [{ROUTER}]}}")).0;
+        assert!(error.unwrap_err().message.contains("no routes"));
+    }
+
+    #[test]
+    fn the_router_is_the_only_and_last_filter() {
+        let filters = |filters: &str| {
+            translate(&format!("{{stat_prefix: s, route_config: {{}}, http_filters: [{filters}]}}"))
+        };
+        for (list, path, rule) in [
+            (String::new(), "http_filters", "must end in"),
+            (format!("{ROUTER}, {ROUTER}"), "http_filters[0]", "must be the last"),
+            (format!("{OTHER}, {ROUTER}"), "http_filters[0].typed_config", "cors.v3.Cors"),
+            (OTHER.into(), "http_filters[0].typed_config", "cors.v3.Cors"),
+            (
+                OTHER.replace("{name: other", "{name: other, is_optional: true"),
+                "http_filters[0]",
+                "must end in",
+            ),
+            (
+                ROUTER.replace("{name: router", "{name: router, disabled: true"),
+                "http_filters[0].disabled",
+                "terminal",
+            ),
+            ("{name: x}".into(), "http_filters[0].typed_config", "required"),
+        ] {
+            let error = filters(&list).0.unwrap_err();
+            assert_eq!(error.path, format!("listener \"l\": {path}"), "{error}");
+            assert!(error.message.contains(rule), "{error}");
+        }
+        let optional = OTHER.replace("{name: other", "{name: other, is_optional: true");
+        let (http, warnings) = filters(&format!("{optional}, {ROUTER}"));
+        assert!(http.unwrap().filters.is_empty());
+        assert!(warnings[0].contains("cors.v3.Cors"), "{warnings:?}");
+    }
 }

@@ -32,9 +32,10 @@ impl FilterChain {
         warn_set!(context, at, message, [metadata], "nothing in Pillion reads it");
         let tls = message.transport_socket.as_ref();
         let handshake = at.field("transport_socket_connect_timeout");
-        let matches = message.filter_chain_match.as_ref().map(|rule| {
-            FilterChainMatch::from_proto(rule, &at.field("filter_chain_match"))
-        });
+        let matches = message
+            .filter_chain_match
+            .as_ref()
+            .map(|rule| FilterChainMatch::from_proto(rule, &at.field("filter_chain_match")));
         Ok(FilterChain {
             name: message.name.as_str().into(),
             matches: matches.transpose()?.unwrap_or_default(),

@@ -37,9 +37,6 @@ impl Listener {
             filter_chains(message, buffer_limit, at, context)?;
         let listener_filters = listener_filters(message, at, context)?;
         warn_without_inspector(&filter_chains, &listener_filters, at, context);
-        let logs = message.access_log.iter().enumerate().map(|(index, log)| {
-            AccessLog::from_proto(log, &at.index("access_log", index), context)
-        });
         let on = |value: Option<proto::google::protobuf::BoolValue>, default: bool| {
             value.map_or(default, |value| value.value)
         };
@@ -71,7 +68,7 @@ impl Listener {
             continue_on_timeout: message.continue_on_listener_filters_timeout,
             filter_chains,
             default_filter_chain,
-            access_log: logs.collect::<Result<_, _>>()?,
+            access_log: AccessLog::from_list(&message.access_log, "access_log", at, context)?,
             drain_modify_only: drain == DrainType::ModifyOnly,
             connection_limit: None,
             ignore_global_connection_limit: message.ignore_global_conn_limit,
@@ -102,7 +99,13 @@ fn warn_without_effect(
     warn_set!(context, at, message, [connection_balance_config], "the kernel balances");
     warn_set!(context, at, message, [enable_mptcp], "plain TCP is spoken, as MPTCP falls back to");
     warn_set!(context, at, message, [bypass_overload_manager], "Pillion has no overload manager");
-    warn_set!(context, at, message, [tcp_fast_open_queue_length], "clients fall back to a handshake");
+    warn_set!(
+        context,
+        at,
+        message,
+        [tcp_fast_open_queue_length],
+        "clients fall back to a handshake"
+    );
     warn_set!(
         context,
         at,
@@ -169,8 +172,7 @@ fn listener_filters(
         ListenerFilter::from_proto(filter, &at.index("listener_filters", index), context)
     });
     let mut filters = filters.collect::<Result<Vec<_>, _>>()?;
-    let restores =
-        filters.iter().any(|filter| matches!(filter, ListenerFilter::OriginalDst));
+    let restores = filters.iter().any(|filter| matches!(filter, ListenerFilter::OriginalDst));
     if message.use_original_dst.is_some_and(|value| value.value) && !restores {
         filters.push(ListenerFilter::OriginalDst);
     }
@@ -193,5 +195,153 @@ fn warn_without_inspector(
             let at = at.field("filter_chain_match");
             context.warn(&at, "matches no connection without the listener filter tls_inspector");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::listener::SourceType;
+    use crate::config::testing::message;
+
+    const ADDRESS: &str = "address: {socket_address: {address: '::1', port_value: 80}}";
+    const TCP: &str = "filters: [{name: tcp, typed_config: {stat_prefix: s, cluster: c,
+        '@type': type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy}}]";
+
+    fn translate(fields: &str) -> (Result<Listener, ConfigError>, Vec<String>) {
+        let context = Context::default();
+        let yaml = format!("{{{ADDRESS}, {fields}}}").replace("TCP", TCP);
+        let listener =
+            Listener::from_proto(&message(&yaml), &At::resource("listener", "l"), &context);
+        (listener, context.take_warnings())
+    }
+
+    #[test]
+    fn defaults_are_envoys() {
+        let (listener, warnings) = translate("filter_chains: [{TCP}]");
+        let listener = listener.unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!((&*listener.name, &*listener.stat_name), ("[::1]:80", "[__1]_80"));
+        assert!(listener.bind_to_port && listener.reuse_port && !listener.use_original_dst);
+        assert_eq!(listener.buffer_limit, 1 << 20);
+        assert_eq!(listener.listener_filters_timeout, Some(Duration::from_secs(15)));
+        assert_eq!(listener.filter_chains[0].filters.len(), 1);
+        assert_eq!(listener.direction, Direction::Unspecified);
+    }
+
+    #[test]
+    fn original_destinations_need_their_filter_once() {
+        let filters = |fields: &str| translate(fields).0.unwrap().listener_filters;
+        let added = filters("use_original_dst: true, filter_chains: [{TCP}]");
+        assert!(matches!(added[..], [ListenerFilter::OriginalDst]));
+        let given = filters(
+            "use_original_dst: true, filter_chains: [{TCP}], listener_filters: [
+              {name: o, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst}},
+              {name: t, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}},
+              {name: p, typed_config: {disallowed_versions: [V1],
+                '@type': type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol}}]",
+        );
+        assert!(matches!(
+            given[..],
+            [
+                ListenerFilter::OriginalDst,
+                ListenerFilter::TlsInspector,
+                ListenerFilter::ProxyProtocol { optional: false, disallowed: [true, false] },
+            ]
+        ));
+    }
+
+    #[test]
+    fn a_match_is_translated_whole() {
+        let (listener, warnings) = translate(
+            "filter_chains: [{TCP, name: c, filter_chain_match: {destination_port: 443,
+               prefix_ranges: [{address_prefix: 10.1.2.3, prefix_len: 8}],
+               server_names: ['*.Example.com', a], transport_protocol: tls,
+               application_protocols: [h2], source_type: EXTERNAL, source_ports: [1, 65535]}}]",
+        );
+        let rule = listener.unwrap().filter_chains[0].matches.clone();
+        assert_eq!(rule.destination_port, Some(443));
+        assert_eq!(rule.destination, ["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(rule.server_names, ["*.example.com".into(), "a".into()]);
+        assert_eq!(rule.source_type, SourceType::External);
+        assert_eq!(rule.source_ports, [1, 65535]);
+        assert!(warnings[0].contains("tls_inspector"), "{warnings:?}");
+    }
+
+    #[test]
+    fn bad_listeners_are_refused_with_path_and_rule() {
+        for (fields, path, rule) in [
+            ("name: l", "filter_chains", "no filter chains"),
+            ("filter_chains: [{TCP}, {TCP}]", "filter_chains[1]", "overlap"),
+            (
+                "filter_chains: [{TCP, filter_chain_match: {server_names: [a, b]}},
+                                 {TCP, filter_chain_match: {server_names: [c, B]}}]",
+                "filter_chains[1]",
+                "overlap",
+            ),
+            (
+                "filter_chains: [{TCP, filter_chain_match: {source_ports: [1, 1]}}]",
+                "filter_chains[0].filter_chain_match",
+                "twice",
+            ),
+            (
+                "filter_chains: [{TCP, filter_chain_match: {server_names: ['a*']}}]",
+                "filter_chains[0].filter_chain_match.server_names[0]",
+                "partial wildcards",
+            ),
+            (
+                "filter_chains: [{TCP, filter_chain_match: {destination_port: 0}}]",
+                "filter_chains[0].filter_chain_match.destination_port",
+                "0 is not within",
+            ),
+            (
+                "filter_chains: [{filters: [{name: x, typed_config: {
+                   '@type': type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}}]}]",
+                "filter_chains[0].filters[0].typed_config",
+                "echo.v3.Echo",
+            ),
+            (
+                "filter_chains: [{TCP}], listener_filters: [{name: t, filter_disabled: {any_match: true},
+                   typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}}]",
+                "listener_filters[0].filter_disabled",
+                "not supported",
+            ),
+            (
+                "filter_chains: [{TCP}], max_connections_to_accept_per_socket_event: 0",
+                "max_connections_to_accept_per_socket_event",
+                "0 is not within",
+            ),
+            ("filter_chains: [{TCP}], internal_listener: {}", "internal_listener", "not supported"),
+        ] {
+            let error = translate(fields).0.unwrap_err();
+            assert_eq!(error.path, format!("listener \"l\": {path}"), "{error}");
+            assert!(error.message.contains(rule), "{error}");
+        }
+    }
+
+    #[test]
+    fn chains_that_differ_in_one_condition_are_accepted() {
+        let (listener, _) = translate(
+            "filter_chains: [{TCP},
+               {TCP, filter_chain_match: {server_names: [a]}},
+               {TCP, filter_chain_match: {server_names: [a], application_protocols: [h2]}},
+               {TCP, filter_chain_match: {destination_port: 1}},
+               {TCP, filter_chain_match: {source_type: EXTERNAL}}],
+             default_filter_chain: {TCP}",
+        );
+        assert_eq!(listener.unwrap().filter_chains.len(), 5);
+    }
+
+    #[test]
+    fn a_fingerprint_tells_changed_chains_from_others() {
+        let fingerprint = |chain: &str| {
+            let listener = translate(&format!("filter_chains: [{chain}]")).0.unwrap();
+            listener.filter_chains[0].fingerprint
+        };
+        let plain = fingerprint("{TCP}");
+        assert_eq!(plain, fingerprint("{TCP}"));
+        assert_ne!(plain, fingerprint("{TCP, name: x}"));
+        let metadata = "{TCP, metadata: {filter_metadata: {a: {b: 1}, c: {d: 2}, e: {f: 3}}}}";
+        assert_eq!(plain, fingerprint(metadata));
     }
 }

@@ -89,7 +89,7 @@ impl HeaderMatcher {
 
 impl HeaderRule {
     /// Whether one value of a present header is accepted.
-    fn accepts(&self, value: &str) -> bool {
+    pub(super) fn accepts(&self, value: &str) -> bool {
         match self {
             HeaderRule::Present(wanted) => *wanted,
             HeaderRule::Range(start, end) => {

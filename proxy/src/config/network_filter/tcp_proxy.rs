@@ -27,9 +27,6 @@ impl TcpProxy {
         check_unsupported(message, at, context)?;
         let max_duration = at.field("max_downstream_connection_duration");
         let attempts = at.field("max_connect_attempts");
-        let logs = message.access_log.iter().enumerate().map(|(index, log)| {
-            AccessLog::from_proto(log, &at.index("access_log", index), context)
-        });
         Ok(TcpProxy {
             stat_prefix: non_empty(&message.stat_prefix, &at.field("stat_prefix"))?.into(),
             clusters: clusters(message.cluster_specifier.as_ref(), at)?,
@@ -50,7 +47,7 @@ impl TcpProxy {
                 (1, u32::MAX),
                 &attempts,
             )?,
-            access_log: logs.collect::<Result<_, _>>()?,
+            access_log: AccessLog::from_list(&message.access_log, "access_log", at, context)?,
         })
     }
 }
@@ -116,4 +113,52 @@ fn weighted_clusters(
         Ok((non_empty(&cluster.name, &at.field("name"))?.into(), cluster.weight))
     });
     clusters.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::message;
+
+    fn translate(yaml: &str) -> Result<TcpProxy, ConfigError> {
+        TcpProxy::from_proto(&message(yaml), &At::resource("listener", "l"), &Context::default())
+    }
+
+    #[test]
+    fn one_or_several_clusters_are_named() {
+        let one = translate("{stat_prefix: s, cluster: c}").unwrap();
+        assert_eq!(one.clusters, [("c".into(), 1)]);
+        assert_eq!(one.idle_timeout, Some(DEFAULT_IDLE));
+        assert_eq!(one.max_connect_attempts, 1);
+        let two = translate(
+            "{stat_prefix: s, idle_timeout: 0s, max_connect_attempts: 3, weighted_clusters:
+              {clusters: [{name: a, weight: 1}, {name: b, weight: 2}]}}",
+        );
+        let two = two.unwrap();
+        assert_eq!(two.clusters, [("a".into(), 1), ("b".into(), 2)]);
+        assert_eq!((two.idle_timeout, two.max_connect_attempts), (None, 3));
+    }
+
+    #[test]
+    fn bad_and_unsupported_fields_are_refused_by_their_path() {
+        for (yaml, path) in [
+            ("{cluster: c}", ": stat_prefix"),
+            ("{stat_prefix: s}", ""),
+            ("{stat_prefix: s, cluster: ''}", ": cluster"),
+            ("{stat_prefix: s, cluster: c, on_demand: {}}", ": on_demand"),
+            ("{stat_prefix: s, cluster: c, max_connect_attempts: 0}", ": max_connect_attempts"),
+            ("{stat_prefix: s, weighted_clusters: {}}", ": weighted_clusters.clusters"),
+            (
+                "{stat_prefix: s, weighted_clusters: {clusters: [{name: a}]}}",
+                ": weighted_clusters.clusters[0].weight",
+            ),
+            (
+                "{stat_prefix: s, cluster: c, max_downstream_connection_duration: 0s}",
+                ": max_downstream_connection_duration",
+            ),
+        ] {
+            let error = translate(yaml).unwrap_err();
+            assert_eq!(error.path, format!("listener \"l\"{path}"), "{error}");
+        }
+    }
 }

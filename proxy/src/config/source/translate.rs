@@ -157,8 +157,7 @@ impl RateLimit {
     fn from_proto(message: &pb::RateLimitSettings, at: &At<'_>) -> Result<RateLimit, ConfigError> {
         let default = RateLimit::default();
         let rate = message.fill_rate.map(|rate| rate.value);
-        // NaN is not above 0 either.
-        if rate.is_some_and(|rate| !(rate > 0.0)) {
+        if rate.is_some_and(|rate| rate <= 0.0 || rate.is_nan()) {
             return Err(at.field("fill_rate").error("must be above 0"));
         }
         let interval = rate.and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok());

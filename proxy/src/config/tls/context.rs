@@ -170,8 +170,8 @@ fn tls_context<T: Message + Name + Default>(
     let at = at.field("typed_config");
     match config {
         None if name == RAW_BUFFER => Ok(None),
-        Some(any) if proto::any::is::<RawBuffer>(any) => Ok(None),
-        Some(any) if proto::any::is::<T>(any) => any::open(any, &at).map(Some),
+        config if any::is::<RawBuffer>(config) => Ok(None),
+        config if any::is::<T>(config) => any::open(config, &at).map(Some),
         config => Err(any::unknown(name, config, &at)),
     }
 }

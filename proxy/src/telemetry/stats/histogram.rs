@@ -52,11 +52,21 @@ impl Histogram {
         self.sum.load(Relaxed)
     }
 
-    /// How many values are at most `bound`, to the bucket's precision.
-    pub fn count_at_most(&self, bound: f64) -> u64 {
-        let Some(buckets) = self.buckets.get() else { return 0 };
-        let counted = buckets.iter().enumerate().filter(|(i, _)| lower_bound(*i) as f64 <= bound);
-        counted.map(|(_, b)| b.load(Relaxed)).sum()
+    /// For each bound (ascending), how many values are at most that, to the bucket's precision.
+    pub fn counts_at_most(&self, bounds: &[f64]) -> Vec<u64> {
+        let mut counts = vec![0; bounds.len()];
+        let Some(buckets) = self.buckets.get() else { return counts };
+        let mut next = 0;
+        let mut seen = 0;
+        for (index, bucket) in buckets.iter().enumerate() {
+            while next < bounds.len() && bounds[next] < lower_bound(index) as f64 {
+                counts[next] = seen;
+                next += 1;
+            }
+            seen += bucket.load(Relaxed);
+        }
+        counts[next..].fill(seen);
+        counts
     }
 
     /// The value below which the share `quantile` (0 to 1) of all values lies; none without values.
@@ -102,6 +112,6 @@ mod tests {
         }
         assert_eq!((histogram.count(), histogram.sum()), (100, 5050));
         assert_eq!(histogram.quantile(0.5), Some(48.0));
-        assert_eq!(histogram.count_at_most(10.0), 10);
+        assert_eq!(histogram.counts_at_most(&[0.5, 10.0, 1e9]), [0, 10, 100]);
     }
 }

@@ -48,6 +48,7 @@ pub fn config(name: &str, addresses: &[&str]) -> Config {
         tls: None,
         tcp_keepalive: None,
         source_address: None,
+        extra_source_address: None,
         panic_threshold: 50.0,
         metadata: None,
     }

@@ -96,7 +96,10 @@ impl Connection {
     /// Whether a request may be put on the connection now.
     pub(super) fn is_ready(&self) -> bool {
         let is_open = match &*self.sender.borrow() {
-            Sender::Http1(sender) => sender.is_ready() && !sender.is_closed(),
+            // hyper takes the first request before the connection is driven, and so before it says it is ready.
+            Sender::Http1(sender) => {
+                !sender.is_closed() && (sender.is_ready() || self.served.get() == 0)
+            }
             Sender::Http2(sender) => !sender.is_closed(),
             Sender::Closed => false,
         };
