@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod demo;
 pub mod run;
+pub mod server_info;
 pub mod version;
 
 /// A sidecar service-mesh proxy configured over xDS v3.

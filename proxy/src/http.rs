@@ -8,6 +8,7 @@ pub mod connection;
 pub mod local_reply;
 pub mod manager;
 mod path;
+mod present;
 mod request;
 mod request_id;
 mod response;

@@ -2,8 +2,10 @@
 //!
 //! The path of a request reads in folder order: `downstream`, `http`, `route`, `upstream`.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod discovery;
 pub mod downstream;
 pub mod drain;
 pub mod http;

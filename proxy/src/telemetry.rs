@@ -2,7 +2,9 @@
 
 pub mod access_log;
 pub mod log_format;
+pub mod log_level;
 pub mod log_writer;
+pub mod memory;
 pub mod response_flags;
 pub mod stats;
 pub mod stream_info;

@@ -6,12 +6,16 @@ use std::time::Duration;
 use proto::Registry;
 use proto::envoy::config::bootstrap::v3 as pb;
 use proto::envoy::config::core::v3::{Locality, Node};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::cli::server_info::command_line_options;
 use crate::cli::version::version;
 use crate::cli::{Mode, RunArgs};
 use crate::config::Context;
 use crate::config::bootstrap::Bootstrap;
 use crate::server::{self, Options};
+use crate::telemetry::log_level::{Level, LogLevels, UnknownLogger};
 use crate::telemetry::log_writer::LogWriterOptions;
 
 /// Runs the proxy as the flags say; returns the process's exit code.
@@ -34,22 +38,28 @@ pub fn run(args: &RunArgs) -> ExitCode {
 }
 
 fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
-    start_logging(args);
+    let log_levels = start_logging(args)?;
     let bootstrap = load(args)?;
     if args.mode == Mode::Validate {
         let name = args.config_path.as_ref().map_or_else(String::new, |p| p.display().to_string());
         println!("configuration '{name}' OK");
         return Ok(());
     }
+    let workers = args.concurrency.unwrap_or_else(default_workers).max(1);
     let options = Options {
-        workers: args.concurrency.unwrap_or_else(default_workers).max(1),
+        workers,
         drain_time: Duration::from_secs(args.drain_time_s),
+        init_only: args.mode == Mode::InitOnly,
+        admin_address_path: args.admin_address_path.clone(),
         logs: LogWriterOptions {
             flush_interval: Duration::from_millis(args.file_flush_interval_msec),
-            flush_min_size: args.file_flush_min_size_kb as usize * 1024,
+            flush_min_size: usize::try_from(args.file_flush_min_size_kb.saturating_mul(1024))
+                .unwrap_or(usize::MAX),
             ..LogWriterOptions::default()
         },
-        init_only: args.mode == Mode::InitOnly,
+        log_levels,
+        version: version(),
+        command_line_options: command_line_options(args, workers),
     };
     server::run(bootstrap, &options)
 }
@@ -114,19 +124,29 @@ fn name_node(message: &mut pb::Bootstrap, args: &RunArgs) {
 }
 
 /// Log lines go to stderr, or to `--log-path`.
-fn start_logging(args: &RunArgs) {
-    let level = match args.log_level.as_str() {
-        "warning" => "warn",
-        "critical" => "error",
-        level => level,
-    };
-    let filter = tracing_subscriber::EnvFilter::new(level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
-    let file = args.log_path.as_ref().and_then(|path| {
-        std::fs::OpenOptions::new().create(true).append(true).open(path).ok()
-    });
-    match file {
-        Some(file) => builder.with_ansi(false).with_writer(std::sync::Mutex::new(file)).init(),
-        None => builder.with_writer(std::io::stderr).init(),
+fn start_logging(args: &RunArgs) -> Result<LogLevels, String> {
+    let level =
+        |name: &str| Level::parse(name).ok_or_else(|| format!("unknown log level '{name}'"));
+    let (levels, filter) = LogLevels::new(level(&args.log_level)?);
+    let lines = tracing_subscriber::fmt::layer().with_target(false);
+    let filtered = tracing_subscriber::registry().with(filter);
+    match &args.log_path {
+        Some(path) => {
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            let file = file.map_err(|error| format!("--log-path {}: {error}", path.display()))?;
+            let lines = lines.with_ansi(false).with_writer(std::sync::Mutex::new(file));
+            filtered.with(lines).init();
+        }
+        None => filtered.with(lines.with_writer(std::io::stderr)).init(),
     }
+    let components = args.component_log_level.as_deref().unwrap_or_default();
+    for component in components.split(',').filter(|component| !component.is_empty()) {
+        let pair = component.split_once(':');
+        let (name, wanted) = pair.ok_or_else(|| format!("'{component}' is no <logger>:<level>"))?;
+        if let Err(UnknownLogger) = levels.set(&[(name, level(wanted)?)]) {
+            // Envoy has more loggers, and agents name some of them.
+            tracing::debug!("--component-log-level: there is no logger '{name}'");
+        }
+    }
+    Ok(levels)
 }

@@ -41,6 +41,17 @@ pub fn bind(address: &Address, config: &Listener, workers: usize) -> io::Result<
     }
 }
 
+/// Binds `address` once, without any option of a listener (for the admin interface).
+///
+/// # Errors
+/// The address cannot be bound.
+pub fn bind_plain(address: &Address) -> io::Result<Socket> {
+    match address {
+        Address::Ip(ip) => listen(tcp_socket(*ip)?, *ip, SOMAXCONN),
+        Address::Pipe(path) => bind_unix(path),
+    }
+}
+
 fn share(socket: Socket, workers: usize) -> io::Result<Vec<Socket>> {
     let copies: io::Result<Vec<_>> =
         (1..workers).map(|_| socket.0.try_clone().map(Socket)).collect();
@@ -50,14 +61,9 @@ fn share(socket: Socket, workers: usize) -> io::Result<Vec<Socket>> {
 }
 
 fn bind_tcp(address: SocketAddr, config: &Listener) -> io::Result<Socket> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
+    let socket = tcp_socket(address)?;
     if config.reuse_port {
         socket.set_reuse_port(true)?;
-    }
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
     }
     if config.transparent {
         match address {
@@ -71,14 +77,26 @@ fn bind_tcp(address: SocketAddr, config: &Listener) -> io::Result<Socket> {
             SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
         }
     }
-    socket.bind(&address.into())?;
-    socket.listen(config.backlog.map_or(libc_somaxconn(), |backlog| backlog as i32))?;
-    Ok(Socket(socket))
+    listen(socket, address, config.backlog.map_or(SOMAXCONN, |backlog| backlog as i32))
 }
 
 /// The kernel caps the backlog to `net.core.somaxconn`.
-fn libc_somaxconn() -> i32 {
-    65535
+const SOMAXCONN: i32 = 65535;
+
+fn tcp_socket(address: SocketAddr) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn listen(socket: RawSocket, address: SocketAddr, backlog: i32) -> io::Result<Socket> {
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(Socket(socket))
 }
 
 /// Binds a unix socket; a name that starts with `@` is abstract. A file that a dead process left is replaced.
@@ -102,7 +120,7 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address)?;
-    socket.listen(libc_somaxconn())?;
+    socket.listen(SOMAXCONN)?;
     Ok(Socket(socket))
 }
 

@@ -132,7 +132,7 @@ impl StreamBody {
         self.ended = true;
         if let Source::Upstream { lease, .. } = &mut self.source {
             let mut info = self.stream.shared.info.borrow_mut();
-            info.upstream.last_rx = Some(info.elapsed());
+            info.upstream.last_rx = Some(self.stream.shared.last_activity() - info.start);
             drop(info);
             if let Some(lease) = lease.take() {
                 lease.finish();

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::drain::{DrainSignal, Phase};
 use crate::http::manager::ConnectionManager;
+use crate::io::deadline::Deadline;
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
 use crate::http::worker::Worker;
 
@@ -27,6 +28,7 @@ pub struct Connection {
     requests: Cell<u32>,
     idle_since: Cell<Instant>,
     closing: Cell<bool>,
+    deadline: Cell<Option<Deadline>>,
     /// Told when the connection must be shut down gracefully at once.
     pub shutdown: Notify,
 }
@@ -50,6 +52,7 @@ impl Connection {
             requests: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             closing: Cell::new(false),
+            deadline: Cell::default(),
             shutdown: Notify::new(),
         }
     }
@@ -65,12 +68,20 @@ impl Connection {
         }
     }
 
-    /// A stream has ended.
-    pub fn stream_ended(&self) {
+    /// A stream has ended, at this time.
+    pub fn stream_ended(&self, now: Instant) {
         self.active.set(self.active.get() - 1);
-        if self.active.get() == 0 {
-            self.idle_since.set(Instant::now());
-        }
+        self.idle_since.set(now);
+    }
+
+    /// A timer for a stream. It may have been another's before, which saves making it.
+    pub fn take_deadline(&self) -> Deadline {
+        self.deadline.take().unwrap_or_default()
+    }
+
+    /// Keeps a timer for the next stream.
+    pub fn keep_deadline(&self, deadline: Deadline) {
+        self.deadline.set(Some(deadline));
     }
 
     /// How many streams are active.

@@ -13,6 +13,9 @@ use crate::upstream::cluster::ClusterSlot;
 /// A route table whose routes hold their clusters.
 pub type Routes = RouteTable<Arc<ClusterSlot>>;
 
+/// Where a cluster is found.
+pub type Slot = ClusterSlot;
+
 /// A route of such a table.
 pub type Route = RouteEntry<Arc<ClusterSlot>>;
 

@@ -11,19 +11,24 @@ use crate::config::hcm::{HttpConnectionManager, StripHostPort, Underscores};
 use crate::http::connection::Connection;
 use crate::http::local_reply::LocalReply;
 use crate::http::path::{self, Normalized};
+use crate::http::present::Present;
 use crate::telemetry::response_flags::ResponseFlags;
 
 /// Checks the request's head and brings it into the common form.
 ///
 /// # Errors
 /// The answer that refuses the request.
-pub fn admit(parts: &mut Parts, connection: &Connection) -> Result<(), LocalReply> {
+pub fn admit(
+    parts: &mut Parts,
+    present: Present,
+    connection: &Connection,
+) -> Result<(), LocalReply> {
     let config = &connection.manager.config;
     check_version(parts, config)?;
     check_size(&parts.headers, config, &parts.uri)?;
     apply_underscores(&mut parts.headers, config)?;
-    settle_authority(parts, config)?;
-    if !config.proxy_100_continue {
+    settle_authority(parts, present, config)?;
+    if present.has(Present::EXPECT) && !config.proxy_100_continue {
         // hyper answers 100-continue when the body is first read.
         parts.headers.remove(EXPECT);
     }
@@ -102,9 +107,12 @@ fn apply_underscores(
 }
 
 /// Moves `:authority` or the authority of an absolute URI into `host`.
-fn settle_authority(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(), LocalReply> {
-    let hosts = parts.headers.get_all(HOST).iter().count();
-    if hosts > 1 {
+fn settle_authority(
+    parts: &mut Parts,
+    present: Present,
+    config: &HttpConnectionManager,
+) -> Result<(), LocalReply> {
+    if present.has(Present::MANY_HOSTS) {
         return Err(bad_request("http1.codec_error"));
     }
     if let Some(authority) = parts.uri.authority() {

@@ -3,25 +3,22 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::header::{CONNECTION, DATE, SERVER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, DATE, SERVER, VIA};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::config::hcm::ServerHeader;
 use crate::http::connection::Connection;
-use crate::http::sanitize::names;
+use crate::http::present::Present;
+use crate::http::sanitize;
 use crate::telemetry::stream_info::Protocol;
 
 /// Cleans a response's headers and adds the proxy's own.
 pub fn finish(headers: &mut HeaderMap, status: StatusCode, connection: &Connection) {
     let config = &connection.manager.config;
-    if status != StatusCode::SWITCHING_PROTOCOLS {
-        headers.remove(CONNECTION);
-        headers.remove(UPGRADE);
-    }
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(&names::KEEP_ALIVE);
-    headers.remove(&names::PROXY_CONNECTION);
-    if !headers.contains_key(DATE) {
+    let present = Present::scan(headers);
+    let switching = status == StatusCode::SWITCHING_PROTOCOLS;
+    sanitize::remove_hop_by_hop(headers, present, switching);
+    if !present.has(Present::DATE) {
         headers.insert(DATE, date());
     }
     match config.server_header {

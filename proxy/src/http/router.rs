@@ -12,12 +12,13 @@ use hyper::body::Incoming;
 use crate::config::route::{HostRewrite, RouteAction, WeightedCluster};
 use crate::http::body::{RequestBody, Source};
 use crate::http::local_reply::LocalReply;
-use crate::http::manager::Route;
+use crate::http::manager::{Route, Slot};
+use crate::http::present::Present;
 use crate::http::sanitize::{append_to_list, names};
 use crate::http::service::Answer;
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel, Upgrade};
-use crate::http::{request, sanitize};
+use crate::http::request;
 use crate::io::Body;
 use crate::route::RouteRequest;
 use crate::route::action::{ClusterTarget, rewrite_host, rewrite_path};
@@ -43,6 +44,8 @@ pub struct Forward<'a> {
     pub scheme: &'static str,
     /// The stream's random number.
     pub random: u64,
+    /// Which headers came with the request.
+    pub present: Present,
 }
 
 /// Forwards the request and waits for the response's head.
@@ -56,8 +59,8 @@ pub async fn forward(
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
     let (cluster, weighted) = choose_cluster(stream, &forward, &parts)?;
-    let upgrade = upgrade::take(&mut parts, stream, forward.action)?;
-    let timeouts = Timeouts::new(forward.action, &mut parts.headers, stream);
+    let upgrade = upgrade::take(&mut parts, forward.present, stream, forward.action)?;
+    let timeouts = Timeouts::new(forward.action, &mut parts.headers, forward.present, stream);
     rewrite(stream, &forward, weighted, &mut parts, &timeouts);
     let host = pick(stream, &cluster)?;
     let body = request_body(stream, &parts, body);
@@ -75,22 +78,10 @@ fn choose_cluster<'a>(
     forward: &Forward<'a>,
     parts: &Parts,
 ) -> Result<(Arc<Cluster>, Option<&'a WeightedCluster>), LocalReply> {
-    let wanted = RouteRequest {
-        method: &parts.method,
-        scheme: forward.scheme,
-        authority: request::authority(&parts.headers),
-        path: request::path(&parts.uri),
-        headers: &parts.headers,
-        random: forward.random,
+    let (cluster, weighted) = match forward.route.only_cluster() {
+        Some(slot) => (slot.get(), None),
+        None => choose_by_request(stream, forward, parts),
     };
-    let route: &'a Route = forward.route;
-    let choice = route.choose_cluster(&wanted);
-    let cluster = match choice.target {
-        ClusterTarget::Known(slot) => slot.get(),
-        ClusterTarget::Named(name) => stream.connection.worker.registry.get(name),
-        ClusterTarget::Missing => None,
-    };
-    let weighted = choice.weighted;
     match cluster {
         Some(cluster) => {
             let mut info = stream.shared.info.borrow_mut();
@@ -104,6 +95,30 @@ fn choose_cluster<'a>(
             Err(reply.flag(ResponseFlags::NO_CLUSTER_FOUND))
         }
     }
+}
+
+/// The cluster where it depends on the request: on a weighted choice or on a header.
+fn choose_by_request<'a>(
+    stream: &Stream,
+    forward: &Forward<'a>,
+    parts: &Parts,
+) -> (Option<Arc<Cluster>>, Option<&'a WeightedCluster>) {
+    let wanted = RouteRequest {
+        method: &parts.method,
+        scheme: forward.scheme,
+        authority: request::authority(&parts.headers),
+        path: request::path(&parts.uri),
+        headers: &parts.headers,
+        random: forward.random,
+    };
+    let route: &'a Route = forward.route;
+    let choice = route.choose_cluster(&wanted);
+    let cluster = match choice.target {
+        ClusterTarget::Known(slot) => Slot::get(slot),
+        ClusterTarget::Named(name) => stream.connection.worker.registry.get(name),
+        ClusterTarget::Missing => None,
+    };
+    (cluster, choice.weighted)
 }
 
 /// Changes the request's headers, host and path on their way upstream.
@@ -285,9 +300,6 @@ fn answer(
         head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
     }
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    if !switching {
-        sanitize::remove_hop_by_hop(&mut head.headers, false);
-    }
     if stream.connection.manager.keeps_heads {
         stream.response = Some(Box::new(head.headers.clone()));
     }

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::config::hcm::{ForwardClientCert, HttpConnectionManager, InternalAddresses};
 use crate::http::connection::Connection;
+use crate::http::present::Present;
 use crate::http::request_id;
 use crate::io::Address;
 
@@ -82,22 +83,31 @@ pub struct Client {
 }
 
 /// Cleans the request's headers and adds what the proxy knows. `upgrade` says that the connection may leave HTTP.
-pub fn sanitize(headers: &mut HeaderMap, connection: &Connection, upgrade: bool) -> Client {
+pub fn sanitize(
+    headers: &mut HeaderMap,
+    present: Present,
+    connection: &Connection,
+    upgrade: bool,
+) -> Client {
     let config = &connection.manager.config;
-    remove_hop_by_hop(headers, upgrade);
-    let had_envoy_headers = headers.keys().any(|name| name.as_str().starts_with("x-envoy-"));
-    if had_envoy_headers {
+    remove_hop_by_hop(headers, present, upgrade);
+    if present.has(Present::REFERER) && headers.get_all(REFERER).iter().count() > 1 {
+        headers.remove(REFERER);
+    }
+    if present.has(Present::X_ENVOY) {
         headers.remove(&names::X_ENVOY_INTERNAL);
     }
-    let trusted = trusted_address(headers, connection);
+    let trusted = trusted_address(headers, present, connection);
     forward_address(headers, connection);
-    let scheme = forward_scheme(headers, connection);
-    let internal = trusted.internal_allowed
-        && config.internal_addresses.as_ref().is_some_and(|rules| rules.contain(&trusted.address));
+    let scheme = forward_scheme(headers, present, connection);
+    let internal = trusted.as_ref().is_some_and(|trusted| {
+        let rules = config.internal_addresses.as_ref();
+        trusted.internal_allowed && rules.is_some_and(|rules| rules.contain(&trusted.address))
+    });
     let edge = !internal && config.use_remote_address;
     if internal {
         headers.insert(&names::X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
-    } else if had_envoy_headers {
+    } else if present.has(Present::X_ENVOY) {
         remove_untrusted(headers, edge);
     }
     add_user_agent(headers, connection);
@@ -105,19 +115,24 @@ pub fn sanitize(headers: &mut HeaderMap, connection: &Connection, upgrade: bool)
         headers.append(VIA, via.clone());
     }
     if edge {
-        if let Some(value) = ip_value(&trusted.address) {
+        let address = trusted.map(|trusted| trusted.address);
+        if let Some(value) = address.as_ref().and_then(ip_value) {
             headers.insert(&names::X_ENVOY_EXTERNAL_ADDRESS, value);
         }
     }
-    settle_request_id(headers, config, edge);
-    if config.forward_client_cert != ForwardClientCert::AlwaysForwardOnly {
+    settle_request_id(headers, present, config, edge);
+    let forwards_certificates = config.forward_client_cert == ForwardClientCert::AlwaysForwardOnly;
+    if present.has(Present::X_FORWARDED_CLIENT_CERT) && !forwards_certificates {
         headers.remove(&names::X_FORWARDED_CLIENT_CERT);
     }
     Client { internal, scheme }
 }
 
-/// Headers that belong to one connection (RFC 9110 §7.6.1).
-pub fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
+/// Removes what belongs to one connection (RFC 9110 §7.6.1), as far as `present` says that it is there.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, present: Present, upgrade: bool) {
+    if !present.has(Present::HOP_BY_HOP) {
+        return;
+    }
     if !upgrade {
         headers.remove(CONNECTION);
         headers.remove(UPGRADE);
@@ -134,9 +149,6 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
             headers.remove(TE);
         }
     }
-    if headers.get_all(REFERER).iter().count() > 1 {
-        headers.remove(REFERER);
-    }
 }
 
 struct Trusted {
@@ -145,25 +157,32 @@ struct Trusted {
     internal_allowed: bool,
 }
 
-/// The address that the client is taken to have, from the peer or from `x-forwarded-for`.
-fn trusted_address(headers: &HeaderMap, connection: &Connection) -> Trusted {
+/// The address that the client is taken to have, from the peer or from `x-forwarded-for`; none where nobody asks for it.
+fn trusted_address(
+    headers: &HeaderMap,
+    present: Present,
+    connection: &Connection,
+) -> Option<Trusted> {
     let config = &connection.manager.config;
+    if !config.use_remote_address && config.internal_addresses.is_none() {
+        return None;
+    }
     let peer = connection.info.remote.clone();
     let hops = config.xff_num_trusted_hops as usize;
-    let came_with_xff = headers.contains_key(&names::X_FORWARDED_FOR);
+    let came_with_xff = present.has(Present::X_FORWARDED_FOR);
     if config.use_remote_address {
         let named = (hops > 0).then(|| forwarded_from_right(headers, hops - 1)).flatten();
         let address = named.map_or(peer, |ip| Address::Ip((ip, 0).into()));
-        return Trusted { address, internal_allowed: !came_with_xff };
+        return Some(Trusted { address, internal_allowed: !came_with_xff });
     }
     let single = forwarded_from_right(headers, 1).is_none() && came_with_xff;
-    match forwarded_from_right(headers, hops) {
+    Some(match forwarded_from_right(headers, hops) {
         Some(ip) => Trusted {
             address: Address::Ip((ip, 0).into()),
             internal_allowed: single && hops == 0,
         },
         None => Trusted { address: peer, internal_allowed: false },
-    }
+    })
 }
 
 /// The address in `x-forwarded-for` that is `index` places left of the last one.
@@ -207,11 +226,16 @@ pub fn append_to_list(headers: &mut HeaderMap, name: &HeaderName, value: &Header
 }
 
 /// Settles `x-forwarded-proto`, `x-forwarded-port` and the scheme.
-fn forward_scheme(headers: &mut HeaderMap, connection: &Connection) -> &'static str {
+fn forward_scheme(
+    headers: &mut HeaderMap,
+    present: Present,
+    connection: &Connection,
+) -> &'static str {
     let config = &connection.manager.config;
     let transport = if connection.info.tls.is_some() { "https" } else { "http" };
     let own = config.use_remote_address && config.xff_num_trusted_hops == 0;
-    if own || !headers.contains_key(&names::X_FORWARDED_PROTO) {
+    let told = present.has(Present::X_FORWARDED_PROTO) && !own;
+    if !told {
         headers.insert(&names::X_FORWARDED_PROTO, HeaderValue::from_static(transport));
     }
     if config.append_x_forwarded_port && (own || !headers.contains_key(&names::X_FORWARDED_PORT)) {
@@ -223,8 +247,10 @@ fn forward_scheme(headers: &mut HeaderMap, connection: &Connection) -> &'static 
         headers.insert(&names::X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
         return scheme;
     }
-    let forwarded = headers.get(&names::X_FORWARDED_PROTO).map(HeaderValue::as_bytes);
-    match forwarded {
+    if !told {
+        return transport;
+    }
+    match headers.get(&names::X_FORWARDED_PROTO).map(HeaderValue::as_bytes) {
         Some(proto) if proto.eq_ignore_ascii_case(b"https") => "https",
         Some(proto) if proto.eq_ignore_ascii_case(b"http") => "http",
         _ => transport,
@@ -256,12 +282,18 @@ fn add_user_agent(headers: &mut HeaderMap, connection: &Connection) {
     }
 }
 
-fn settle_request_id(headers: &mut HeaderMap, config: &HttpConnectionManager, edge: bool) {
+fn settle_request_id(
+    headers: &mut HeaderMap,
+    present: Present,
+    config: &HttpConnectionManager,
+    edge: bool,
+) {
     if !config.generate_request_id {
         return;
     }
-    let present = headers.get(&names::X_REQUEST_ID).is_some_and(|id| !id.is_empty());
-    if !present || (edge && !config.preserve_external_request_id) {
+    let given = present.has(Present::X_REQUEST_ID)
+        && headers.get(&names::X_REQUEST_ID).is_some_and(|id| !id.is_empty());
+    if !given || (edge && !config.preserve_external_request_id) {
         headers.insert(&names::X_REQUEST_ID, request_id::generate());
     }
 }
@@ -300,10 +332,10 @@ mod tests {
     fn te_keeps_only_trailers() {
         let mut headers = HeaderMap::new();
         headers.insert(TE, HeaderValue::from_static("gzip, Trailers"));
-        remove_hop_by_hop(&mut headers, false);
+        remove_hop_by_hop(&mut headers, Present::TE, false);
         assert_eq!(headers[TE], "trailers");
         headers.insert(TE, HeaderValue::from_static("gzip"));
-        remove_hop_by_hop(&mut headers, false);
+        remove_hop_by_hop(&mut headers, Present::TE, false);
         assert!(!headers.contains_key(TE));
     }
 

@@ -12,6 +12,7 @@ use crate::http::body::{Limits, ResponseBody, Source};
 use crate::http::connection::Connection;
 use crate::http::local_reply::{self, LocalReply};
 use crate::http::manager::Route;
+use crate::http::present::Present;
 use crate::http::router::{self, Forward};
 use crate::http::sanitize::names;
 use crate::http::stream::Stream;
@@ -43,13 +44,14 @@ pub async fn serve(
     let (mut parts, body) = request.into_parts();
     let mut stream = Stream::start(&connection, protocol_of(parts.version));
     if body_is_empty(&body) {
-        stream.shared.complete_request();
+        stream.shared.complete_without_body();
     }
     let head_only = parts.method == Method::HEAD;
-    stream.grpc = local_reply::is_grpc(&parts.headers);
+    let present = Present::scan(&parts.headers);
+    stream.grpc = present.has(Present::CONTENT_TYPE) && local_reply::is_grpc(&parts.headers);
     let random = fastrand::u64(..);
-    let answer = match prepare(&mut parts, &mut stream) {
-        Ok(scheme) => act(&mut stream, parts, body, scheme, random).await,
+    let answer = match prepare(&mut parts, present, &mut stream) {
+        Ok(scheme) => act(&mut stream, parts, body, scheme, present, random).await,
         Err(reply) => Err(reply),
     };
     let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
@@ -69,12 +71,18 @@ fn protocol_of(version: Version) -> Protocol {
 }
 
 /// Everything before the route is chosen. Returns the request's scheme.
-fn prepare(parts: &mut Parts, stream: &mut Stream) -> Result<&'static str, LocalReply> {
+fn prepare(
+    parts: &mut Parts,
+    present: Present,
+    stream: &mut Stream,
+) -> Result<&'static str, LocalReply> {
     let connection = Rc::clone(&stream.connection);
-    let admitted = request::admit(parts, &connection);
-    let upgrade = upgrade::requested(parts).is_some();
+    let admitted = request::admit(parts, present, &connection);
+    let upgrade = present.has(Present::UPGRADE) && upgrade::requested(parts).is_some();
     let client = match &admitted {
-        Ok(()) => sanitize::sanitize(&mut parts.headers, &connection, upgrade).scheme,
+        Ok(()) => {
+            sanitize::sanitize(&mut parts.headers, present, &connection, upgrade).scheme
+        },
         Err(_) => "http",
     };
     if connection.manager.config.always_set_request_id_in_response {
@@ -98,6 +106,7 @@ async fn act(
     mut parts: Parts,
     body: Incoming,
     scheme: &'static str,
+    present: Present,
     random: u64,
 ) -> Result<Answer, LocalReply> {
     let manager = Arc::clone(&stream.connection.manager);
@@ -105,8 +114,9 @@ async fn act(
     let Some(table) = table else {
         return Err(no_route(stream, "route_configuration_not_found"));
     };
-    if !parts.headers.contains_key(&names::X_ENVOY_INTERNAL) {
-        for name in &table.config().internal_only_headers {
+    let internal_only = &table.config().internal_only_headers;
+    if !internal_only.is_empty() && !parts.headers.contains_key(&names::X_ENVOY_INTERNAL) {
+        for name in internal_only {
             parts.headers.remove(name);
         }
     }
@@ -133,7 +143,7 @@ async fn act(
         }
         Action::Forward(action) => {
             manager.stats.rq_total.inc();
-            let forward = Forward { route: &route, action, scheme, random };
+            let forward = Forward { route: &route, action, scheme, random, present };
             router::forward(stream, forward, parts, body).await
         }
     }
@@ -210,7 +220,7 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     {
         let mut info = stream.shared.info.borrow_mut();
         info.response_code = answer.head.status.as_u16();
-        info.response_started = Some(info.elapsed());
+        info.response_started = info.upstream.first_rx.or_else(|| Some(info.elapsed()));
     }
     if manager.keeps_heads {
         stream.response = Some(Box::new(answer.head.headers.clone()));

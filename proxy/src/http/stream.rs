@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
 
@@ -44,6 +44,13 @@ impl Shared {
         if let Some(waiter) = self.waiter.borrow_mut().take() {
             waiter.wake();
         }
+    }
+
+    /// The request has no body, and was complete from the start.
+    pub fn complete_without_body(&self) {
+        let mut info = self.info.borrow_mut();
+        self.request_complete.set(Some(info.start));
+        info.request_complete = Some(Duration::ZERO);
     }
 
     /// When the request was complete, if it is.
@@ -138,7 +145,9 @@ impl Stream {
         let manager = &self.connection.manager;
         let stats = &manager.stats;
         let mut info = self.shared.info.borrow_mut();
-        let duration = info.elapsed();
+        // The last byte of a response that is complete moved at its end.
+        let now = if self.complete { self.shared.last_activity() } else { Instant::now() };
+        let duration = now - info.start;
         info.duration = Some(duration);
         if !self.complete {
             // Nobody else ended it, so the downstream went away, or reset the stream.
@@ -162,7 +171,7 @@ impl Stream {
         stats.downstream_rq_time.record(duration.as_millis() as u64);
         stats.downstream_rq_active.dec();
         drop(info);
-        self.connection.stream_ended();
+        self.connection.stream_ended(now);
         if !manager.access_logs.is_empty() {
             self.with_format(|context| {
                 for log in &manager.access_logs {

@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use crate::config::route::RouteAction;
 use crate::http::body::Limits;
 use crate::http::local_reply::LocalReply;
+use crate::http::present::Present;
 use crate::http::stream::Stream;
 use crate::io::relay::{Ended, relay};
 use crate::telemetry::response_flags::ResponseFlags;
@@ -32,18 +33,18 @@ pub struct Upgrade(OnUpgrade);
 /// 403 if neither route nor connection manager allow this one.
 pub fn take(
     parts: &mut Parts,
+    present: Present,
     stream: &Stream,
     action: &RouteAction,
 ) -> Result<Option<Upgrade>, LocalReply> {
+    if parts.method == Method::CONNECT {
+        return Err(refused(stream));
+    }
+    let asked = if present.has(Present::UPGRADE) { requested(parts) } else { None };
+    let Some(protocol) = asked.map(str::to_owned) else { return Ok(None) };
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    let Some(protocol) = requested(parts) else {
-        return match parts.method {
-            Method::CONNECT => Err(refused(stream)),
-            _ => Ok(None),
-        };
-    };
     let of = |list: &[(Box<str>, bool)]| {
-        let entry = list.iter().find(|(name, _)| name.eq_ignore_ascii_case(protocol));
+        let entry = list.iter().find(|(name, _)| name.eq_ignore_ascii_case(&protocol));
         entry.map(|(_, enabled)| *enabled)
     };
     let config = &stream.connection.manager.config;

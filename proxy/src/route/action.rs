@@ -32,6 +32,16 @@ pub enum ClusterTarget<'a, 'r, S> {
 }
 
 impl<S> RouteEntry<S> {
+    /// The cluster, where the route names exactly one: no request is needed to choose it.
+    pub fn only_cluster(&self) -> Option<&S> {
+        match &self.config.action {
+            Action::Forward(action) if matches!(action.cluster, ClusterSpecifier::Cluster(_)) => {
+                self.clusters.first()?.as_ref()
+            }
+            _ => None,
+        }
+    }
+
     /// Chooses the cluster. The same request gives the same answer.
     pub fn choose_cluster<'a, 'r>(&'a self, request: &RouteRequest<'r>) -> ClusterChoice<'a, 'r, S> {
         let named = |header: &str| match request.header(header) {

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::runtime::LocalOptions;
 
 use crate::downstream::accept;
 use crate::downstream::worker::{Command, HandOffTable, Worker, WorkerHandle};
@@ -41,15 +41,10 @@ impl Workers {
         let mut handles = Vec::with_capacity(count);
         for index in 0..count {
             let (handle, commands) = mpsc::unbounded_channel();
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                // Looks at the sockets after so many tasks; fewer looks cost less under load.
-                .event_interval(61)
-                .build()?;
             let shared = shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("worker_{index}"))
-                .spawn(move || runtime.block_on(run(index, count, shared, commands)))?;
+                .spawn(move || start(index, count, shared, commands))?;
             threads.push(thread);
             handles.push(handle);
         }
@@ -62,28 +57,40 @@ impl Workers {
     }
 }
 
+/// Runs a worker on the current thread.
+fn start(
+    index: usize,
+    count: usize,
+    shared: Shared,
+    commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    match runtime {
+        Ok(runtime) => runtime.block_on(run(index, count, shared, commands)),
+        Err(error) => tracing::error!(%error, worker = index, "cannot start a worker"),
+    }
+}
+
 async fn run(
     index: usize,
     count: usize,
     shared: Shared,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
-    let local = LocalSet::new();
     let http = Rc::new(HttpWorker {
         pools: Pools::new(),
         registry: shared.registry,
         identity: shared.identity,
     });
     let worker = Rc::new(Worker::new(http, shared.hand_off, index as u64, count as u64));
-    let serving = local.run_until(async move {
-        while let Some(Command::Accept(socket, binding)) = commands.recv().await {
-            match socket.accept_here() {
-                Ok(acceptor) => {
-                    tokio::task::spawn_local(accept::run(acceptor, binding, Rc::clone(&worker)));
-                }
-                Err(error) => tracing::error!(%error, worker = index, "cannot accept connections"),
+    while let Some(Command::Accept(socket, binding)) = commands.recv().await {
+        match socket.accept_here() {
+            Ok(acceptor) => {
+                tokio::task::spawn_local(accept::run(acceptor, binding, Rc::clone(&worker)));
             }
+            Err(error) => tracing::error!(%error, worker = index, "cannot accept connections"),
         }
-    });
-    serving.await;
+    }
 }

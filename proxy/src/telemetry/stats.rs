@@ -48,39 +48,50 @@ impl Counter {
 }
 
 /// A number that goes up and down.
+///
+/// Twice the value, and one more once somebody has set it: a gauge that was set to 0 counts as used, as in Envoy.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicI64);
 
 impl Gauge {
     /// Adds one.
     pub fn inc(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.0.fetch_add(2, Relaxed);
     }
 
     /// Takes one away.
     pub fn dec(&self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(2, Relaxed);
     }
 
     /// Adds `n`.
     pub fn add(&self, n: u64) {
-        self.0.fetch_add(i64::try_from(n).unwrap_or(i64::MAX), Relaxed);
+        self.0.fetch_add(doubled(n), Relaxed);
     }
 
     /// Takes `n` away.
     pub fn sub(&self, n: u64) {
-        self.0.fetch_sub(i64::try_from(n).unwrap_or(i64::MAX), Relaxed);
+        self.0.fetch_sub(doubled(n), Relaxed);
     }
 
     /// Sets the value.
     pub fn set(&self, value: u64) {
-        self.0.store(i64::try_from(value).unwrap_or(i64::MAX), Relaxed);
+        self.0.store(doubled(value) | 1, Relaxed);
     }
 
     /// The value now; never below zero.
     pub fn get(&self) -> u64 {
-        u64::try_from(self.0.load(Relaxed)).unwrap_or(0)
+        u64::try_from(self.0.load(Relaxed) >> 1).unwrap_or(0)
     }
+
+    /// Whether it was ever set, or is not at zero.
+    pub fn is_used(&self) -> bool {
+        self.0.load(Relaxed) != 0
+    }
+}
+
+fn doubled(value: u64) -> i64 {
+    i64::try_from(value).map_or(i64::MAX - 1, |value| value.saturating_mul(2) & !1)
 }
 
 /// One metric of a group, as an exporter sees it.
@@ -192,6 +203,23 @@ mod tests {
     stat_group! {
         /// For the test.
         pub struct Sample { counter hits, gauge active }
+    }
+
+    #[test]
+    fn a_gauge_that_was_set_counts_as_used() {
+        let gauge = Gauge::default();
+        gauge.inc();
+        gauge.dec();
+        assert!(!gauge.is_used());
+        gauge.dec();
+        assert_eq!(gauge.get(), 0);
+        gauge.set(0);
+        assert!(gauge.is_used());
+        gauge.add(3);
+        gauge.sub(1);
+        assert_eq!(gauge.get(), 2);
+        gauge.set(u64::MAX);
+        assert_eq!(gauge.get(), i64::MAX as u64 / 2);
     }
 
     #[test]

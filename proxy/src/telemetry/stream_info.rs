@@ -119,7 +119,7 @@ pub struct UpstreamInfo {
     /// `%UPSTREAM_CONNECTION_ID%`.
     pub connection_id: Option<u64>,
     /// The TLS session with the host.
-    pub tls: Option<TlsInfo>,
+    pub tls: Option<Arc<TlsInfo>>,
     /// When connecting to the host began, from the stream's start; none for a connection that was there already.
     pub connect_start: Option<Duration>,
     /// When TCP was connected, from the stream's start.

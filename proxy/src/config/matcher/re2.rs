@@ -17,6 +17,14 @@ use crate::warn_set;
 /// The largest compiled program, in bytes; a larger pattern is refused.
 const SIZE_LIMIT: usize = 1 << 20;
 
+/// A pattern in RE2's syntax that may match anywhere, as filters of the admin interface do.
+///
+/// # Errors
+/// It is no pattern, or too large.
+pub fn search(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&translate(pattern)).size_limit(SIZE_LIMIT).build()
+}
+
 impl FullRegex {
     /// The pattern of a `RegexMatcher`, which must match a whole value.
     pub fn from_proto(

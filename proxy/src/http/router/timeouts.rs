@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::config::route::RouteAction;
 use crate::http::body::Limits;
-use crate::io::deadline::Deadline;
 use crate::http::local_reply::LocalReply;
+use crate::http::present::Present;
 use crate::http::sanitize::names;
 use crate::http::stream::Stream;
 use crate::telemetry::response_flags::ResponseFlags;
@@ -39,9 +39,17 @@ enum Timer {
 
 impl Timeouts {
     /// The timers that configuration and request ask for. Takes `x-envoy-upstream-rq-timeout-ms` out of the request.
-    pub fn new(action: &RouteAction, headers: &mut HeaderMap, stream: &Stream) -> Self {
+    pub fn new(
+        action: &RouteAction,
+        headers: &mut HeaderMap,
+        present: Present,
+        stream: &Stream,
+    ) -> Self {
         let config = &stream.connection.manager.config;
-        let asked = headers.remove(&names::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
+        let asked = match present.has(Present::X_ENVOY) {
+            true => headers.remove(&names::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS),
+            false => None,
+        };
         let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok());
         let grpc = stream.grpc.then(|| grpc_timeout(headers)).flatten();
         let by_route = match (action.max_stream_duration, action.max_grpc_timeout) {
@@ -111,7 +119,7 @@ impl Timeouts {
         attempt: impl Future<Output = T>,
     ) -> Result<T, LocalReply> {
         let mut attempt = pin!(attempt);
-        let mut deadline = Deadline::default();
+        let mut deadline = stream.connection.take_deadline();
         let expired = poll_fn(|cx| {
             if let Poll::Ready(done) = attempt.as_mut().poll(cx) {
                 return Poll::Ready(Ok(done));
@@ -125,7 +133,9 @@ impl Timeouts {
                 Poll::Pending => Poll::Pending,
             }
         });
-        expired.await.map_err(|timer| expired_reply(timer, stream, cluster))
+        let outcome = expired.await;
+        stream.connection.keep_deadline(deadline);
+        outcome.map_err(|timer| expired_reply(timer, stream, cluster))
     }
 }
 

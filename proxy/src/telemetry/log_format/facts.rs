@@ -16,7 +16,7 @@ impl<'a> FormatContext<'a> {
     }
 
     fn upstream_tls(self) -> Option<&'a TlsInfo> {
-        self.info.upstream.tls.as_ref()
+        self.info.upstream.tls.as_deref()
     }
 
     /// The certificate that the downstream peer presented.

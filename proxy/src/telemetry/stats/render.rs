@@ -59,7 +59,8 @@ impl StatKind {
 /// What a metric says now.
 enum Reading<'a> {
     Counter(u64),
-    Gauge(u64),
+    /// The value, and whether the gauge counts as used.
+    Gauge(u64, bool),
     Text(String),
     Histogram(&'a Histogram),
 }
@@ -77,7 +78,7 @@ impl Reading<'_> {
     fn kind(&self) -> StatKind {
         match self {
             Reading::Counter(_) => StatKind::Counters,
-            Reading::Gauge(_) => StatKind::Gauges,
+            Reading::Gauge(..) => StatKind::Gauges,
             Reading::Text(_) => StatKind::TextReadouts,
             Reading::Histogram(_) => StatKind::Histograms,
         }
@@ -85,7 +86,8 @@ impl Reading<'_> {
 
     fn is_used(&self) -> bool {
         match self {
-            Reading::Counter(value) | Reading::Gauge(value) => *value > 0,
+            Reading::Counter(value) => *value > 0,
+            Reading::Gauge(_, used) => *used,
             Reading::Text(text) => !text.is_empty(),
             Reading::Histogram(histogram) => histogram.count() > 0,
         }
@@ -148,7 +150,9 @@ fn readings<'a>(
 ) {
     group.visit(&mut |field, metric| match metric {
         Metric::Counter(counter) => visit(field, Suffix::None, Reading::Counter(counter.get())),
-        Metric::Gauge(gauge) => visit(field, Suffix::None, Reading::Gauge(gauge.get())),
+        Metric::Gauge(gauge) => {
+            visit(field, Suffix::None, Reading::Gauge(gauge.get(), gauge.is_used()));
+        }
         Metric::Histogram(histogram) => visit(field, Suffix::None, Reading::Histogram(histogram)),
         Metric::Text(text) => visit(field, Suffix::None, Reading::Text(text.lock().clone())),
         Metric::Codes(codes) => {

@@ -42,7 +42,7 @@ struct Quantile {
 pub fn json(groups: &[Arc<dyn StatGroup>], query: &StatsQuery) -> String {
     let table = Table::collect(groups, query);
     let plain = table.rows().filter_map(|(name, reading)| match reading {
-        Reading::Counter(value) | Reading::Gauge(value) => {
+        Reading::Counter(value) | Reading::Gauge(value, _) => {
             Some(Stat::Number { name, value: *value })
         }
         Reading::Text(text) => Some(Stat::Text { name, value: text }),

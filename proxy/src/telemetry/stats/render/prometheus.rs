@@ -73,7 +73,7 @@ impl Families {
             Reading::Counter(value) => {
                 writeln!(lines(&mut self.counters, family), "{family}{{{labels}}} {value}")
             }
-            Reading::Gauge(value) => {
+            Reading::Gauge(value, _) => {
                 writeln!(lines(&mut self.gauges, family), "{family}{{{labels}}} {value}")
             }
             Reading::Text(text) if query.text_readouts => {

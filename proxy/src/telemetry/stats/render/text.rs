@@ -11,7 +11,7 @@ pub fn text(groups: &[Arc<dyn StatGroup>], query: &StatsQuery) -> String {
     let mut out = String::with_capacity(table.names.len() * 2);
     for (name, reading) in table.rows() {
         let written = match reading {
-            Reading::Counter(value) | Reading::Gauge(value) => writeln!(out, "{name}: {value}"),
+            Reading::Counter(value) | Reading::Gauge(value, _) => writeln!(out, "{name}: {value}"),
             Reading::Text(text) => writeln!(out, "{name}: \"{text}\""),
             Reading::Histogram(_) => Ok(()),
         };

@@ -1,0 +1,179 @@
+//! xDS resources into running objects: subscriptions, warming, what is applied and what is answered.
+//!
+//! All of it runs on the control thread. `clusters` and `listeners` keep what serves and what warms, each with what
+//! depends on it (`endpoints`, `routes`); `sources` opens streams and files. Their events go through one inbox to
+//! one loop, which applies them in the order that makes before it breaks, and moves the start of the process on.
+
+mod clusters;
+mod endpoints;
+mod inbox;
+mod listeners;
+mod pending;
+mod resources;
+mod routes;
+mod sources;
+mod startup;
+mod stats;
+mod translate;
+mod watches;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::ConfigError;
+use crate::config::bootstrap::Bootstrap;
+use crate::downstream::manager::ListenerManager;
+use crate::telemetry::stats::Store;
+use crate::upstream::cluster::ClusterRegistry;
+use crate::upstream::cluster::resolve::Resolver;
+
+pub use pending::Pending;
+pub use resources::{Dump, Dynamic, Refused, TypeDump, Version, Versions};
+pub use startup::Stage;
+
+use clusters::{Clusters, Tools};
+use inbox::Notice;
+use listeners::Listeners;
+use sources::Sources;
+use startup::Startup;
+use stats::{ControlPlaneStats, raise};
+
+/// The most events that are put in order at once.
+const BATCH: usize = 256;
+
+/// What resources are made with and put into.
+pub struct Environment {
+    /// Where statistics are registered.
+    pub store: Arc<Store>,
+    /// Where clusters that serve are put.
+    pub registry: Arc<ClusterRegistry>,
+    /// Where listeners that serve are put.
+    pub listeners: Rc<RefCell<ListenerManager>>,
+    /// Resolves the names of DNS clusters.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+/// Discovery of a process. It ends when this is dropped; what serves goes on serving.
+pub struct Discovery {
+    core: Rc<RefCell<Core>>,
+    outcome: watch::Receiver<Option<Result<(), ConfigError>>>,
+    control_plane: Arc<ControlPlaneStats>,
+    _events: AbortOnDropHandle<()>,
+}
+
+struct Core {
+    sources: Sources,
+    clusters: Clusters,
+    listeners: Listeners,
+    startup: Startup,
+}
+
+impl Discovery {
+    /// Starts with the bootstrap's static resources, then its dynamic ones. Must be called within a `LocalSet`, which
+    /// then drives it.
+    pub fn start(bootstrap: &Bootstrap, environment: Environment) -> Discovery {
+        let Environment { store, registry, listeners, resolver } = environment;
+        let (inbox, events) = mpsc::unbounded_channel();
+        let (startup, outcome) = Startup::new(bootstrap);
+        let node = bootstrap.node.clone();
+        let sources = Sources::new(node, bootstrap.ads.clone(), Arc::clone(&registry));
+        let listeners = Listeners::new(listeners, &store, inbox.clone());
+        let control_plane = store.register(ControlPlaneStats::new("control_plane."));
+        let clusters = Clusters::new(Tools { store, registry, resolver }, inbox);
+        let mut core = Core { sources, clusters, listeners, startup };
+        core.advance();
+        let core = Rc::new(RefCell::new(core));
+        let events = tokio::task::spawn_local(run(Rc::clone(&core), events));
+        Discovery { core, outcome, control_plane, _events: AbortOnDropHandle::new(events) }
+    }
+
+    /// Waits until every static and every first dynamic resource is there or its time is over, and listeners are open.
+    ///
+    /// # Errors
+    /// A static resource or a source of dynamic ones cannot be used: the process cannot start.
+    pub async fn initialized(&self) -> Result<(), ConfigError> {
+        let mut outcome = self.outcome.clone();
+        let outcome = outcome.wait_for(Option::is_some).await;
+        // The sender lives as long as `self`, and the value is there.
+        outcome.ok().and_then(|outcome| outcome.clone()).unwrap_or(Ok(()))
+    }
+
+    /// How far the start has come.
+    pub fn stage(&self) -> Stage {
+        self.core.borrow().startup.stage()
+    }
+
+    /// What waits for something now, at the start and later.
+    pub fn pending(&self) -> Vec<Pending> {
+        let core = self.core.borrow();
+        let mut pending = core.clusters.pending();
+        pending.extend(core.listeners.pending());
+        pending
+    }
+
+    /// A copy of every resource for `/config_dump`.
+    pub fn dump(&self) -> Dump {
+        let core = self.core.borrow();
+        let (clusters, endpoints) = core.clusters.dump();
+        let (listeners, routes) = core.listeners.dump();
+        Dump { clusters, endpoints, listeners, routes }
+    }
+
+    /// Whether CDS brought the cluster of this name (`added_via_api` of `/clusters`).
+    pub fn is_dynamic_cluster(&self, name: &str) -> bool {
+        self.core.borrow().clusters.is_dynamic(name)
+    }
+
+    /// Brings statistics up to date that only streams know: `control_plane.` and `update_failure` of CDS and LDS. To be
+    /// called before statistics are exported.
+    pub async fn refresh_stats(&self) {
+        let (ads, subscriptions) = {
+            let core = self.core.borrow();
+            let both = [core.clusters.subscription(), core.listeners.subscription()];
+            (core.sources.ads(), both)
+        };
+        for (handle, stats) in subscriptions.into_iter().flatten() {
+            if let Some(seen) = handle.stats().await {
+                stats.set_failures(seen.update_failure);
+            }
+        }
+        let Some(ads) = ads else { return };
+        let seen = ads.stats().await;
+        self.control_plane.connected_state.set(u64::from(seen.connected_state));
+        self.control_plane.pending_requests.set(seen.pending_requests as u64);
+        raise(&self.control_plane.rate_limit_enforced, seen.rate_limit_enforced);
+        *self.control_plane.identifier.lock() = seen.identifier;
+    }
+}
+
+/// Applies what comes, and what came together in order.
+async fn run(core: Rc<RefCell<Core>>, mut inbox: mpsc::UnboundedReceiver<Notice>) {
+    let mut batch = Vec::new();
+    while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        batch.sort_by_key(Notice::order);
+        let mut core = core.borrow_mut();
+        batch.drain(..).for_each(|notice| core.take(notice));
+        core.advance();
+    }
+}
+
+impl Core {
+    fn take(&mut self, notice: Notice) {
+        match notice {
+            Notice::Clusters(event) => self.clusters.on_event(&mut self.sources, event),
+            Notice::Resolved(cluster) => self.clusters.on_resolved(&cluster),
+            Notice::Endpoints(source, event) => self.clusters.on_endpoints(&source, event),
+            Notice::Listeners(event) => self.listeners.on_event(&mut self.sources, event),
+            Notice::Routes(source, event) => self.listeners.on_routes(&source, event),
+        }
+    }
+
+    fn advance(&mut self) {
+        let Core { sources, clusters, listeners, startup } = self;
+        startup.advance(sources, clusters, listeners);
+    }
+}

@@ -1,0 +1,162 @@
+//! How clusters get their hosts: over EDS, or from DNS.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use xds_client::{Event, ResourceError, Update};
+
+use super::{Clusters, Warming};
+use crate::config::cluster::{Cluster as Config, Discovery};
+use crate::config::endpoint::Assignment;
+use crate::config::source::SourceKind;
+use crate::config::{At, ConfigError};
+use crate::discovery::endpoints::Taken;
+use crate::discovery::inbox::Notice;
+use crate::discovery::sources::Sources;
+use crate::discovery::stats::SubscriptionStats;
+use crate::upstream::cluster::Cluster;
+
+impl Clusters {
+    /// Subscribes to the endpoints of an EDS cluster; true if they are known, or for other clusters.
+    pub(super) fn watch_endpoints(
+        &mut self,
+        sources: &mut Sources,
+        config: &Config,
+        at: &At<'_>,
+    ) -> Result<bool, ConfigError> {
+        let Discovery::Eds { source, service_name } = &config.discovery else { return Ok(true) };
+        let known = self.endpoints.watch(sources, source, service_name, &config.name);
+        known.map_err(|error| at.field("eds_cluster_config").field("eds_config").error(error))
+    }
+
+    /// Gives a new cluster the endpoints that are known. It has them already if the one before is of the same service.
+    pub(super) fn assign_known(&self, cluster: &Cluster, before: Option<&Cluster>) {
+        let Discovery::Eds { source, service_name } = &cluster.config().discovery else { return };
+        if before.is_some_and(|before| uses(before, &source.kind, service_name)) {
+            return;
+        }
+        if let Some(assignment) = self.endpoints.known(&source.kind, service_name) {
+            cluster.set_assignment(&assignment);
+        }
+    }
+
+    /// Tells the discovery loop when the names of a DNS cluster were asked for once.
+    pub(super) fn await_names(&self, cluster: &Arc<Cluster>, first: oneshot::Receiver<()>) {
+        let (inbox, cluster) = (self.inbox.clone(), Arc::downgrade(cluster));
+        tokio::task::spawn_local(async move {
+            // An error means that the cluster is gone.
+            if first.await.is_ok()
+                && let Some(cluster) = cluster.upgrade()
+            {
+                // Nobody listens when the process ends.
+                let _ = inbox.send(Notice::Resolved(cluster));
+            }
+        });
+    }
+
+    /// A DNS cluster has its first answers.
+    pub fn on_resolved(&mut self, cluster: &Arc<Cluster>) {
+        let warming = self.warming.get(cluster.name());
+        if warming.is_some_and(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
+            self.install(vec![Arc::clone(cluster.name())]);
+        }
+    }
+
+    /// Takes an event of EDS.
+    pub fn on_endpoints(&mut self, source: &SourceKind, event: Event) {
+        match event {
+            Event::Update(update) => self.on_assignments(source, update),
+            Event::ResourceTimeout(name) => {
+                self.give_up(source, &name, SubscriptionStats::timed_out);
+            }
+            // Endpoints are asked for by name, and a service that vanishes keeps its endpoints.
+            Event::InitialFetchTimeout | Event::Expired(_) => {}
+        }
+    }
+
+    fn on_assignments(&mut self, source: &SourceKind, update: Update) {
+        let Update { version, resources, removed, answer } = update;
+        let (mut ready, mut errors) = (Vec::new(), Vec::new());
+        for resource in resources {
+            let name = resource.name.clone();
+            let Some(Taken { clusters, assignment }) = self.endpoints.take(source, resource) else {
+                continue;
+            };
+            self.count(&clusters, |stats| stats.answered(&version, assignment.is_ok()));
+            match assignment {
+                Ok(None) => {}
+                Ok(Some(assignment)) => {
+                    for cluster in &clusters {
+                        self.assign(cluster, source, &name, &assignment);
+                    }
+                    ready.extend(clusters.into_iter().filter(|c| self.waits_for(c, source, &name)));
+                }
+                Err(error) => errors.push(ResourceError::new(&name, error.to_string())),
+            }
+        }
+        self.install(ready);
+        for name in removed {
+            self.give_up(source, &name, SubscriptionStats::empty);
+        }
+        for error in &errors {
+            // Counted above.
+            self.give_up(source, &error.name, |_| {});
+        }
+        answer.reject(errors);
+    }
+
+    /// Sets the endpoints of a service for the active and the warming cluster of a name, where they are of that service.
+    fn assign(&self, cluster: &str, source: &SourceKind, service: &str, assignment: &Assignment) {
+        let active = self.entries.get(cluster).and_then(|entry| entry.active.as_ref());
+        let warming = self.warming.get(cluster).map(|warming| &warming.cluster);
+        for cluster in active.into_iter().chain(warming) {
+            if uses(cluster, source, service) {
+                cluster.set_assignment(assignment);
+            }
+        }
+    }
+
+    fn waits_for(&self, cluster: &str, source: &SourceKind, service: &str) -> bool {
+        let uses = |warming: &Warming| uses(&warming.cluster, source, service);
+        self.warming.get(cluster).is_some_and(uses)
+    }
+
+    /// The server has nothing good for a service, or says nothing: clusters that wait for it serve without hosts.
+    fn give_up(&mut self, source: &SourceKind, service: &str, count: fn(&SubscriptionStats)) {
+        let mut clusters = self.endpoints.give_up(source, service);
+        self.count(&clusters, count);
+        clusters.retain(|cluster| self.waits_for(cluster, source, service));
+        for cluster in &clusters {
+            // A predecessor's hosts may be those of another service.
+            self.assign(cluster, source, service, &Assignment::default());
+        }
+        self.install(clusters);
+    }
+
+    fn count(&self, clusters: &[Arc<str>], count: impl Fn(&SubscriptionStats)) {
+        let entries = clusters.iter().filter_map(|cluster| self.entries.get(cluster));
+        entries.filter_map(|entry| entry.eds.as_deref()).for_each(count);
+    }
+
+    /// A version of a cluster is gone: its subscription ends unless another version needs it.
+    pub(super) fn release(&mut self, gone: &Cluster) {
+        let Discovery::Eds { source, service_name } = &gone.config().discovery else { return };
+        let (name, source) = (gone.name(), &source.kind);
+        let active = self.entries.get(name).and_then(|entry| entry.active.as_ref());
+        let is_used = active.is_some_and(|active| uses(active, source, service_name))
+            || self.waits_for(name, source, service_name);
+        if !is_used {
+            self.endpoints.unwatch(source, service_name, name);
+        }
+    }
+}
+
+/// Whether the cluster's hosts are those of this service.
+fn uses(cluster: &Cluster, source: &SourceKind, service: &str) -> bool {
+    match &cluster.config().discovery {
+        Discovery::Eds { source: own, service_name } => {
+            own.kind == *source && **service_name == *service
+        }
+        _ => false,
+    }
+}

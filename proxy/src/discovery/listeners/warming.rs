@@ -1,0 +1,167 @@
+//! Listeners that wait for their route tables.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use xds_client::{Event, ResourceError, Update};
+
+use super::Listeners;
+use crate::config::hcm::RouteSource;
+use crate::config::listener::Listener as Config;
+use crate::config::network_filter::NetworkFilter;
+use crate::config::source::{ConfigSource, SourceKind};
+use crate::config::{At, ConfigError};
+use crate::discovery::pending::Pending;
+use crate::discovery::sources::Sources;
+use crate::downstream::listener::State;
+
+/// A listener that is ready but for route tables. One of the same name may serve meanwhile.
+pub(super) struct Warming {
+    state: State,
+    in_place: bool,
+    waits_for: Vec<(SourceKind, Arc<str>)>,
+    since: Instant,
+}
+
+impl Warming {
+    pub(super) fn pending(&self, name: &str) -> Pending {
+        let names: BTreeSet<&str> = self.waits_for.iter().map(|(_, name)| &**name).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        let who = format!("listener {name:?}");
+        Pending::new(&who, &format!("routes {names}"), self.since)
+    }
+}
+
+impl Listeners {
+    /// Makes a listener ready. It is installed (true), or waits for its routes first.
+    pub(super) fn start(
+        &mut self,
+        sources: &mut Sources,
+        config: Arc<Config>,
+        in_place: bool,
+    ) -> Result<bool, ConfigError> {
+        let name = Arc::clone(&config.name);
+        let waits_for = self.watch_routes(sources, &config)?;
+        let state = self.state(config, in_place)?;
+        // The version that warmed is out of date, whatever becomes of this one.
+        self.warming.remove(&name);
+        let is_ready = waits_for.is_empty();
+        if is_ready {
+            self.manager.borrow_mut().install(state, in_place)?;
+        } else {
+            let warming = Warming { state, in_place, waits_for, since: Instant::now() };
+            self.warming.insert(name, warming);
+        }
+        self.count_warming();
+        Ok(is_ready)
+    }
+
+    /// Subscribes to the route tables of a listener; gives those that are not there yet.
+    fn watch_routes(
+        &mut self,
+        sources: &mut Sources,
+        config: &Config,
+    ) -> Result<Vec<(SourceKind, Arc<str>)>, ConfigError> {
+        let at = At::resource("listener", &config.name);
+        let mut missing = Vec::new();
+        for (stat_prefix, source, name) in tables(config) {
+            let watched = self.routes.watch(sources, stat_prefix, source, name);
+            let is_there =
+                watched.map_err(|error| at.field("rds").field("config_source").error(error))?;
+            if !is_there {
+                missing.push((source.kind.clone(), Arc::clone(name)));
+            }
+        }
+        Ok(missing)
+    }
+
+    fn state(&self, config: Arc<Config>, in_place: bool) -> Result<State, ConfigError> {
+        let manager = self.manager.borrow();
+        // Connections of unchanged chains stay only if the listener does.
+        let active = manager.get(&config.name).filter(|_| in_place);
+        let previous = active.map(|listener| listener.state.load_full());
+        let mut slot =
+            |name: &Arc<str>, source: &ConfigSource| self.routes.slot(&source.kind, name);
+        manager.builder.state(config, previous.as_deref(), &mut slot)
+    }
+
+    /// Takes an event of RDS.
+    pub fn on_routes(&mut self, source: &SourceKind, event: Event) {
+        match event {
+            Event::Update(update) => self.on_tables(source, update),
+            Event::ResourceTimeout(name) => {
+                self.routes.give_up(source, &name);
+                self.settle(source, &[name]);
+            }
+            // Tables are asked for by name, and one that vanishes stays.
+            Event::InitialFetchTimeout | Event::Expired(_) => {}
+        }
+    }
+
+    /// Removed tables stay in use.
+    fn on_tables(&mut self, source: &SourceKind, update: Update) {
+        let Update { resources, answer, .. } = update;
+        let mut errors = Vec::new();
+        let mut settled = Vec::new();
+        for resource in resources {
+            let name = resource.name.clone();
+            let taken = self.routes.take(source, resource, &self.manager.borrow().builder);
+            if let Err(error) = taken {
+                errors.push(ResourceError::new(&name, error.to_string()));
+            }
+            // After a refusal, too, a listener waits no longer, as in Envoy.
+            settled.push(name);
+        }
+        self.settle(source, &settled);
+        // The last connection manager of a table may have drained since.
+        self.routes.forget_unused();
+        answer.reject(errors);
+    }
+
+    /// Installs the listeners that waited for nothing but these tables.
+    fn settle(&mut self, source: &SourceKind, tables: &[String]) {
+        let mut ready = Vec::new();
+        for (name, warming) in &mut self.warming {
+            let is_settled = |(own, table): &(SourceKind, Arc<str>)| {
+                own == source && tables.iter().any(|settled| **settled == **table)
+            };
+            warming.waits_for.retain(|table| !is_settled(table));
+            if warming.waits_for.is_empty() {
+                ready.push(Arc::clone(name));
+            }
+        }
+        for name in &ready {
+            self.finish(name);
+        }
+        self.count_warming();
+    }
+
+    fn finish(&mut self, name: &Arc<str>) {
+        let Some(warming) = self.warming.remove(name) else { return };
+        let installed = self.manager.borrow_mut().install(warming.state, warming.in_place);
+        let Err(error) = installed else { return self.resources.finish_warming(name) };
+        // The response that brought the listener was answered long ago.
+        tracing::error!(listener = &**name, %error, "a listener that has warmed cannot be installed");
+        if let Some(failed) = self.resources.entry(name).warming.take() {
+            self.resources.entry(name).refuse(failed, error.to_string());
+        }
+    }
+
+    pub(super) fn count_warming(&self) {
+        let warming = self.warming.len() as u64;
+        self.manager.borrow().stats.total_listeners_warming.set(warming);
+    }
+}
+
+/// The route tables that the listener's connection managers get over RDS, with the managers' `stat_prefix`.
+fn tables(config: &Config) -> impl Iterator<Item = (&Arc<str>, &ConfigSource, &Arc<str>)> {
+    let chains = config.filter_chains.iter().chain(&config.default_filter_chain);
+    chains.filter_map(|chain| match chain.filters.last() {
+        Some(NetworkFilter::Http(http)) => match &http.routes {
+            RouteSource::Rds { name, source } => Some((&http.stat_prefix, source, name)),
+            RouteSource::Inline(_) => None,
+        },
+        _ => None,
+    })
+}
