@@ -2,7 +2,6 @@
 //! changes through the control plane's HTTP API, and tells what happens.
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -131,19 +130,19 @@ fn summarize(tally: &Tally, begin: Instant) {
 
 /// The addresses, and lines to try.
 fn print_what_to_try(mesh: &Mesh) {
-    let (sidecar, api): (_, SocketAddr) = (mesh.address(), mesh.api.address);
+    let (sidecar, api, [client, server]) = (mesh.address(), mesh.api.address, mesh.admin());
+    let (node, routes) = (resources::CLIENT, resources::routes(&[("greeter-v2", 100)]));
     println!(
         "
-Everything stays up until Ctrl-C. The client side takes requests on {sidecar}, the control plane serves xDS on {}.
-   curl -i http://{sidecar}/
-   curl http://{api}/clients                  what the sidecars are subscribed to
-   curl http://{api}/resources?type=rds       the routes
-   curl -N http://{api}/events                every push and acknowledgement from now on
+Everything stays up until Ctrl-C. The control plane serves xDS on {}.
+   curl -i http://{sidecar}/                 through both sidecars
+   curl http://{client}/clusters          the client side's admin interface
+   curl http://{server}/stats?usedonly    the server side's
+   curl http://{api}/clients           what the sidecars are subscribed to
+   curl -N http://{api}/events         every push and acknowledgement from now on
 All requests to v2:
-   curl -X PUT --data-binary @- 'http://{api}/resources?node={}' <<'END'
-{}END",
-        mesh.xds,
-        resources::CLIENT,
-        resources::routes(&[("greeter-v2", 100)])
+   curl -X PUT --data-binary @- 'http://{api}/resources?node={node}' <<'END'
+{routes}END",
+        mesh.xds
     );
 }

@@ -18,11 +18,17 @@ struct Replica {
     inbound: ReservedPort,
 }
 
+/// A Pillion and its admin interface.
+struct Sidecar {
+    process: Process,
+    admin: ReservedPort,
+}
+
 /// All processes. They end when it is dropped.
 pub struct Mesh {
     replicas: BTreeMap<String, Replica>,
-    client: Process,
-    server: Process,
+    client: Sidecar,
+    server: Sidecar,
     control_plane: Process,
     outbound: ReservedPort,
     /// Where the control plane serves xDS.
@@ -44,9 +50,11 @@ impl Mesh {
         let addresses = control_plane.first_line().await?;
         let (xds, api) = addresses.split_once(' ').ok_or("the control plane has no API")?;
         let (xds, api) = (xds.parse()?, api.parse()?);
-        let sidecar = |node: &str| {
-            let bootstrap = resources::bootstrap(node, xds);
-            Process::spawn(node, &["--concurrency", "1", "--config-yaml", &bootstrap], logs.path())
+        let sidecar = |node: &str| -> Result<Sidecar> {
+            let admin = ReservedPort::new()?;
+            let bootstrap = resources::bootstrap(node, admin.address, xds);
+            let arguments = ["--concurrency", "1", "--config-yaml", &bootstrap];
+            Ok(Sidecar { process: Process::spawn(node, &arguments, logs.path())?, admin })
         };
         Ok(Mesh {
             replicas: BTreeMap::new(),
@@ -63,6 +71,11 @@ impl Mesh {
     /// Where the client side takes requests.
     pub fn address(&self) -> SocketAddr {
         self.outbound.address
+    }
+
+    /// The admin interfaces of the client side and the server side.
+    pub fn admin(&self) -> [SocketAddr; 2] {
+        [self.client.admin.address, self.server.admin.address]
     }
 
     /// Starts a replica and puts the server side in front of it.
@@ -158,7 +171,7 @@ impl Mesh {
     /// # Errors
     /// A process does not end, or a sidecar ends with an error.
     pub async fn stop(&mut self) -> Result<()> {
-        for sidecar in [&mut self.client, &mut self.server] {
+        for sidecar in [&mut self.client.process, &mut self.server.process] {
             let status = sidecar.terminate().await?;
             if !status.success() {
                 return Err(format!("{} ended with {status}", sidecar.name()).into());
@@ -173,7 +186,7 @@ impl Mesh {
 
     /// The ends of the sidecars' logs, for a failure.
     pub fn sidecar_logs(&self) -> String {
-        let logs = [&self.client, &self.server]
+        let logs = [&self.client.process, &self.server.process]
             .map(|sidecar| format!("--- log of {} ends:\n{}", sidecar.name(), sidecar.log_end()));
         logs.join("\n")
     }

@@ -7,11 +7,12 @@ pub const CLIENT: &str = "client-sidecar";
 /// `node.id` of the server-side sidecar.
 pub const SERVER: &str = "server-sidecar";
 
-/// A sidecar's bootstrap: who it is and where its control plane is. All the rest comes over ADS.
-pub fn bootstrap(node: &str, control_plane: SocketAddr) -> String {
+/// A sidecar's bootstrap: who it is, its admin interface and where its control plane is. All the rest comes over ADS.
+pub fn bootstrap(node: &str, admin: SocketAddr, control_plane: SocketAddr) -> String {
     format!(
         "\
 node: {{id: {node}, cluster: demo}}
+admin: {{address: {}}}
 dynamic_resources:
   ads_config:
     api_type: GRPC
@@ -34,6 +35,7 @@ static_resources:
       - lb_endpoints:
         - endpoint: {{address: {}}}
 ",
+        socket(admin),
         socket(control_plane)
     )
 }
