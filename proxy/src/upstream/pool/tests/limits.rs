@@ -39,6 +39,7 @@ fn with_tls(config: &mut Config) {
         alpn: Vec::new(),
         allow_tls12: true,
         allow_tls13: true,
+        tls12_cipher_suites: None,
     };
     let tls = UpstreamTls { common, sni: "a.test".into(), auto_host_sni: false };
     config.tls = Some(Arc::new(tls));
