@@ -10,7 +10,7 @@ use super::traffic::{Counts, SharedTally};
 /// How often the counters are looked at and, on a terminal, shown.
 const REFRESH: Duration = Duration::from_millis(50);
 /// After so long without it, what is awaited will not come.
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The narrator.
 pub struct Display {
