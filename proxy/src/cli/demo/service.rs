@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 /// Header that names the replica that answered.
 pub const REPLICA: HeaderName = HeaderName::from_static("x-replica");
-/// The path whose answer begins at once and ends after [`SLOW`].
+/// The path whose answer begins at once and ends half a second later.
 pub const SLOW_PATH: &str = "/slow";
 /// How long a slow answer takes.
 const SLOW: Duration = Duration::from_millis(500);
