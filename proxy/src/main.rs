@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pillion::cli::{Cli, Command, demo, run};
+use pillion::cli::{Cli, Command, bootstrap, demo, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -15,5 +15,6 @@ fn main() -> ExitCode {
         Some(Command::Demo(args)) => demo::run(args),
         Some(Command::DemoService(args)) => demo::run_service(args),
         Some(Command::DemoControlPlane) => demo::run_control_plane(),
+        Some(Command::ReadBootstrap(args)) => bootstrap::print(args),
     }
 }
