@@ -61,7 +61,8 @@ fn check_version(parts: &mut Parts, config: &HttpConnectionManager) -> Result<()
         let status = StatusCode::UPGRADE_REQUIRED;
         return Err(LocalReply::new(status, "low_version", "").close());
     }
-    if let (Some(host), false) = (&config.default_host_for_http10, parts.headers.contains_key(HOST)) {
+    if let (Some(host), false) = (&config.default_host_for_http10, parts.headers.contains_key(HOST))
+    {
         if let Ok(value) = HeaderValue::from_str(host) {
             parts.headers.insert(HOST, value);
         }
@@ -95,8 +96,7 @@ fn apply_underscores(
     if config.underscores == Underscores::Allow {
         return Ok(());
     }
-    let odd: Vec<_> =
-        headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    let odd: Vec<_> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
     if config.underscores == Underscores::Reject && !odd.is_empty() {
         return Err(bad_request("http1.unexpected_underscore"));
     }
@@ -135,9 +135,9 @@ fn settle_authority(
 
 /// No white space, no list, no path: what may stand in an authority (RFC 3986 §3.2).
 fn valid_authority(host: &HeaderValue) -> bool {
-    host.as_bytes().iter().all(|byte| {
-        byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%@".contains(byte)
-    })
+    host.as_bytes()
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%@".contains(byte))
 }
 
 /// Reduces the URI to its path and query, normalised as configured.

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, HeaderName, REFERER, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA};
+use http::header::{
+    CONNECTION, HeaderName, REFERER, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA,
+};
 use http::{HeaderMap, HeaderValue};
 
 use crate::config::hcm::{ForwardClientCert, HttpConnectionManager, InternalAddresses};
@@ -177,10 +179,9 @@ fn trusted_address(
     }
     let single = forwarded_from_right(headers, 1).is_none() && came_with_xff;
     Some(match forwarded_from_right(headers, hops) {
-        Some(ip) => Trusted {
-            address: Address::Ip((ip, 0).into()),
-            internal_allowed: single && hops == 0,
-        },
+        Some(ip) => {
+            Trusted { address: Address::Ip((ip, 0).into()), internal_allowed: single && hops == 0 }
+        }
         None => Trusted { address: peer, internal_allowed: false },
     })
 }

@@ -80,9 +80,7 @@ fn prepare(
     let admitted = request::admit(parts, present, &connection);
     let upgrade = present.has(Present::UPGRADE) && upgrade::requested(parts).is_some();
     let client = match &admitted {
-        Ok(()) => {
-            sanitize::sanitize(&mut parts.headers, present, &connection, upgrade).scheme
-        },
+        Ok(()) => sanitize::sanitize(&mut parts.headers, present, &connection, upgrade).scheme,
         Err(_) => "http",
     };
     if connection.manager.config.always_set_request_id_in_response {
