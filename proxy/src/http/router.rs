@@ -232,10 +232,10 @@ fn attempt<'a>(
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
         let lease = worker.pools.http(cluster, host, downstream, priority).await?;
-        if let (HostRewrite::Auto, Some(name)) = (&forward.action.host_rewrite, host.hostname()) {
-            if let Ok(name) = HeaderValue::from_str(name) {
-                set_host(parts, name, forward.action.append_x_forwarded_host, false);
-            }
+        if let (HostRewrite::Auto, Some(name)) = (&forward.action.host_rewrite, host.hostname())
+            && let Ok(name) = HeaderValue::from_str(name)
+        {
+            set_host(parts, name, forward.action.append_x_forwarded_host, false);
         }
         let request = upstream_request(parts, body, lease.protocol(), forward.scheme);
         {
