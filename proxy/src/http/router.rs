@@ -1,6 +1,7 @@
 //! The terminal filter (`envoy.filters.http.router`): sends a request to a host of the route's cluster.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -72,14 +73,17 @@ pub fn plan<'a>(
 pub async fn forward(
     stream: &mut Stream,
     plan: Plan<'_>,
-    parts: Parts,
+    parts: &mut Parts,
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
     let cluster = &plan.cluster;
     let host = pick(stream, cluster)?;
-    let body = request_body(stream, &parts, body);
-    let attempt = attempt(stream, &plan, &host, parts, body);
-    match plan.timeouts.wait(stream, cluster, attempt).await {
+    let body = request_body(stream, parts, body);
+    let outcome = {
+        let attempt = pin!(attempt(stream, &plan, &host, parts, body));
+        plan.timeouts.wait(stream, cluster, attempt).await
+    };
+    match outcome {
         Ok(Ok(answered)) => Ok(answer(stream, plan, &host, answered)),
         Ok(Err(failed)) => {
             host.stats.rq_error.inc();
@@ -240,7 +244,7 @@ fn attempt<'a>(
     stream: &Stream,
     plan: &'a Plan<'_>,
     host: &'a Arc<Host>,
-    mut parts: Parts,
+    parts: &'a mut Parts,
     body: Body,
 ) -> impl Future<Output = Result<Answered, Failed>> + 'a {
     let worker = Rc::clone(&stream.connection.worker);
@@ -257,7 +261,7 @@ fn attempt<'a>(
         }
         if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, host.hostname()) {
             if let Ok(name) = HeaderValue::from_str(name) {
-                set_host(&mut parts, name, plan.action.append_x_forwarded_host, false);
+                set_host(parts, name, plan.action.append_x_forwarded_host, false);
             }
         }
         let request = upstream_request(parts, body, lease.protocol(), scheme);
@@ -280,31 +284,32 @@ fn attempt<'a>(
 
 /// The request in the form that the upstream's protocol wants.
 fn upstream_request(
-    mut parts: Parts,
+    parts: &mut Parts,
     body: Body,
     protocol: Protocol,
     scheme: &'static str,
 ) -> Request<Body> {
-    parts.extensions.clear();
+    let mut request = Request::new(body);
+    *request.method_mut() = std::mem::take(&mut parts.method);
+    *request.headers_mut() = std::mem::take(&mut parts.headers);
+    *request.uri_mut() = std::mem::take(&mut parts.uri);
     if protocol == Protocol::Http2 {
-        let host = parts.headers.remove(HOST);
+        let host = request.headers_mut().remove(HOST);
         let authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
-        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
         uri.authority = authority;
         uri.scheme = Some(match scheme {
             "https" => http::uri::Scheme::HTTPS,
             _ => http::uri::Scheme::HTTP,
         });
-        parts.uri = Uri::from_parts(uri).unwrap_or_default();
-        parts.version = Version::HTTP_2;
-    } else {
-        parts.version = Version::HTTP_11;
-        if matches!(body, Body::Empty) && may_have_body(&parts.method) {
-            // Says that there is none (RFC 9110 §8.6).
-            parts.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
-        }
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        *request.version_mut() = Version::HTTP_2;
+    } else if matches!(request.body(), Body::Empty) && may_have_body(request.method()) {
+        // Says that there is none (RFC 9110 §8.6).
+        let headers = request.headers_mut();
+        headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
     }
-    Request::from_parts(parts, body)
+    request
 }
 
 /// Whether a request of this method is expected to have a body.

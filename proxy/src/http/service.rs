@@ -40,13 +40,13 @@ pub async fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let mut stream = Stream::start(&connection, protocol_of(parts.version));
     if body_is_empty(&body) {
         stream.shared.complete_without_body();
     }
     let head_only = parts.method == Method::HEAD;
-    let answer = act(&mut stream, parts, body).await;
+    let answer = act(&mut stream, &mut parts, body).await;
     let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
     respond(answer, stream)
 }
@@ -64,17 +64,21 @@ fn protocol_of(version: Version) -> Protocol {
 }
 
 /// Decides what becomes of the request and, if a host shall answer it, forwards it.
-async fn act(stream: &mut Stream, mut parts: Parts, body: Incoming) -> Result<Answer, LocalReply> {
+async fn act(
+    stream: &mut Stream,
+    parts: &mut Parts,
+    body: Incoming,
+) -> Result<Answer, LocalReply> {
     let present = Present::scan(&parts.headers);
     let random = fastrand::u64(..);
     let mut route = None;
-    let plan = match find_route(stream, &mut parts, present, random) {
-        Ok(found) => decide(stream, route.insert(found), &mut parts, present, random),
+    let plan = match find_route(stream, parts, present, random) {
+        Ok(found) => decide(stream, route.insert(found), parts, present, random),
         Err(reply) => Err(reply),
     };
     // Only now do the headers stand as they go upstream, which is what access logs tell.
     if stream.connection.manager.keeps_heads {
-        stream.keep_request(&parts);
+        stream.keep_request(parts);
     }
     router::forward(stream, plan?, parts, body).await
 }

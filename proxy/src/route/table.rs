@@ -7,8 +7,7 @@ use super::request::RouteRequest;
 use super::route_match;
 use crate::config::headers::HeaderMutations;
 use crate::config::route::{
-    Action, ClusterSpecifier, RequireTls, Route, RouteConfiguration, VirtualHost,
-    WeightedTarget,
+    Action, ClusterSpecifier, RequireTls, Route, RouteConfiguration, VirtualHost, WeightedTarget,
 };
 
 /// A route configuration, ready for requests. `S` is the handle of a cluster, resolved once when the table is built.
