@@ -2,7 +2,8 @@
 //!
 //! Behind [`admit`] the authority stands in the `host` header and the URI holds only the path with its query.
 
-use http::header::{EXPECT, HOST};
+use bytes::Bytes;
+use http::header::{COOKIE, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
@@ -27,6 +28,9 @@ pub fn admit(
     check_version(parts, config)?;
     check_size(&parts.headers, config, &parts.uri)?;
     apply_underscores(&mut parts.headers, config)?;
+    if parts.version == Version::HTTP_2 && present.has(Present::COOKIE) {
+        join_cookies(&mut parts.headers);
+    }
     settle_authority(parts, present, config)?;
     if present.has(Present::EXPECT) && !config.proxy_100_continue {
         // hyper answers 100-continue when the body is first read.
@@ -62,9 +66,10 @@ fn check_version(parts: &mut Parts, config: &HttpConnectionManager) -> Result<()
         return Err(LocalReply::new(status, "low_version", "").close());
     }
     if let (Some(host), false) = (&config.default_host_for_http10, parts.headers.contains_key(HOST))
-        && let Ok(value) = HeaderValue::from_str(host)
     {
-        parts.headers.insert(HOST, value);
+        if let Ok(value) = HeaderValue::from_str(host) {
+            parts.headers.insert(HOST, value);
+        }
     }
     Ok(())
 }
@@ -103,6 +108,20 @@ fn apply_underscores(
         headers.remove(name);
     }
     Ok(())
+}
+
+/// HTTP/2 may split the cookies, nobody else does (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let Some(first) = crumbs.next() else { return };
+    let Some(second) = crumbs.next() else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    let joined = HeaderValue::from_maybe_shared(Bytes::from(joined));
+    headers.insert(COOKIE, joined.expect("legal values and \"; \" are a legal value"));
 }
 
 /// Moves `:authority` or the authority of an absolute URI into `host`.
@@ -191,10 +210,10 @@ fn normalize_host(parts: &mut Parts, connection: &Connection) {
         Some(port) if !strip_port => format!("{dotless}:{port}"),
         _ => dotless.to_owned(),
     };
-    if settled != host
-        && let Ok(value) = HeaderValue::from_str(&settled)
-    {
-        parts.headers.insert(HOST, value);
+    if settled != host {
+        if let Ok(value) = HeaderValue::from_str(&settled) {
+            parts.headers.insert(HOST, value);
+        }
     }
 }
 
