@@ -32,7 +32,11 @@ async fn stalls(count: &AtomicU64) {
 
 /// A sidecar that has served once, so that what it needs once is there, and its memory then.
 async fn warm(upstream: &Upstream, protocol: Protocol) -> (Sidecar, Connection, u64) {
-    let (sidecar, listener) = super::sidecar(upstream.address, Protocol::Http1, &json!({}));
+    // By default an HTTP/2 client may send 16 MB before anybody has taken the first byte, as with Envoy.
+    let windows =
+        json!({"initial_stream_window_size": 1 << 20, "initial_connection_window_size": 1 << 20});
+    let hcm = json!({"http2_protocol_options": windows});
+    let (sidecar, listener) = super::sidecar(upstream.address, Protocol::Http1, &hcm);
     let mut connection = Connection::must_open(listener, protocol).await;
     connection.get("/bytes/1000000").await.expect("an answer");
     let resident = sidecar.resident();

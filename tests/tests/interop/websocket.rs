@@ -46,6 +46,7 @@ async fn messages_of_all_sizes_pass_both_ways_until_the_closing_handshake() {
     while let Some(message) = socket.next().await {
         assert!(message.expect("an orderly end").is_close());
     }
+    drop(socket);
     sidecar.wait_stat("http.ingress.downstream_cx_upgrades_active", 0).await;
     assert_eq!(sidecar.stat("http.ingress.downstream_cx_upgrades_total"), 1);
 }
