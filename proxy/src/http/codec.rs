@@ -215,15 +215,19 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
     let oldest = config.max_connection_duration.map(|max| Instant::now() + max);
     let mut draining_since = None;
     let mut phase = drain.phase();
+    let mut shut_down = false;
     let mut shut_down_since = None;
     loop {
         if phase == Phase::Closing {
             return Ok(());
         }
-        let mut shut_down = false;
         if phase == Phase::Draining && draining_since.is_none() {
             draining_since = Some(Instant::now());
-            shut_down = connection.protocol == Protocol::Http2;
+            shut_down |= connection.protocol == Protocol::Http2;
+        }
+        if shut_down && shut_down_since.is_none() {
+            shut_down_since = Some(Instant::now());
+            graceful(served.as_mut());
         }
         let wake = match shut_down_since {
             None => next_check(connection, oldest, draining_since),
@@ -241,10 +245,6 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
                 // A peer that stalls would never do its part of an orderly end.
                 Some(_) => return Ok(()),
             },
-        }
-        if shut_down && shut_down_since.is_none() {
-            shut_down_since = Some(Instant::now());
-            graceful(served.as_mut());
         }
     }
 }
