@@ -259,10 +259,10 @@ fn attempt<'a>(
             // It would have to be an extended CONNECT, which hosts need not know.
             return Err(Failed::protocol_error());
         }
-        if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, host.hostname()) {
-            if let Ok(name) = HeaderValue::from_str(name) {
-                set_host(parts, name, plan.action.append_x_forwarded_host, false);
-            }
+        if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, host.hostname())
+            && let Ok(name) = HeaderValue::from_str(name)
+        {
+            set_host(parts, name, plan.action.append_x_forwarded_host, false);
         }
         let request = upstream_request(parts, body, lease.protocol(), scheme);
         {
