@@ -219,17 +219,24 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
     let oldest = config.max_connection_duration.map(|max| Instant::now() + max);
     let mut draining_since = None;
     let mut phase = drain.phase();
-    let mut shutting_down = false;
+    let mut shut_down = false;
+    let mut shut_down_since = None;
     loop {
         if phase == Phase::Closing {
             return note_end(connection, &Ok(()), true);
         }
-        let mut shut_down = false;
         if phase == Phase::Draining && draining_since.is_none() {
             draining_since = Some(Instant::now());
-            shut_down = connection.protocol == Protocol::Http2;
+            shut_down |= connection.protocol == Protocol::Http2;
         }
-        let wake = next_check(connection, oldest, draining_since).filter(|_| !shutting_down);
+        if shut_down && shut_down_since.is_none() {
+            shut_down_since = Some(Instant::now());
+            graceful(served.as_mut());
+        }
+        let wake = match shut_down_since {
+            None => next_check(connection, oldest, draining_since),
+            Some(since) => Some(next_look(shut_down_until(connection, since))),
+        };
         tokio::select! {
             biased;
             result = served.as_mut() => {
@@ -237,11 +244,13 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
             }
             now = drain.changed() => phase = now,
             () = connection.shutdown.notified() => shut_down = true,
-            () = wait_until(wake) => shut_down = expire(connection, oldest, draining_since),
-        }
-        if shut_down && !shutting_down {
-            shutting_down = true;
-            graceful(served.as_mut());
+            () = wait_until(wake) => match shut_down_since {
+                None => shut_down = expire(connection, oldest, draining_since),
+                Some(since) if Instant::now() < shut_down_until(connection, since) => {}
+                Some(_) if connection.active() > 0 => {}
+                // A peer that stalls would never do its part of an orderly end.
+                Some(_) => return Ok(()),
+            },
         }
     }
 }
@@ -264,11 +273,18 @@ fn next_check(
         let since = if connection.active() > 0 { Instant::now() } else { connection.idle_since() };
         since.checked_add(idle)
     });
-    let drained = draining_since.map(|since| {
-        let end = since + config.drain_timeout;
-        end.max(Instant::now() + Duration::from_millis(100))
-    });
+    let drained = draining_since.map(|since| next_look(since + config.drain_timeout));
     [idle, oldest, drained].into_iter().flatten().min()
+}
+
+/// `at`, but not at once: what had to end by then may take a little longer.
+fn next_look(at: Instant) -> Instant {
+    at.max(Instant::now() + Duration::from_millis(100))
+}
+
+/// How long a connection that shuts down and has no streams left may take to write what is left and to close.
+fn shut_down_until(connection: &Connection, since: Instant) -> Instant {
+    since.max(connection.idle_since()) + connection.manager.config.drain_timeout
 }
 
 /// Whether a limit has passed, so that the connection must shut down.
