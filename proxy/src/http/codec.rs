@@ -240,7 +240,7 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
         tokio::select! {
             biased;
             result = served.as_mut() => {
-                return note_end(connection, &result, shutting_down || connection.must_close());
+                return note_end(connection, &result, shut_down || connection.must_close());
             }
             now = drain.changed() => phase = now,
             () = connection.shutdown.notified() => shut_down = true,
@@ -249,7 +249,7 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
                 Some(since) if Instant::now() < shut_down_until(connection, since) => {}
                 Some(_) if connection.active() > 0 => {}
                 // A peer that stalls would never do its part of an orderly end.
-                Some(_) => return Ok(()),
+                Some(_) => return note_end(connection, &Ok(()), true),
             },
         }
     }
