@@ -345,7 +345,9 @@ fn answer(stream: &mut Stream, plan: Plan<'_>, host: &Host, answered: Answered) 
     } else {
         host.stats.rq_success.inc()
     }
-    if !stream.connection.manager.config.router.suppress_envoy_headers {
+    // A request that may leave HTTP has no end to measure from.
+    let measured = plan.upgrade.is_none();
+    if measured && !stream.connection.manager.config.router.suppress_envoy_headers {
         head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
     }
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
