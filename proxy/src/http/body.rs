@@ -164,6 +164,7 @@ impl StreamBody {
         }
         if let Some(trailers) = frame.trailers_ref()
             && self.stream.connection.manager.keeps_heads
+            && self.passes_trailers()
         {
             self.stream.trailers = Some(Box::new(trailers.clone()));
         }
