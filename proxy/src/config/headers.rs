@@ -127,7 +127,7 @@ impl HeaderText {
     /// A text that may hold command operators.
     pub fn from_text(text: &str, at: &At<'_>) -> Result<HeaderText, ConfigError> {
         if text.contains('%') {
-            let format = Format::parse(text).map_err(|error| at.error(error))?;
+            let format = Format::parse(text).map_err(|error| at.error(error))?.omit_empty_values();
             return Ok(HeaderText::Format(format));
         }
         let value = HeaderValue::from_str(text);

@@ -20,7 +20,7 @@ use crate::downstream::stats::{ListenerStats, TcpStats};
 use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::Drain;
 use crate::http::manager::{ConnectionManager, RouteSlot, Routes};
-use crate::http::stats::{HttpStats, ListenerHttpStats};
+use crate::http::stats::{CodecStats, HttpStats, ListenerHttpStats};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::stats::{Gauge, StatGroup, Store};
@@ -38,6 +38,7 @@ pub struct Builder {
     tls: ServerContexts,
     http_stats: SharedStats<HttpStats>,
     listener_http_stats: SharedStats<ListenerHttpStats>,
+    codec_stats: SharedStats<CodecStats>,
     tcp_stats: SharedStats<TcpStats>,
     listener_stats: SharedStats<ListenerStats>,
 }
@@ -57,6 +58,7 @@ impl Builder {
             tls,
             http_stats: SharedStats::default(),
             listener_http_stats: SharedStats::default(),
+            codec_stats: SharedStats::default(),
             tcp_stats: SharedStats::default(),
             listener_stats: SharedStats::default(),
         }
@@ -148,6 +150,8 @@ impl Builder {
             config: Arc::clone(config),
             routes,
             stats: self.http_stats.get(&self.store, format!("http.{prefix}."), HttpStats::new),
+            codec_stats: ["http1.", "http2."]
+                .map(|prefix| self.codec_stats.get(&self.store, prefix.into(), CodecStats::new)),
             listener_stats: self.listener_http_stats.get(
                 &self.store,
                 format!("listener.{}.http.{prefix}.", listener.stat_name),
@@ -158,7 +162,11 @@ impl Builder {
         })
     }
 
-    fn tcp(&self, config: &Arc<config::network_filter::TcpProxy>, at: &At<'_>) -> Result<TcpProxy, ConfigError> {
+    fn tcp(
+        &self,
+        config: &Arc<config::network_filter::TcpProxy>,
+        at: &At<'_>,
+    ) -> Result<TcpProxy, ConfigError> {
         let clusters = config.clusters.iter();
         let prefix = format!("tcp.{}.", stat_safe(&config.stat_prefix));
         Ok(TcpProxy {

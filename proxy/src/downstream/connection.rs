@@ -82,7 +82,11 @@ impl Drop for OpenConnection {
 }
 
 /// Runs the listener's filters within their timeout. `None` closes the connection.
-async fn run_filters(stream: Stream, listener: &Arc<Listener>, facts: &mut Facts) -> Option<Stream> {
+async fn run_filters(
+    stream: Stream,
+    listener: &Arc<Listener>,
+    facts: &mut Facts,
+) -> Option<Stream> {
     let config = listener.config();
     if config.listener_filters.is_empty() {
         return Some(stream);
@@ -109,16 +113,13 @@ async fn run_filters(stream: Stream, listener: &Arc<Listener>, facts: &mut Facts
     }
 }
 
-fn count_refusal(
-    stats: &ListenerStats,
-    filters: &[ListenerFilter],
-    error: &inspect::InspectError,
-) {
+fn count_refusal(stats: &ListenerStats, filters: &[ListenerFilter], error: &inspect::InspectError) {
     match error {
         inspect::InspectError::Closed => stats.downstream_listener_filter_remote_close.inc(),
         inspect::InspectError::Refused(_) => {
             stats.downstream_listener_filter_error.inc();
-            let proxied = |filter: &ListenerFilter| matches!(filter, ListenerFilter::ProxyProtocol { .. });
+            let proxied =
+                |filter: &ListenerFilter| matches!(filter, ListenerFilter::ProxyProtocol { .. });
             if filters.iter().any(proxied) {
                 stats.downstream_cx_proxy_proto_error.inc();
             }
@@ -182,7 +183,8 @@ fn connection_info(
         remote: facts.remote,
         direct_remote: facts.direct_remote,
         requested_server_name: (!facts.server_name.is_empty()).then_some(facts.server_name),
-        filter_chain_name: chain.map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
+        filter_chain_name: chain
+            .map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
         tls: None,
         accepted,
     }
@@ -198,8 +200,13 @@ fn log_unserved(state: &State, connection: ConnectionInfo) {
     info.flags.insert(ResponseFlags::NO_ROUTE_FOUND);
     info.details = Some("filter_chain_not_found".into());
     info.duration = Some(accepted.elapsed());
-    let context =
-        FormatContext { info: &info, request: None, response: None, trailers: None, local_reply_body: None };
+    let context = FormatContext {
+        info: &info,
+        request: None,
+        response: None,
+        trailers: None,
+        local_reply_body: None,
+    };
     for log in &state.access_logs {
         log.log(&context);
     }

@@ -119,7 +119,8 @@ impl TcpProxy {
         info: &mut StreamInfo,
         worker: &Worker,
     ) -> Option<TcpLease> {
-        let context = PickContext { original_dst: info.connection.local.ip(), ..Default::default() };
+        let context =
+            PickContext { original_dst: info.connection.local.ip(), ..Default::default() };
         let attempts = self.config.max_connect_attempts.max(1);
         for attempt in 1..=attempts {
             let Ok(host) = cluster.pick(&context) else {
@@ -146,7 +147,10 @@ impl TcpProxy {
         self.stats.downstream_cx_rx_bytes_total.add(relayed.to_upstream);
         self.stats.downstream_cx_tx_bytes_total.add(relayed.to_downstream);
         match relayed.ended {
-            Ended::Closed | Ended::Downstream | Ended::Upstream => {}
+            Ended::ClosedByDownstream
+            | Ended::ClosedByUpstream
+            | Ended::Downstream
+            | Ended::Upstream => {}
             Ended::Idle => {
                 self.stats.idle_timeout.inc();
                 info.flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT);

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::io::deadline::Deadline;
 use crate::http::stream::{Shared, Stream};
 use crate::io::BodyError;
+use crate::io::deadline::Deadline;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::pool::ResponseLease;
 
@@ -100,7 +100,13 @@ impl ResponseBody {
     /// The body of `stream`'s response.
     pub fn new(source: Source, stream: Stream, limits: Limits) -> Self {
         let deadline = Deadline::default();
-        ResponseBody::Stream(Box::new(StreamBody { source, stream, limits, deadline, ended: false }))
+        ResponseBody::Stream(Box::new(StreamBody {
+            source,
+            stream,
+            limits,
+            deadline,
+            ended: false,
+        }))
     }
 }
 
@@ -165,7 +171,12 @@ impl StreamBody {
     }
 
     /// The upstream broke off, or a timer ended the stream: said in the stream's facts, passed on as a reset.
-    fn broken(&mut self, flag: ResponseFlags, details: &'static str, error: ResponseBroken) -> BodyError {
+    fn broken(
+        &mut self,
+        flag: ResponseFlags,
+        details: &'static str,
+        error: ResponseBroken,
+    ) -> BodyError {
         let stats = &self.stream.connection.manager.stats;
         stats.rq_reset_after_downstream_response_started.inc();
         let mut info = self.stream.shared.info.borrow_mut();

@@ -17,13 +17,14 @@ use tokio::time::sleep_until;
 use crate::config::hcm::{Codec, HttpConnectionManager};
 use crate::drain::{DrainSignal, Phase};
 use crate::http::connection::Connection;
+use crate::http::guard::{Guard, Rules};
 use crate::http::manager::ConnectionManager;
 use crate::http::service;
 use crate::http::stats::HttpStats;
+use crate::http::worker::Worker;
 use crate::io::Stream;
 use crate::io::local::LocalExecutor;
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
-use crate::http::worker::Worker;
 
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -155,9 +156,11 @@ async fn serve_http1(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
         let serving = Rc::clone(&serving);
         async move { Ok::<_, Infallible>(service::serve(serving, request).await) }
     });
+    let stream = Guard::new(stream, Rules::new(config), Arc::clone(&connection.verdicts));
     let served = builder.serve_connection(stream, service).with_upgrades();
     let mut served = pin!(served);
-    let result = live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
+    let result =
+        live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
     note_error(connection, result);
 }
 
@@ -192,7 +195,8 @@ async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
     });
     let served = builder.serve_connection(stream, service);
     let mut served = pin!(served);
-    let result = live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
+    let result =
+        live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
     note_error(connection, result);
 }
 
@@ -266,7 +270,11 @@ fn next_check(
 }
 
 /// Whether a limit has passed, so that the connection must shut down.
-fn expire(connection: &Connection, oldest: Option<Instant>, draining_since: Option<Instant>) -> bool {
+fn expire(
+    connection: &Connection,
+    oldest: Option<Instant>,
+    draining_since: Option<Instant>,
+) -> bool {
     let config = &connection.manager.config;
     let stats = &connection.manager.stats;
     let now = Instant::now();

@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Request, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use crate::config::route::{HostRewrite, RouteAction, WeightedCluster};
@@ -15,11 +15,11 @@ use crate::http::body::{RequestBody, Source};
 use crate::http::local_reply::LocalReply;
 use crate::http::manager::{Route, Slot};
 use crate::http::present::Present;
+use crate::http::request;
 use crate::http::sanitize::{append_to_list, names};
 use crate::http::service::Answer;
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel, Upgrade};
-use crate::http::request;
 use crate::io::Body;
 use crate::route::RouteRequest;
 use crate::route::action::{ClusterTarget, rewrite_host, rewrite_path};
@@ -124,12 +124,15 @@ fn choose_by_request<'a>(
 
 /// Changes the request's headers, host and path on their way upstream.
 fn rewrite(
-    stream: &Stream,
+    stream: &mut Stream,
     forward: &Forward<'_>,
     weighted: Option<&WeightedCluster>,
     parts: &mut Parts,
     timeouts: &Timeouts,
 ) {
+    if forward.present.has(Present::X_ENVOY) {
+        parts.headers.remove(&names::X_ENVOY_UPSTREAM_ALT_STAT_NAME);
+    }
     let action = forward.action;
     let suppress = stream.connection.manager.config.router.suppress_envoy_headers;
     if let (Some(expected), false) = (timeouts.expected(), suppress) {
@@ -148,10 +151,19 @@ fn rewrite(
                 parts.headers.insert(&names::X_ENVOY_ORIGINAL_PATH, original);
             }
             parts.uri = uri;
+            if let (Some(request), true) = (&mut stream.request, suppress) {
+                // No header tells the original path, so that a log tells the new one.
+                request.path = request::path(&parts.uri).into();
+            }
         }
     }
-    if let Some(host) = host {
-        set_host(parts, host, action.append_x_forwarded_host, suppress);
+    match (host, &action.host_rewrite) {
+        // A weighted cluster's host is no rewrite that anybody is told of.
+        (Some(host), HostRewrite::None | HostRewrite::Auto) => {
+            parts.headers.insert(HOST, host);
+        }
+        (Some(host), _) => set_host(parts, host, action.append_x_forwarded_host, suppress),
+        (None, _) => {}
     }
 }
 
@@ -162,7 +174,7 @@ fn set_host(parts: &mut Parts, host: HeaderValue, append: bool, suppress: bool) 
         parts.headers.insert(&names::X_ENVOY_ORIGINAL_HOST, original.clone());
     }
     if append {
-        append_to_list(&mut parts.headers, &names::X_FORWARDED_HOST, &original);
+        append_to_list(&mut parts.headers, &names::X_FORWARDED_HOST, &original, ",");
     }
 }
 
@@ -228,10 +240,21 @@ fn attempt<'a>(
     let worker = Rc::clone(&stream.connection.worker);
     let shared = Rc::clone(&stream.shared);
     let downstream = stream.connection.protocol;
+    let present = forward.present;
+    let include_attempt_count = forward.route.virtual_host.include_attempt_count;
     let priority = usize::from(forward.action.high_priority);
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
         let lease = worker.pools.http(cluster, host, downstream, priority).await?;
+        let tunnel = present.has(Present::UPGRADE) && parts.headers.contains_key(UPGRADE);
+        if tunnel && lease.protocol() == Protocol::Http2 {
+            // An upgrade over HTTP/2 is an extended CONNECT, which no upstream has offered.
+            return Err(Failed::PROTOCOL);
+        }
+        if include_attempt_count {
+            let attempts = shared.info.borrow().upstream.attempts;
+            parts.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
+        }
         if let (HostRewrite::Auto, Some(name)) = (&forward.action.host_rewrite, host.hostname()) {
             if let Ok(name) = HeaderValue::from_str(name) {
                 set_host(parts, name, forward.action.append_x_forwarded_host, false);
@@ -271,8 +294,16 @@ fn upstream_request(
         });
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
         *request.version_mut() = Version::HTTP_2;
+    } else if matches!(request.body(), Body::Empty) && expects_body(request.method()) {
+        // Said although hyper would not: nobody has to guess whether a body follows.
+        request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
     }
     request
+}
+
+/// Whether a request with this method usually has a body.
+fn expects_body(method: &Method) -> bool {
+    ![Method::GET, Method::HEAD, Method::DELETE, Method::TRACE, Method::CONNECT].contains(method)
 }
 
 /// Counts the response and brings its head into the form that goes downstream.
@@ -288,20 +319,32 @@ fn answer(
     let Answered { mut response, lease } = answered;
     let upstream = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();
+    let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    if switching && upgrade.is_none() {
+        return Err(reply_to(Failed::PROTOCOL, stream));
+    }
+    head.version = Version::HTTP_11;
     let elapsed = {
         let mut info = stream.shared.info.borrow_mut();
         let elapsed = info.elapsed();
         info.upstream.first_rx = Some(elapsed);
         info.details = Some("via_upstream".into());
+        info.response_code = head.status.as_u16();
         elapsed - info.upstream.first_tx.unwrap_or_default()
     };
     let millis = elapsed.as_millis() as u64;
     cluster.stats().upstream_rq.record(head.status.as_u16());
     cluster.stats().upstream_rq_time.record(millis);
-    if !stream.connection.manager.config.router.suppress_envoy_headers {
+    let virtual_host = &forward.route.virtual_host;
+    if virtual_host.include_attempt_count_in_response {
+        let attempts = stream.shared.info.borrow().upstream.attempts;
+        head.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
+    }
+    // How long the host took is known only if it had the whole request.
+    let timed = upgrade.is_none() && stream.shared.request_completed_at().is_some();
+    if timed && !stream.connection.manager.config.router.suppress_envoy_headers {
         head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
     }
-    let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
     if stream.connection.manager.keeps_heads {
         stream.response = Some(Box::new(head.headers.clone()));
     }
@@ -309,10 +352,15 @@ fn answer(
         forward.route.mutate_response(weighted, &mut head.headers, context);
     });
     let limits = timeouts.for_response(stream);
+    let refused_upgrade = upgrade.is_some() && !switching;
     if let (true, Some(upgrade)) = (switching, upgrade) {
         let tunnel = Tunnel::new(upgrade, upstream, lease, limits);
         let source = Source::Local(bytes::Bytes::new());
         return Ok(Answer { head, source, limits, tunnel: Some(tunnel) });
+    }
+    if refused_upgrade {
+        // The host may have taken what followed the request for something else than the proxy did.
+        lease.retire();
     }
     let source = Source::Upstream { body, lease: Some(lease) };
     Ok(Answer { head, source, limits, tunnel: None })

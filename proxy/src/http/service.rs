@@ -3,18 +3,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use crate::config::route::Action;
 use crate::http::body::{Limits, ResponseBody, Source};
 use crate::http::connection::Connection;
+use crate::http::guard::Refusal;
 use crate::http::local_reply::{self, LocalReply};
 use crate::http::manager::Route;
 use crate::http::present::Present;
 use crate::http::router::{self, Forward};
-use crate::http::sanitize::names;
+use crate::http::sanitize::{asks_to_keep_alive, names};
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel};
 use crate::http::{request, response, sanitize};
@@ -45,6 +47,9 @@ pub async fn serve(
     let mut stream = Stream::start(&connection, protocol_of(parts.version));
     if body_is_empty(&body) {
         stream.shared.complete_without_body();
+    }
+    if parts.version < Version::HTTP_11 && !asks_to_keep_alive(&parts.headers) {
+        connection.close_after_response();
     }
     let head_only = parts.method == Method::HEAD;
     let present = Present::scan(&parts.headers);
@@ -77,27 +82,37 @@ fn prepare(
     stream: &mut Stream,
 ) -> Result<&'static str, LocalReply> {
     let connection = Rc::clone(&stream.connection);
-    let admitted = request::admit(parts, present, &connection);
+    let refusal = connection.verdicts.refusal(connection.requests());
+    // In place of a head that is none there is nothing to tell of.
+    let is_request = refusal.is_none_or(|refusal| *refusal == Refusal::FRAGMENT);
+    let admitted = match refusal {
+        Some(refusal) => Err(request::refused(refusal, &connection)),
+        None => request::admit(parts, present, &connection),
+    };
     let upgrade = present.has(Present::UPGRADE) && upgrade::requested(parts).is_some();
-    let client = match &admitted {
+    let scheme = match &admitted {
         Ok(()) => {
-            sanitize::sanitize(&mut parts.headers, present, &connection, upgrade).scheme
-        },
+            let client = sanitize::sanitize(&mut parts.headers, present, &connection, upgrade);
+            if client.forwarded_for.is_some() {
+                stream.shared.info.borrow_mut().forwarded_for = client.forwarded_for;
+            }
+            client.scheme
+        }
         Err(_) => "http",
     };
     if connection.manager.config.always_set_request_id_in_response {
         stream.request_id = parts.headers.get(&names::X_REQUEST_ID).cloned();
     }
-    if connection.manager.keeps_heads {
+    if connection.manager.keeps_heads && is_request {
         stream.request = Some(Box::new(RequestHead {
             method: parts.method.clone(),
-            scheme: client.into(),
+            scheme: scheme.into(),
             authority: request::authority(&parts.headers).into(),
             path: request::path(&parts.uri).into(),
             headers: parts.headers.clone(),
         }));
     }
-    admitted.map(|()| client)
+    admitted.map(|()| scheme)
 }
 
 /// Finds the route and does what it says.
@@ -125,7 +140,7 @@ async fn act(
         Found::Route(route) => Arc::clone(route),
         Found::TlsRequired => {
             let location = tls_redirect_location(&wanted);
-            return Err(redirect(stream, StatusCode::MOVED_PERMANENTLY, &location));
+            return Err(redirect(StatusCode::MOVED_PERMANENTLY, &location));
         }
         Found::Nothing => return Err(no_route(stream, "route_not_found")),
     };
@@ -133,12 +148,19 @@ async fn act(
     match &route.config.action {
         Action::Redirect(action) => {
             let location = redirect_location(action, &route.config.matches, &wanted);
-            let reply = redirect(stream, action.code, &location);
+            let reply = redirect(action.code, &location);
             Err(with_route_headers(reply, &route, stream))
         }
         Action::Direct(direct) => {
             manager.stats.rq_direct_response.inc();
-            let reply = LocalReply::new(direct.status, "direct_response", direct.body.clone());
+            let mut reply = LocalReply::new(direct.status, "direct_response", direct.body.clone());
+            if direct.status == StatusCode::CREATED || direct.status.is_redirection() {
+                reply.headers.extend(own_location(&wanted));
+            }
+            if !direct.body.is_empty() {
+                // So that the route can replace it.
+                reply.headers.push((CONTENT_TYPE, HeaderValue::from_static("text/plain")));
+            }
             Err(with_route_headers(reply, &route, stream))
         }
         Action::Forward(action) => {
@@ -173,11 +195,16 @@ fn no_route(stream: &Stream, details: &'static str) -> LocalReply {
     LocalReply::new(StatusCode::NOT_FOUND, details, "").flag(ResponseFlags::NO_ROUTE_FOUND)
 }
 
-fn redirect(stream: &Stream, status: StatusCode, location: &str) -> LocalReply {
-    stream.connection.manager.stats.rq_redirect.inc();
+/// The `location` of a direct response that says where something is: where it was asked for.
+fn own_location(wanted: &RouteRequest<'_>) -> Option<(HeaderName, HeaderValue)> {
+    let location = format!("{}://{}{}", wanted.scheme, wanted.authority, wanted.path);
+    Some((LOCATION, HeaderValue::from_str(&location).ok()?))
+}
+
+fn redirect(status: StatusCode, location: &str) -> LocalReply {
     let reply = LocalReply::new(status, "direct_response", "");
     match HeaderValue::from_str(location) {
-        Ok(location) => reply.header(http::header::LOCATION, location),
+        Ok(location) => reply.header(LOCATION, location),
         Err(_) => LocalReply::new(StatusCode::BAD_REQUEST, "direct_response", ""),
     }
 }
@@ -206,6 +233,22 @@ fn local_answer(reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answ
     Answer { head, source: Source::Local(body), limits: Limits::default(), tunnel: None }
 }
 
+/// Whether no further request can follow on an HTTP/1 connection: the rest of this one, or what was meant for a tunnel,
+/// would be taken for it; and HTTP/1.0 tells the end of a body without a length by closing.
+fn ends_http1(answer: &Answer, stream: &Stream) -> bool {
+    let shared = &stream.shared;
+    let connection = &stream.connection;
+    let unread = shared.request_completed_at().is_none();
+    let after_tunnel =
+        answer.tunnel.is_none() && connection.verdicts.is_tunnel(connection.requests());
+    let endless = || match &answer.source {
+        Source::Local(_) => false,
+        Source::Upstream { body, .. } => http_body::Body::size_hint(body).exact().is_none(),
+    };
+    let http10 = || shared.info.borrow().protocol == Some(Protocol::Http10);
+    unread || after_tunnel || (http10() && endless())
+}
+
 /// Finishes the head and hands the stream over to the body.
 fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     let connection = Rc::clone(&stream.connection);
@@ -216,7 +259,14 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     if let Some(id) = stream.request_id.take() {
         answer.head.headers.insert(&names::X_REQUEST_ID, id);
     }
-    response::finish(&mut answer.head.headers, answer.head.status, &connection);
+    if connection.protocol != Protocol::Http2 && ends_http1(&answer, &stream) {
+        connection.close_after_response();
+    }
+    if connection.must_close() && stream.shared.info.borrow().protocol == Some(Protocol::Http10) {
+        // hyper would promise a client of 1.0 that the connection stays, unless the answer is one of 1.0 too.
+        answer.head.version = Version::HTTP_10;
+    }
+    response::finish(&mut answer.head.headers, answer.tunnel.is_some(), &connection);
     {
         let mut info = stream.shared.info.borrow_mut();
         info.response_code = answer.head.status.as_u16();

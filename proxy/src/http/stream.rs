@@ -154,7 +154,9 @@ impl Stream {
             stats.downstream_rq_rx_reset.inc();
             if info.flags.is_empty() {
                 let (flag, details) = match self.connection.protocol {
-                    Protocol::Http2 => (ResponseFlags::DOWNSTREAM_REMOTE_RESET, "http2.remote_reset"),
+                    Protocol::Http2 => {
+                        (ResponseFlags::DOWNSTREAM_REMOTE_RESET, "http2.remote_reset")
+                    }
                     _ => (
                         ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
                         "downstream_remote_disconnect",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode};
 
 use crate::http::local_reply::LocalReply;
+use crate::http::request;
 use crate::http::sanitize::names;
 use crate::http::stream::Stream;
 use crate::telemetry::response_flags::ResponseFlags;
@@ -15,6 +16,11 @@ pub struct Failed {
     reason: ResetReason,
     /// What the transport said.
     detail: Option<Arc<str>>,
+}
+
+impl Failed {
+    /// The upstream does not do what the protocol, or the upgrade, needs.
+    pub const PROTOCOL: Failed = Failed { reason: ResetReason::ProtocolError, detail: None };
 }
 
 impl From<PoolError> for Failed {
@@ -31,6 +37,10 @@ impl From<SendError> for Failed {
 
 /// The answer for a failed attempt, in Envoy's words.
 pub fn reply_to(failed: Failed, stream: &Stream) -> LocalReply {
+    let connection = &stream.connection;
+    if connection.verdicts.is_broken(connection.requests()) {
+        return request::broken_body(connection);
+    }
     let Failed { reason, detail } = failed;
     let why = reason.as_str();
     let transport = detail.as_deref();

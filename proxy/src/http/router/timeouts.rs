@@ -55,7 +55,11 @@ impl Timeouts {
         let by_route = match (action.max_stream_duration, action.max_grpc_timeout) {
             (Some(_), _) => None,
             (None, Some(cap)) if stream.grpc => {
-                if cap.is_zero() { grpc } else { Some(grpc.map_or(cap, |asked| asked.min(cap))) }
+                if cap.is_zero() {
+                    grpc
+                } else {
+                    Some(grpc.map_or(cap, |asked| asked.min(cap)))
+                }
             }
             (None, _) => action.timeout,
         };
@@ -142,13 +146,16 @@ impl Timeouts {
 fn expired_reply(timer: Timer, stream: &Stream, cluster: &Cluster) -> LocalReply {
     let stats = &stream.connection.manager.stats;
     let complete = stream.shared.request_completed_at().is_some();
-    let status =
-        if complete { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
+    let status = if complete { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
     match timer {
         Timer::Route => {
             cluster.stats().upstream_rq_timeout.inc();
-            LocalReply::new(StatusCode::GATEWAY_TIMEOUT, "response_timeout", "upstream request timeout")
-                .flag(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
+            LocalReply::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "response_timeout",
+                "upstream request timeout",
+            )
+            .flag(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
         }
         Timer::Idle => {
             stats.downstream_rq_idle_timeout.inc();
