@@ -12,6 +12,7 @@ mod path;
 mod present;
 mod request;
 mod request_id;
+mod reset;
 mod response;
 pub mod router;
 pub mod sanitize;

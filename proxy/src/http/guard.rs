@@ -46,9 +46,9 @@ pub struct Verdicts {
 
 impl Verdicts {
     /// Why this request is refused, if it is.
-    pub fn refusal(&self, request: u32) -> Option<&Refusal> {
+    pub fn refusal(&self, request: u32) -> Option<Refusal> {
         let (number, refusal) = self.refusal.get()?;
-        (*number == request).then_some(refusal)
+        (*number == request).then_some(*refusal)
     }
 
     /// Whether what follows this request belongs to a tunnel, so that no further request can be read.

@@ -43,7 +43,7 @@ names! {
     SERVER = 14, "server";
     HOST = 15, "host";
     GRPC_TIMEOUT = 16, "grpc-timeout";
-    VIA = 17, "via";
+    COOKIE = 17, "cookie";
 }
 
 impl Present {

@@ -2,7 +2,8 @@
 //!
 //! Behind [`admit`] the authority stands in the `host` header and the URI holds only the path with its query.
 
-use http::header::{EXPECT, HOST};
+use bytes::Bytes;
+use http::header::{COOKIE, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
@@ -28,18 +29,20 @@ pub fn admit(
     let config = &connection.manager.config;
     match connection.protocol {
         // The guard has checked what HTTP/1 brings.
-        Protocol::Http2 => check_size(&parts.headers, config, &parts.uri)?,
+        Protocol::Http2 => {
+            check_size(&parts.headers, config, &parts.uri)?;
+            if present.has(Present::COOKIE) {
+                join_cookies(&mut parts.headers);
+            }
+        }
         _ => add_default_host(parts, config),
     }
     apply_underscores(&mut parts.headers, connection)?;
     settle_authority(parts, present)?;
     if present.has(Present::EXPECT) && !config.proxy_100_continue {
         // hyper answers 100-continue when the body is first read; other expectations are the upstream's.
-        if parts
-            .headers
-            .get(EXPECT)
-            .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-        {
+        let expected = parts.headers.get(EXPECT).map(HeaderValue::as_bytes);
+        if expected.is_some_and(|expected| expected.eq_ignore_ascii_case(b"100-continue")) {
             parts.headers.remove(EXPECT);
         }
     }
@@ -65,13 +68,13 @@ fn bad_request(details: &'static str) -> LocalReply {
 }
 
 /// The answer for what the guard has refused.
-pub fn refused(refusal: &Refusal, connection: &Connection) -> LocalReply {
+pub fn refused(refusal: Refusal, connection: &Connection) -> LocalReply {
     let stats = &connection.manager.stats;
-    if *refusal == Refusal::FRAGMENT {
+    if refusal == Refusal::FRAGMENT {
         stats.downstream_rq_failed_path_normalization.inc();
         return LocalReply::new(refusal.status, refusal.details, "").close();
     }
-    if *refusal == Refusal::UNDERSCORE {
+    if refusal == Refusal::UNDERSCORE {
         count_rejected(connection);
     }
     stats.downstream_cx_protocol_error.inc();
@@ -83,7 +86,7 @@ pub fn refused(refusal: &Refusal, connection: &Connection) -> LocalReply {
 
 /// The answer for a body whose framing is broken.
 pub fn broken_body(connection: &Connection) -> LocalReply {
-    refused(&Refusal::SYNTAX, connection)
+    refused(Refusal::SYNTAX, connection)
 }
 
 fn count_rejected(connection: &Connection) {
@@ -137,6 +140,20 @@ fn apply_underscores(headers: &mut HeaderMap, connection: &Connection) -> Result
         headers.remove(name);
     }
     Ok(())
+}
+
+/// HTTP/2 may split the cookies, nobody else does (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let Some(first) = crumbs.next() else { return };
+    let Some(second) = crumbs.next() else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    let joined = HeaderValue::from_maybe_shared(Bytes::from(joined));
+    headers.insert(COOKIE, joined.expect("legal values and \"; \" are a legal value"));
 }
 
 /// Moves `:authority` or the authority of an absolute URI into `host`.

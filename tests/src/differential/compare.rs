@@ -83,7 +83,8 @@ fn walk(at: &str, one: Option<&Value>, other: Option<&Value>, found: &mut Vec<Di
                 walk(&format!("{at}/{index}"), a.get(index), b.get(index), found);
             }
         }
-        _ if one == other => {}
+        // A null says the same as nothing.
+        _ if one.unwrap_or(&Value::Null) == other.unwrap_or(&Value::Null) => {}
         _ => found.push(Difference { at: at.to_owned(), one: one.cloned(), other: other.cloned() }),
     }
 }

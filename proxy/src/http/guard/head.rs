@@ -75,7 +75,7 @@ impl Rules {
 }
 
 /// Why a head is refused before it becomes a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The status; its reason phrase is the body.
     pub status: StatusCode,
