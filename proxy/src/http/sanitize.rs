@@ -303,10 +303,11 @@ fn forward_scheme(
     if !told {
         headers.insert(&names::X_FORWARDED_PROTO, HeaderValue::from_static(transport));
     }
-    if config.append_x_forwarded_port && (own || !headers.contains_key(&names::X_FORWARDED_PORT)) {
-        if let Some(port) = connection.info.local.port() {
-            headers.insert(&names::X_FORWARDED_PORT, HeaderValue::from(port));
-        }
+    if config.append_x_forwarded_port
+        && (own || !headers.contains_key(&names::X_FORWARDED_PORT))
+        && let Some(port) = connection.info.local.port()
+    {
+        headers.insert(&names::X_FORWARDED_PORT, HeaderValue::from(port));
     }
     if let Some(scheme) = config.scheme_overwrite {
         headers.insert(&names::X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
