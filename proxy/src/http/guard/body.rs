@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn chunks_end_behind_the_trailers() {
         assert_eq!(feed("3\r\nabc\r\n0\r\n\r\n"), Ok((13, true)));
-        assert_eq!(feed("01;ext=1\r\nx\r\n0\r\nx-t: 1\r\n\r\n"), Ok((27, true)));
+        assert_eq!(feed("01;ext=1\r\nx\r\n0\r\nx-t: 1\r\n\r\n"), Ok((26, true)));
         assert_eq!(feed("0\r\n\r\nGET"), Ok((5, true)));
         assert_eq!(feed("a\r\n12345"), Ok((8, false)));
     }
