@@ -271,4 +271,17 @@ mod tests {
         assert_eq!(split_port("[::1]"), ("[::1]", None));
         assert_eq!(split_port("a:x"), ("a:x", None));
     }
+
+    #[test]
+    fn split_cookies_are_joined() {
+        let crumbs = ["a=1", "b=2", "c=3"].map(|value| (COOKIE, HeaderValue::from_static(value)));
+        let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("x"))]);
+        join_cookies(&mut headers);
+        assert!(!headers.contains_key(COOKIE));
+        for (name, value) in crumbs {
+            headers.append(name, value);
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    }
 }

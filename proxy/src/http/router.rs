@@ -280,10 +280,10 @@ fn attempt<'a>(
             let attempts = shared.info.borrow().upstream.attempts;
             parts.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
         }
-        if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, host.hostname()) {
-            if let Ok(name) = HeaderValue::from_str(name) {
-                set_host(parts, name, plan.action.append_x_forwarded_host, false);
-            }
+        if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, host.hostname())
+            && let Ok(name) = HeaderValue::from_str(name)
+        {
+            set_host(parts, name, plan.action.append_x_forwarded_host, false);
         }
         let request = upstream_request(parts, body, lease.protocol(), scheme);
         {

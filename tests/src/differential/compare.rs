@@ -83,8 +83,9 @@ fn walk(at: &str, one: Option<&Value>, other: Option<&Value>, found: &mut Vec<Di
                 walk(&format!("{at}/{index}"), a.get(index), b.get(index), found);
             }
         }
-        // A null says the same as nothing.
-        _ if one.unwrap_or(&Value::Null) == other.unwrap_or(&Value::Null) => {}
+        // A statistic that does not exist reads as null.
+        (None | Some(Value::Null), None | Some(Value::Null)) => {}
+        _ if one == other => {}
         _ => found.push(Difference { at: at.to_owned(), one: one.cloned(), other: other.cloned() }),
     }
 }
