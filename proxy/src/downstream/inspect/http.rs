@@ -1,6 +1,7 @@
 //! `envoy.filters.listener.http_inspector`: tells HTTP/1.0, HTTP/1.1 and HTTP/2 by the first bytes.
 
-use super::Step;
+use super::{InspectError, Step};
+use crate::downstream::stats::HttpInspectorStats;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A request line longer than this is refused.
@@ -26,6 +27,21 @@ pub fn look(bytes: &[u8]) -> Step<Option<&'static str>> {
         Some(b"HTTP/1.0") => Some("http/1.0"),
         _ => None,
     })
+}
+
+/// Counts what came of looking at a connection.
+pub(super) fn count(
+    stats: &HttpInspectorStats,
+    outcome: &Result<Option<&'static str>, InspectError>,
+) {
+    match outcome {
+        Ok(Some("http/1.0")) => stats.http10_found.inc(),
+        Ok(Some("http/1.1")) => stats.http11_found.inc(),
+        Ok(Some(_)) => stats.http2_found.inc(),
+        Ok(None) => stats.http_not_found.inc(),
+        Err(InspectError::Refused(_)) => stats.read_error.inc(),
+        Err(InspectError::Closed) => {}
+    }
 }
 
 #[cfg(test)]

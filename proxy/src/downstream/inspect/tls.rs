@@ -2,7 +2,8 @@
 
 use rustls::server::Acceptor;
 
-use super::Step;
+use super::{InspectError, Step};
+use crate::downstream::stats::TlsInspectorStats;
 
 /// The longest ClientHello that is read.
 const LONGEST: usize = 16 * 1024 + 5;
@@ -20,7 +21,7 @@ pub struct Hello {
 
 /// The ClientHello; none if this is not TLS.
 pub fn look(bytes: &[u8]) -> Step<Option<Hello>> {
-    if bytes[0] != HANDSHAKE || bytes.get(1).is_some_and(|major| *major != 3) {
+    if bytes.first() != Some(&HANDSHAKE) || bytes.get(1).is_some_and(|major| *major != 3) {
         return Step::Done(None);
     }
     let mut acceptor = Acceptor::default();
@@ -46,6 +47,26 @@ pub fn look(bytes: &[u8]) -> Step<Option<Hello>> {
         return Step::Refuse("tls_inspector: ClientHello too large");
     }
     Step::More
+}
+
+/// Counts what came of looking at a connection.
+pub(super) fn count(stats: &TlsInspectorStats, outcome: &Result<Option<Hello>, InspectError>) {
+    match outcome {
+        Ok(Some(hello)) => {
+            stats.tls_found.inc();
+            match hello.server_name.is_empty() {
+                true => stats.sni_not_found.inc(),
+                false => stats.sni_found.inc(),
+            }
+            match hello.alpn.is_empty() {
+                true => stats.alpn_not_found.inc(),
+                false => stats.alpn_found.inc(),
+            }
+        }
+        Ok(None) => stats.tls_not_found.inc(),
+        Err(InspectError::Refused(_)) => stats.client_hello_too_large.inc(),
+        Err(InspectError::Closed) => {}
+    }
 }
 
 #[cfg(test)]
