@@ -86,7 +86,8 @@ async fn control(
         Arc::clone(&registry),
         logs.clone(),
         ServerContexts::default(),
-    );
+    )
+    .with_runtime(bootstrap.runtime.clone());
     let listeners = ListenerManager::new(builder, &store, handles, hand_off, options.drain_time);
     listeners.stats.workers_started.set(1);
     let listeners = Rc::new(RefCell::new(listeners));
