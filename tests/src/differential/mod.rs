@@ -50,8 +50,17 @@ pub struct Options {
 struct Outcome {
     name: String,
     took: Duration,
-    /// Nothing is good.
-    failure: Option<String>,
+    verdict: Verdict,
+}
+
+/// What a case showed.
+enum Verdict {
+    /// Pillion does what Envoy does, and differs only where that is accepted.
+    Agrees,
+    /// The case needs a feature that Pillion does not have, and Pillion refuses the field by its path.
+    RefusedByName,
+    /// Neither; this is what was seen instead.
+    Failed(String),
 }
 
 /// The folder of the cases.
@@ -65,16 +74,26 @@ pub fn run(options: &Options) -> Result<(), String> {
     let cases = Case::load_all(&root(), &options.filter)?;
     let begin = Instant::now();
     let outcomes = runtime.block_on(run_all(cases, options));
-    let failures: Vec<&Outcome> =
-        outcomes.iter().filter(|outcome| outcome.failure.is_some()).collect();
-    for outcome in &failures {
-        println!("\n{}: {}", outcome.name, outcome.failure.as_deref().unwrap_or_default());
+    let mut failed = Vec::new();
+    let mut refused = 0;
+    for outcome in &outcomes {
+        match &outcome.verdict {
+            Verdict::Agrees => {}
+            Verdict::RefusedByName => refused += 1,
+            Verdict::Failed(why) => {
+                println!("\n{}: {why}", outcome.name);
+                failed.push(outcome.name.as_str());
+            }
+        }
     }
-    println!("\n{} cases, {} failed, {:.1?}", outcomes.len(), failures.len(), begin.elapsed());
-    match failures.as_slice() {
-        [] => Ok(()),
-        failures => Err(failures.iter().map(|o| o.name.as_str()).collect::<Vec<_>>().join(", ")),
-    }
+    let agree = outcomes.len() - failed.len() - refused;
+    println!(
+        "\n{} cases: {agree} agree, {refused} refused by name, {} failed; {:.1?}",
+        outcomes.len(),
+        failed.len(),
+        begin.elapsed()
+    );
+    if failed.is_empty() { Ok(()) } else { Err(failed.join(", ")) }
 }
 
 async fn run_all(cases: Vec<Case>, options: &Options) -> Vec<Outcome> {
@@ -85,27 +104,32 @@ async fn run_all(cases: Vec<Case>, options: &Options) -> Vec<Outcome> {
         running.spawn(async move {
             let _permit = permits.acquire_owned().await.expect("the semaphore is never closed");
             let begin = Instant::now();
-            let failure = run_case(&case, &options).await.err();
-            Outcome { name: case.name, took: begin.elapsed(), failure }
+            let verdict = run_case(&case, &options).await.unwrap_or_else(Verdict::Failed);
+            Outcome { name: case.name, took: begin.elapsed(), verdict }
         });
     }
     let mut outcomes = Vec::new();
     while let Some(ended) = running.join_next().await {
         let outcome = ended.expect("a case does not panic");
-        let word = if outcome.failure.is_some() { "FAILED" } else { "ok" };
-        println!("{word:6} {} ({:.0?})", outcome.name, outcome.took);
+        let word = match outcome.verdict {
+            Verdict::Agrees => "ok",
+            Verdict::RefusedByName => "refused",
+            Verdict::Failed(_) => "FAILED",
+        };
+        println!("{word:7} {} ({:.0?})", outcome.name, outcome.took);
         outcomes.push(outcome);
     }
     outcomes.sort_by(|a, b| a.name.cmp(&b.name));
     outcomes
 }
 
-async fn run_case(case: &Case, options: &Options) -> Result<(), String> {
+async fn run_case(case: &Case, options: &Options) -> Result<Verdict, String> {
     let recording = root().join(format!("{}.envoy.json", case.name));
     let envoy = options.envoy.clone().map(|path| Program { name: "envoy", path });
     let Some(path) = options.pillion.clone() else {
         let envoy = envoy.ok_or("without Envoy there is nothing to record")?;
-        return write_recording(&recording, &run::observe(&envoy, case, None).await?);
+        write_recording(&recording, &run::observe(&envoy, case, None).await?)?;
+        return Ok(Verdict::Agrees);
     };
     let recorded = read_recording(&recording)?;
     if let Some(envoy) = envoy {
@@ -115,11 +139,14 @@ async fn run_case(case: &Case, options: &Options) -> Result<(), String> {
             return Err(format!("Envoy does not do what was recorded: {report}"));
         }
     }
-    let wanted = expected(&recorded, &case.accepted)?;
     let pillion = Program { name: "pillion", path };
+    if let Some(field) = &case.needs {
+        return run::refused(&pillion, case, field).await.map(|()| Verdict::RefusedByName);
+    }
+    let wanted = expected(&recorded, &case.accepted)?;
     let seen = run::observe(&pillion, case, Some(&wanted)).await?;
     match differences(&wanted, &seen).as_slice() {
-        [] => Ok(()),
+        [] => Ok(Verdict::Agrees),
         found => Err(report(case, found, ["Envoy", "Pillion"])),
     }
 }

@@ -78,6 +78,27 @@ pub async fn observe(
     Ok(seen)
 }
 
+/// Checks that the program refuses the case's configuration because of the field at this path.
+pub async fn refused(program: &Program, case: &Case, field: &str) -> Result<(), String> {
+    let run = Run::new(case).await?;
+    let name = program.name;
+    match run.start(program, &Config::read(&case.config)?).await? {
+        Started::Live(_) => {
+            Err(format!("{name} takes the configuration with {field}: drop `needs`"))
+        }
+        Started::Refused(log) if names_field(&log, field) => Ok(()),
+        Started::Refused(log) => Err(format!("{name} does not refuse {field} by name:\n{log}")),
+    }
+}
+
+/// Whether a message says something about the field whose path ends like this: `virtual_hosts[0].routes[0].match.cookies`.
+fn names_field(message: &str, field: &str) -> bool {
+    message.match_indices(field).any(|(at, _)| {
+        let (before, rest) = (&message[..at], &message[at + field.len()..]);
+        (before.is_empty() || before.ends_with(['.', ' '])) && rest.starts_with(": ")
+    })
+}
+
 impl<'a> Run<'a> {
     async fn new(case: &'a Case) -> Result<Self, String> {
         let mut run = Self {
@@ -219,5 +240,19 @@ fn ignore(case: &Case, seen: &mut Value) {
         requests
             .filter_map(Value::as_object_mut)
             .for_each(|request| drop(request.remove("connection")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_named_by_the_end_of_its_path() {
+        let message = "cluster \"a\": outer.retry_policy: is not supported";
+        assert!(names_field(message, "outer.retry_policy"));
+        assert!(names_field(message, "retry_policy"));
+        assert!(!names_field(message, "policy"));
+        assert!(!names_field(message, "outer"));
     }
 }
