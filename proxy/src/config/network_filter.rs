@@ -94,8 +94,11 @@ impl NetworkFilter {
         if any::is::<PbDirectResponse>(config) {
             let message: PbDirectResponse = any::open(config, &at_config)?;
             let response = message.response.as_ref();
-            let response = response.map(|source| bytes(source, &at_config.field("response"), context));
-            return Ok(NetworkFilter::DirectResponse(response.transpose()?.unwrap_or_default().into()));
+            let response =
+                response.map(|source| bytes(source, &at_config.field("response"), context));
+            return Ok(NetworkFilter::DirectResponse(
+                response.transpose()?.unwrap_or_default().into(),
+            ));
         }
         Err(any::unknown(name, Some(config), &at_config))
     }

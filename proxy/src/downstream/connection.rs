@@ -94,7 +94,11 @@ impl Drop for OpenConnection {
 }
 
 /// Runs the listener's filters within their timeout. `None` closes the connection.
-async fn run_filters(stream: Stream, listener: &Arc<Listener>, facts: &mut Facts) -> Option<Stream> {
+async fn run_filters(
+    stream: Stream,
+    listener: &Arc<Listener>,
+    facts: &mut Facts,
+) -> Option<Stream> {
     let state = listener.state.load_full();
     let State { config, filters, .. } = &*state;
     if filters.is_empty() {
@@ -122,11 +126,7 @@ async fn run_filters(stream: Stream, listener: &Arc<Listener>, facts: &mut Facts
     }
 }
 
-fn count_refusal(
-    stats: &ListenerStats,
-    filters: &[Filter],
-    error: &inspect::InspectError,
-) {
+fn count_refusal(stats: &ListenerStats, filters: &[Filter], error: &inspect::InspectError) {
     match error {
         inspect::InspectError::Closed => stats.downstream_listener_filter_remote_close.inc(),
         inspect::InspectError::Refused(_) => {
@@ -195,7 +195,8 @@ fn connection_info(
         remote: facts.remote,
         direct_remote: facts.direct_remote,
         requested_server_name: (!facts.server_name.is_empty()).then_some(facts.server_name),
-        filter_chain_name: chain.map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
+        filter_chain_name: chain
+            .map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
         tls: None,
         accepted,
     }
@@ -211,8 +212,13 @@ fn log_unserved(state: &State, connection: ConnectionInfo) {
     info.flags.insert(ResponseFlags::NO_ROUTE_FOUND);
     info.details = Some("filter_chain_not_found".into());
     info.duration = Some(accepted.elapsed());
-    let context =
-        FormatContext { info: &info, request: None, response: None, trailers: None, local_reply_body: None };
+    let context = FormatContext {
+        info: &info,
+        request: None,
+        response: None,
+        trailers: None,
+        local_reply_body: None,
+    };
     for log in &state.access_logs {
         log.log(&context);
     }

@@ -147,8 +147,7 @@ mod tests {
     fn version_2_is_read_and_local_keeps_addresses() {
         let addresses: (SocketAddr, SocketAddr) =
             ("[::1]:1".parse().unwrap(), "[::2]:2".parse().unwrap());
-        for (command, wanted) in
-            [(v2::Command::Proxy, Some(addresses)), (v2::Command::Local, None)]
+        for (command, wanted) in [(v2::Command::Proxy, Some(addresses)), (v2::Command::Local, None)]
         {
             let bytes = v2::Builder::with_addresses(
                 v2::Version::Two | command,
