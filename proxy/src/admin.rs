@@ -13,6 +13,7 @@ use proto::envoy::admin::v3::server_info::State;
 use serde_json::Value;
 
 use crate::config::bootstrap::Bootstrap;
+use crate::discovery::Discovery;
 use crate::downstream::manager::ListenerManager;
 use crate::io::Address;
 use crate::telemetry::log_level::LogLevels;
@@ -21,8 +22,10 @@ use crate::telemetry::stats::Store;
 use crate::upstream::cluster::ClusterRegistry;
 
 mod clusters;
+mod config_dump;
 mod endpoints;
 mod info;
+mod init_dump;
 mod json;
 mod listeners;
 mod logging;
@@ -41,6 +44,8 @@ pub struct Context {
     pub registry: Arc<ClusterRegistry>,
     /// Every listener.
     pub listeners: Rc<RefCell<ListenerManager>>,
+    /// The resources of the control plane.
+    pub discovery: Rc<Discovery>,
     /// Access logs, to be opened anew.
     pub logs: LogWriter,
     /// The levels of log lines.
@@ -53,6 +58,14 @@ pub struct Context {
     pub version: String,
     /// `ServerInfo.command_line_options`
     pub command_line_options: Value,
+}
+
+impl Context {
+    /// Brings gauges up to date that nobody keeps while no one looks.
+    async fn refresh_stats(&self) {
+        self.discovery.refresh_stats().await;
+        self.process.refresh_stats();
+    }
 }
 
 /// What the admin interface needs of the process.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod bootstrap;
 pub mod demo;
 pub mod run;
 pub mod server_info;
@@ -26,6 +27,9 @@ pub struct Cli {
 pub enum Command {
     /// Show a small mesh: a control plane, two sidecars and three replicas of a service, as real processes.
     Demo(demo::DemoArgs),
+    /// Read a bootstrap and write it to standard output, as binary protobuf.
+    #[command(hide = true)]
+    ReadBootstrap(bootstrap::BootstrapArgs),
 }
 
 /// `--mode`
@@ -54,12 +58,9 @@ pub enum DrainStrategy {
 /// Envoy's flags. Those without a meaning here are accepted, since agents pass them.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// The bootstrap file (.yaml, .json, .pb).
-    #[arg(short = 'c', long, value_name = "FILE")]
-    pub config_path: Option<PathBuf>,
-    /// A bootstrap in YAML or JSON, merged over the file.
-    #[arg(long, value_name = "YAML")]
-    pub config_yaml: Option<String>,
+    /// Where the bootstrap comes from.
+    #[command(flatten)]
+    pub bootstrap: bootstrap::BootstrapArgs,
     /// What to do with the configuration.
     #[arg(long, value_enum, default_value_t)]
     pub mode: Mode,
@@ -138,9 +139,6 @@ pub struct RunArgs {
     /// Accepted without effect: the mode of hot restart's socket.
     #[arg(long, value_name = "MODE")]
     pub socket_mode: Option<String>,
-    /// Accept unknown fields in the bootstrap, with a warning each.
-    #[arg(long, alias = "allow-unknown-fields")]
-    pub allow_unknown_static_fields: bool,
     /// Refuse resources with unknown fields.
     #[arg(long)]
     pub reject_unknown_dynamic_fields: bool,

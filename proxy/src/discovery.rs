@@ -157,6 +157,7 @@ async fn run(core: Rc<RefCell<Core>>, mut inbox: mpsc::UnboundedReceiver<Notice>
         batch.sort_by_key(Notice::order);
         let mut core = core.borrow_mut();
         batch.drain(..).for_each(|notice| core.take(notice));
+        core.clusters.install();
         core.advance();
     }
 }

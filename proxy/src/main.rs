@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pillion::cli::{Cli, run};
+use pillion::cli::{Cli, Command, bootstrap, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         None => run::run(&cli.run),
-        Some(pillion::cli::Command::Demo(_)) => ExitCode::SUCCESS,
+        Some(Command::Demo(_)) => ExitCode::SUCCESS,
+        Some(Command::ReadBootstrap(args)) => bootstrap::print(&args),
     }
 }

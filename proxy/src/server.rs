@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
@@ -15,11 +14,13 @@ use tokio::time::{Instant, sleep};
 use crate::admin;
 use crate::config::access_log::LogSink;
 use crate::config::bootstrap::{Admin, Bootstrap};
+use crate::discovery::{Discovery, Environment};
 use crate::downstream::build::Builder;
 use crate::downstream::manager::ListenerManager;
 use crate::drain::Phase;
 use crate::http::worker::Identity;
 use crate::server::control::Control;
+use crate::server::ending::Ending;
 use crate::server::lifecycle::{Lifecycle, State};
 use crate::server::workers::{Shared, Workers};
 use crate::telemetry::log_level::LogLevels;
@@ -27,10 +28,15 @@ use crate::telemetry::log_writer::{LogWriter, LogWriterOptions};
 use crate::telemetry::stats::Store;
 use crate::tls::ServerContexts;
 use crate::upstream::cluster::ClusterRegistry;
+use crate::upstream::cluster::resolve::SystemResolver;
 
 pub mod control;
+mod ending;
 pub mod lifecycle;
 pub mod workers;
+
+/// How long access log lines may take to be written at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What the command line decides.
 #[derive(Clone)]
@@ -71,60 +77,75 @@ async fn control(
     let store = Arc::new(Store::default());
     let registry = ClusterRegistry::new(&store);
     let lifecycle = Lifecycle::new(&store, options.workers);
-    let hand_off = Arc::new(ArcSwap::from_pointee(std::collections::HashMap::new()));
+    let mut ending = Ending::new(Rc::clone(&lifecycle))?;
+    let logs = LogWriter::start(options.logs, &store)?;
+    reopen_on_signal(logs.clone())?;
+    let (listeners, _workers) = data_path(&bootstrap, options, &store, &registry, &logs)?;
+    let environment = Environment {
+        store: Arc::clone(&store),
+        registry: Arc::clone(&registry),
+        listeners: Rc::clone(&listeners),
+        resolver: Arc::new(SystemResolver::new()?),
+    };
+    let discovery = Rc::new(Discovery::start(&bootstrap, environment));
+    if let Some(config) = &bootstrap.admin {
+        let process = Control::new(&lifecycle, &listeners, &discovery, options.drain_time);
+        let context = admin::Context {
+            store,
+            registry,
+            listeners: Rc::clone(&listeners),
+            discovery: Rc::clone(&discovery),
+            logs: logs.clone(),
+            log_levels: options.log_levels.clone(),
+            bootstrap: Arc::clone(&bootstrap),
+            process,
+            version: options.version.clone(),
+            command_line_options: options.command_line_options.clone(),
+        };
+        start_admin(config, context, options.admin_address_path.as_deref())?;
+    }
+    tokio::select! {
+        ready = discovery.initialized() => ready?,
+        () = ending.asked() => return Ok(()),
+    }
+    lifecycle.set(State::Live);
+    if !options.init_only {
+        ending.asked().await;
+        drain(&lifecycle, &listeners, &mut ending, options.drain_time).await;
+    }
+    if !logs.flush(LAST_LINES) {
+        tracing::warn!("access logs: lines that could not be written in time are lost");
+    }
+    Ok(())
+}
+
+/// Starts the workers, with no listener yet.
+fn data_path(
+    bootstrap: &Bootstrap,
+    options: &Options,
+    store: &Arc<Store>,
+    registry: &Arc<ClusterRegistry>,
+    logs: &LogWriter,
+) -> io::Result<(Rc<RefCell<ListenerManager>>, Workers)> {
     let identity =
         Identity { cluster: bootstrap.node.cluster.clone(), id: bootstrap.node.id.clone() };
     let shared = Shared {
-        registry: Arc::clone(&registry),
+        registry: Arc::clone(registry),
         identity: Arc::new(identity),
-        hand_off: Arc::clone(&hand_off),
+        hand_off: Arc::default(),
     };
-    let (_workers, handles) = Workers::start(options.workers, &shared)?;
-    let logs = LogWriter::start(options.logs, &store)?;
+    let (workers, handles) = Workers::start(options.workers, &shared)?;
     let builder = Builder::new(
-        Arc::clone(&store),
-        Arc::clone(&registry),
+        Arc::clone(store),
+        Arc::clone(registry),
         logs.clone(),
         ServerContexts::default(),
     )
     .with_runtime(bootstrap.runtime.clone());
-    let listeners = ListenerManager::new(builder, &store, handles, hand_off, options.drain_time);
+    let Shared { hand_off, .. } = shared;
+    let listeners = ListenerManager::new(builder, store, handles, hand_off, options.drain_time);
     listeners.stats.workers_started.set(1);
-    let listeners = Rc::new(RefCell::new(listeners));
-    reopen_on_signal(logs.clone())?;
-    let context = admin::Context {
-        store: Arc::clone(&store),
-        registry: Arc::clone(&registry),
-        listeners: Rc::clone(&listeners),
-        logs,
-        log_levels: options.log_levels.clone(),
-        bootstrap: Arc::clone(&bootstrap),
-        process: Control::new(Rc::clone(&lifecycle), Rc::clone(&listeners), options.drain_time),
-        version: options.version.clone(),
-        command_line_options: options.command_line_options.clone(),
-    };
-    if let Some(config) = &bootstrap.admin {
-        start_admin(config, context, options.admin_address_path.as_deref())?;
-    }
-    let mut clusters = Vec::new();
-    for (config, _) in &bootstrap.clusters {
-        let cluster = crate::upstream::cluster::Cluster::new(Arc::clone(config), &store, None);
-        clusters.push(cluster);
-    }
-    registry.put(clusters);
-    for (config, _) in &bootstrap.listeners {
-        let mut listeners = listeners.borrow_mut();
-        let state =
-            listeners.builder.state(Arc::clone(config), None, &mut |_, _| Arc::default())?;
-        listeners.install(state, false)?;
-    }
-    lifecycle.set(State::Live);
-    if options.init_only {
-        return Ok(());
-    }
-    wait_for_end(&lifecycle).await?;
-    drain(&lifecycle, &listeners, options.drain_time).await;
-    Ok(())
+    Ok((Rc::new(RefCell::new(listeners)), workers))
 }
 
 /// Opens the admin interface and tells where it is.
@@ -162,36 +183,26 @@ fn reopen_on_signal(logs: LogWriter) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for SIGTERM, SIGINT or `/quitquitquit`.
-async fn wait_for_end(lifecycle: &Lifecycle) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    // Agents send it to daemons; it means nothing here and must not end the process.
-    let _hangup = signal(SignalKind::hangup())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = lifecycle.asked_to_quit() => {}
-    }
-    Ok(())
-}
-
 /// Fails `/ready`, lets connections finish, and returns once nothing is under way or the time is up. A second signal ends
 /// it at once.
-async fn drain(lifecycle: &Lifecycle, listeners: &RefCell<ListenerManager>, limit: Duration) {
+async fn drain(
+    lifecycle: &Lifecycle,
+    listeners: &RefCell<ListenerManager>,
+    ending: &mut Ending,
+    limit: Duration,
+) {
     lifecycle.set(State::Draining);
     tracing::info!("draining: no new connections, waiting for what is under way");
     listeners.borrow_mut().stop(false);
     listeners.borrow().drain(Phase::Draining, false);
     let end = Instant::now() + limit;
     while listeners.borrow().active_streams() > 0 && Instant::now() < end {
-        let again = tokio::select! {
-            () = sleep(Duration::from_millis(20)) => true,
-            ended = wait_for_end(lifecycle) => ended.is_err(),
-        };
-        if !again {
-            tracing::warn!("asked to end once more: what is under way is cut");
-            break;
+        tokio::select! {
+            () = sleep(Duration::from_millis(20)) => {}
+            () = ending.asked() => {
+                tracing::warn!("asked to end once more: what is under way is cut");
+                break;
+            }
         }
     }
     listeners.borrow().drain(Phase::Closing, false);

@@ -1,13 +1,12 @@
 //! `/clusters`: every cluster with its hosts, their counters and health.
 
-use std::collections::HashSet;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::Context;
-use super::json::address;
+use super::json::{address, locality};
 use super::query::Query;
 use super::reply::{Answer, Reply};
 use crate::config::cluster::{Discovery, Thresholds};
@@ -27,8 +26,6 @@ pub(super) fn clusters(context: &Context, query: &Query) -> Answer {
         Ok(filter) => filter,
         Err(reply) => return reply.into(),
     };
-    let fixed: HashSet<&Arc<str>> =
-        context.bootstrap.clusters.iter().map(|(config, _)| &config.name).collect();
     let wanted =
         |cluster: &Arc<Cluster>| filter.as_ref().is_none_or(|f| f.is_match(cluster.name()));
     let rows: Vec<Row> = context
@@ -36,7 +33,10 @@ pub(super) fn clusters(context: &Context, query: &Query) -> Answer {
         .list()
         .into_iter()
         .filter(wanted)
-        .map(|cluster| Row { added_via_api: !fixed.contains(cluster.name()), cluster })
+        .map(|cluster| Row {
+            added_via_api: context.discovery.is_dynamic_cluster(cluster.name()),
+            cluster,
+        })
         .collect();
     let as_json = query.get("format") == Some("json");
     Answer::later(move || match as_json {
@@ -199,7 +199,7 @@ fn host_json(host: &Host) -> Value {
         "stats": stats,
         "health_status": health_json(host.health_flags()),
         "weight": host.weight(),
-        "locality": locality_json(host.locality()),
+        "locality": locality(host.locality()),
     });
     if let Some(hostname) = host.hostname().filter(|name| !name.is_empty()) {
         status["hostname"] = (**hostname).into();
@@ -208,13 +208,6 @@ fn host_json(host: &Host) -> Value {
         status["priority"] = host.priority().into();
     }
     status
-}
-
-fn locality_json(locality: &Locality) -> Value {
-    let Locality { region, zone, sub_zone } = locality;
-    let parts = [("region", region), ("zone", zone), ("sub_zone", sub_zone)];
-    let named = parts.into_iter().filter(|(_, value)| !value.is_empty());
-    named.map(|(name, value)| (name.to_string(), Value::from(&**value))).collect()
 }
 
 /// `envoy.admin.v3.HostHealthStatus`.

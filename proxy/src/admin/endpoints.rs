@@ -6,13 +6,17 @@ use http::{Method, StatusCode, Uri};
 
 use super::query::Query;
 use super::reply::{Answer, Reply};
-use super::{Context, clusters, info, listeners, logging, process, runtime, stats};
+use super::{
+    Context, clusters, config_dump, info, init_dump, listeners, logging, process, runtime, stats,
+};
 
 /// An endpoint.
 struct Endpoint {
     path: &'static str,
     /// It changes something, so it must be asked with POST.
     mutates: bool,
+    /// It shows statistics, which are brought up to date before.
+    fresh: bool,
     help: &'static str,
     /// Parameters with what each does.
     parameters: &'static [(&'static str, &'static str)],
@@ -35,6 +39,17 @@ const ENDPOINTS: &[Endpoint] = &[
         ],
         clusters::clusters,
     ),
+    look(
+        "/config_dump",
+        "dump current Envoy configs",
+        &[
+            ("resource", "The resource to dump"),
+            ("mask", "Fields to keep, of the whole dump or of each element of the resource"),
+            ("name_regex", "Dump only configurations whose whole names match"),
+            ("include_eds", "Dump endpoints too"),
+        ],
+        config_dump::config_dump,
+    ),
     act(
         "/drain_listeners",
         "drain listeners",
@@ -54,6 +69,7 @@ const ENDPOINTS: &[Endpoint] = &[
         &[],
         info::hot_restart_version,
     ),
+    look("/init_dump", "print what is waited for", &[], init_dump::init_dump),
     look(
         "/listeners",
         "print listener info",
@@ -82,7 +98,7 @@ const ENDPOINTS: &[Endpoint] = &[
     act("/reset_counters", "reset all counters to zero", &[], stats::reset_counters),
     look("/runtime", "print runtime values", &[], runtime::runtime),
     look("/server_info", "print server version/status information", &[], info::server_info),
-    look(
+    measure(
         "/stats",
         "print server stats",
         &[
@@ -98,7 +114,7 @@ const ENDPOINTS: &[Endpoint] = &[
         ],
         stats::stats,
     ),
-    look(
+    measure(
         "/stats/prometheus",
         "print server stats in prometheus format",
         &[
@@ -118,7 +134,17 @@ const fn look(
     parameters: &'static [(&'static str, &'static str)],
     answer: fn(&Context, &Query) -> Answer,
 ) -> Endpoint {
-    Endpoint { path, mutates: false, help, parameters, answer }
+    Endpoint { path, mutates: false, fresh: false, help, parameters, answer }
+}
+
+/// An endpoint that shows statistics.
+const fn measure(
+    path: &'static str,
+    help: &'static str,
+    parameters: &'static [(&'static str, &'static str)],
+    answer: fn(&Context, &Query) -> Answer,
+) -> Endpoint {
+    Endpoint { fresh: true, ..look(path, help, parameters, answer) }
 }
 
 /// An endpoint that changes something.
@@ -128,11 +154,11 @@ const fn act(
     parameters: &'static [(&'static str, &'static str)],
     answer: fn(&Context, &Query) -> Answer,
 ) -> Endpoint {
-    Endpoint { path, mutates: true, help, parameters, answer }
+    Endpoint { path, mutates: true, fresh: false, help, parameters, answer }
 }
 
 /// Answers a request.
-pub(super) fn answer(context: &Context, method: &Method, uri: &Uri) -> Answer {
+pub(super) async fn answer(context: &Context, method: &Method, uri: &Uri) -> Answer {
     let Some(endpoint) = find(uri.path()) else {
         let body = format!("invalid path. {}", commands());
         return Reply::error(StatusCode::NOT_FOUND, body).into();
@@ -140,6 +166,9 @@ pub(super) fn answer(context: &Context, method: &Method, uri: &Uri) -> Answer {
     if endpoint.mutates && method != Method::POST {
         let body = format!("Method {method} not allowed, POST required.");
         return Reply::error(StatusCode::METHOD_NOT_ALLOWED, body).into();
+    }
+    if endpoint.fresh {
+        context.refresh_stats().await;
     }
     (endpoint.answer)(context, &Query::parse(uri.query()))
 }

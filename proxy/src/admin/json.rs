@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Value, json};
 
+use crate::config::endpoint::Locality;
 use crate::io::Address;
 
 /// `value` indented by one space a level, with a final newline.
@@ -23,6 +24,14 @@ pub(super) fn address(address: &Address) -> Value {
         }),
         Address::Pipe(path) => json!({"pipe": {"path": path.display().to_string()}}),
     }
+}
+
+/// `envoy.config.core.v3.Locality`; what is empty is left out.
+pub(super) fn locality(locality: &Locality) -> Value {
+    let Locality { region, zone, sub_zone } = locality;
+    let parts = [("region", region), ("zone", zone), ("sub_zone", sub_zone)];
+    let named = parts.into_iter().filter(|(_, value)| !value.is_empty());
+    named.map(|(name, value)| (name.to_string(), Value::from(&**value))).collect()
 }
 
 #[cfg(test)]

@@ -37,10 +37,22 @@ impl Query {
     /// # Errors
     /// The answer to a pattern that is none.
     pub(super) fn regex(&self, name: &str) -> Result<Option<Regex>, Reply> {
+        self.pattern(name, str::to_string)
+    }
+
+    /// A parameter that is a regular expression, which must match a whole value.
+    ///
+    /// # Errors
+    /// The answer to a pattern that is none.
+    pub(super) fn full_regex(&self, name: &str) -> Result<Option<Regex>, Reply> {
+        self.pattern(name, |pattern| format!(r"\A(?:{pattern})\z"))
+    }
+
+    fn pattern(&self, name: &str, frame: fn(&str) -> String) -> Result<Option<Regex>, Reply> {
         let Some(pattern) = self.get(name).filter(|pattern| !pattern.is_empty()) else {
             return Ok(None);
         };
-        matcher::search(pattern)
+        matcher::search(&frame(pattern))
             .map(Some)
             .map_err(|error| Reply::bad_request(format!("Invalid regex in '{name}': {error}\n")))
     }

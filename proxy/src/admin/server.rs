@@ -86,7 +86,7 @@ async fn serve(stream: Stream, shared: Rc<Shared>) {
 }
 
 async fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
-    let reply = match endpoints::answer(&shared.context, request.method(), request.uri()) {
+    let reply = match endpoints::answer(&shared.context, request.method(), request.uri()).await {
         Answer::Now(reply) => reply,
         Answer::Later(print) => {
             let _turn = shared.printing.acquire().await;

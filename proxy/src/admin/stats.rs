@@ -32,7 +32,6 @@ fn print(context: &Context, query: &Query, buckets: &str, print: Print) -> Answe
         Ok(query) => query,
         Err(reply) => return reply.into(),
     };
-    context.process.refresh_stats();
     let groups = context.store.groups();
     Answer::later(move || print(&groups, &query))
 }

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use proto::Registry;
 use proto::envoy::config::bootstrap::v3 as pb;
 use proto::envoy::config::core::v3::{Locality, Node};
 use tracing_subscriber::layer::SubscriberExt;
@@ -11,7 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::server_info::command_line_options;
 use crate::cli::version::version;
-use crate::cli::{Mode, RunArgs};
+use crate::cli::{Mode, RunArgs, bootstrap};
 use crate::config::Context;
 use crate::config::bootstrap::Bootstrap;
 use crate::server::{self, Options};
@@ -41,7 +40,7 @@ fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
     let log_levels = start_logging(args)?;
     let bootstrap = load(args)?;
     if args.mode == Mode::Validate {
-        let name = args.config_path.as_ref().map_or_else(String::new, |p| p.display().to_string());
+        let name = args.bootstrap.config_path.as_ref().map_or_else(String::new, |p| p.display().to_string());
         println!("configuration '{name}' OK");
         return Ok(());
     }
@@ -71,24 +70,10 @@ fn default_workers() -> usize {
 
 /// Reads the bootstrap from file and flags.
 fn load(args: &RunArgs) -> Result<Bootstrap, Box<dyn std::error::Error>> {
-    // The descriptors of Envoy's whole API take megabytes; they go when the bootstrap is read.
-    let registry = Registry::load();
-    let mut message = pb::Bootstrap::default();
-    if let Some(path) = &args.config_path {
-        let parsed = registry.read_file::<pb::Bootstrap>(path)?;
-        message = settle(parsed, args)?;
-    }
-    if let Some(text) = &args.config_yaml {
-        let over = settle(registry.parse(proto::Format::Yaml, text)?, args)?;
-        proto::merge(&mut message, &over)?;
-    }
-    if args.config_path.is_none() && args.config_yaml.is_none() {
-        return Err("no configuration: give a bootstrap with --config-path or --config-yaml".into());
-    }
-    registry.validate(&message).map_err(|violations| {
-        let lines: Vec<_> = violations.iter().map(ToString::to_string).collect();
-        format!("the bootstrap breaks the API's rules:\n  {}", lines.join("\n  "))
-    })?;
+    let mut message = match args.mode {
+        Mode::Serve => bootstrap::read_aside(&args.bootstrap)?,
+        Mode::Validate | Mode::InitOnly => bootstrap::read(&args.bootstrap)?,
+    };
     name_node(&mut message, args);
     let context = Context::default();
     let bootstrap = Bootstrap::from_proto(&message, &context)?;
@@ -96,17 +81,6 @@ fn load(args: &RunArgs) -> Result<Bootstrap, Box<dyn std::error::Error>> {
         tracing::warn!("{warning}");
     }
     Ok(bootstrap)
-}
-
-/// Unknown fields are errors, unless they are allowed: then each is a warning.
-fn settle<T>(parsed: proto::Parsed<T>, args: &RunArgs) -> Result<T, proto::ParseError> {
-    if !args.allow_unknown_static_fields {
-        return parsed.strict();
-    }
-    for unknown in &parsed.unknown {
-        tracing::warn!("{unknown}");
-    }
-    Ok(parsed.message)
 }
 
 /// Puts the command line's identity over the file's.

@@ -43,6 +43,9 @@ pub struct Clusters {
     fixed: Vec<(Arc<str>, Version)>,
     entries: HashMap<Arc<str>, Entry>,
     warming: BTreeMap<Arc<str>, Warming>,
+    /// Clusters of `warming` that wait for nothing any more. They are installed together: the registry's table is copied
+    /// for each time that clusters are added.
+    ready: Vec<Arc<str>>,
     endpoints: Endpoints,
     resources: Resources,
     feed: Option<Feed>,
@@ -79,6 +82,7 @@ impl Clusters {
             fixed: Vec::new(),
             entries: HashMap::new(),
             warming: BTreeMap::new(),
+            ready: Vec::new(),
             resources: Resources::default(),
             feed: None,
             awaited_since: None,
@@ -94,15 +98,12 @@ impl Clusters {
         sources: &mut Sources,
         clusters: impl IntoIterator<Item = &'a (Arc<Config>, Any)>,
     ) -> Result<(), ConfigError> {
-        let mut ready = Vec::new();
         for (config, body) in clusters {
             self.fixed.push((Arc::clone(&config.name), Version::now("", body.clone())));
-            if self.make(sources, Arc::clone(config))? {
-                ready.push(Arc::clone(&config.name));
-            }
+            self.make(sources, Arc::clone(config))?;
             self.entries.entry(Arc::clone(&config.name)).or_default().is_static = true;
         }
-        self.install(ready);
+        self.install();
         Ok(())
     }
 
@@ -148,21 +149,16 @@ impl Clusters {
         // The names of all new clusters' services leave as one request.
         let _paused = sources.pause(&[Kind::Endpoints]);
         let Update { version, resources, removed, answer } = update;
-        let (mut ready, mut errors) = (Vec::new(), Vec::new());
+        let mut errors = Vec::new();
         let mut is_reload = !removed.is_empty();
         for resource in resources {
             let name = resource.name.clone();
             match self.apply(sources, resource) {
-                Ok(Applied::Unchanged) => {}
-                Ok(Applied::Warming) => is_reload = true,
-                Ok(Applied::Ready(name)) => {
-                    is_reload = true;
-                    ready.push(name);
-                }
+                Ok(is_changed) => is_reload |= is_changed,
                 Err(error) => errors.push(ResourceError::new(name, error.to_string())),
             }
         }
-        self.install(ready);
+        self.install();
         self.remove(removed);
         let is_good = errors.is_empty() && answer.errors().is_empty();
         if is_good {
@@ -176,29 +172,30 @@ impl Clusters {
         answer.reject(errors);
     }
 
-    fn apply(&mut self, sources: &mut Sources, resource: Resource) -> Result<Applied, ConfigError> {
+    /// Applies a cluster of CDS; true if it changes anything.
+    fn apply(&mut self, sources: &mut Sources, resource: Resource) -> Result<bool, ConfigError> {
         let name: Arc<str> = resource.name.as_str().into();
         if self.entries.get(&name).is_some_and(|entry| entry.is_static) {
             tracing::debug!(cluster = resource.name, "a static cluster is not changed over xDS");
-            return Ok(Applied::Unchanged);
+            return Ok(false);
         }
         let versions = self.resources.entry(&name);
         if versions.is_current(&resource.body) {
             versions.refused = None;
-            return Ok(Applied::Unchanged);
+            return Ok(false);
         }
         if versions.is_active(&resource.body) {
             versions.refused = None;
             versions.warming = None;
             self.stop_warming(&name);
-            return Ok(Applied::Unchanged);
+            return Ok(false);
         }
         let version = Version::now(&resource.version, resource.body);
         let made = translate::cluster(&name, &version.body);
         match made.and_then(|config| self.make(sources, config)) {
-            Ok(is_ready) => {
+            Ok(()) => {
                 self.resources.entry(&name).warm(version);
-                Ok(if is_ready { Applied::Ready(name) } else { Applied::Warming })
+                Ok(true)
             }
             Err(error) => {
                 self.resources.entry(&name).refuse(version, error.to_string());
@@ -207,8 +204,8 @@ impl Clusters {
         }
     }
 
-    /// Makes a cluster, which warms from now on; true if it need not wait for anything.
-    fn make(&mut self, sources: &mut Sources, config: Arc<Config>) -> Result<bool, ConfigError> {
+    /// Makes a cluster, which warms from now on and is ready at once if it need not wait for anything.
+    fn make(&mut self, sources: &mut Sources, config: Arc<Config>) -> Result<(), ConfigError> {
         let at = At::resource("cluster", &config.name);
         let tls = client_tls(&config, &at)?;
         let is_known = self.watch_endpoints(sources, &config, &at)?;
@@ -225,19 +222,24 @@ impl Clusters {
             self.assign_known(&cluster, before.as_deref());
         }
         let names = resolve::start(&cluster, &self.tools.resolver);
-        let is_ready = is_known && names.is_none();
-        if let Some(first_answers) = names {
-            self.await_names(&cluster, first_answers);
+        match names {
+            Some(first_answers) => self.await_names(&cluster, first_answers),
+            None if is_known => self.ready.push(Arc::clone(&name)),
+            None => {}
         }
         let warming = Warming { cluster, since: Instant::now() };
         if let Some(before) = self.warming.insert(name, warming) {
             self.release(&before.cluster);
         }
-        Ok(is_ready)
+        Ok(())
     }
 
-    /// Puts clusters that have warmed into the registry, each in the place of its predecessor.
-    fn install(&mut self, names: Vec<Arc<str>>) {
+    /// Puts clusters that are ready into the registry, each in the place of its predecessor.
+    pub fn install(&mut self) {
+        let names = std::mem::take(&mut self.ready);
+        if names.is_empty() {
+            return;
+        }
         let mut clusters = Vec::with_capacity(names.len());
         let mut replaced = Vec::new();
         for name in names {
@@ -315,16 +317,6 @@ impl Clusters {
         let endpoints = TypeDump { dynamic: self.endpoints.dump(), ..TypeDump::default() };
         (self.resources.dump(&self.fixed), endpoints)
     }
-}
-
-/// What became of a cluster that CDS sent.
-enum Applied {
-    /// It is what it was, or is none of CDS's business.
-    Unchanged,
-    /// It waits for hosts.
-    Warming,
-    /// It can be installed.
-    Ready(Arc<str>),
 }
 
 /// Whether a static cluster can be made before any stream to a management server is open.

@@ -8,7 +8,7 @@ use super::inbox::{Inbox, Notice};
 use super::resources::{Dynamic, Version, Versions};
 use super::sources::{Kind, SourceError, Sources};
 use super::translate;
-use super::watches::Watches;
+use super::watches::{Fetch, Watches};
 use crate::config::ConfigError;
 use crate::config::endpoint::Assignment;
 use crate::config::source::{ConfigSource, SourceKind};
@@ -19,13 +19,17 @@ pub struct Endpoints {
 }
 
 /// A service: what clusters of it share.
-#[derive(Default)]
 struct Service {
     /// The clusters that have it.
     clusters: Vec<Arc<str>>,
-    /// Whether the server said something, or let its time pass.
-    is_answered: bool,
+    fetch: Fetch,
     versions: Versions,
+}
+
+impl Service {
+    fn new(fetch: Fetch) -> Self {
+        Service { clusters: Vec::new(), fetch, versions: Versions::default() }
+    }
 }
 
 /// What a response means for a service.
@@ -54,15 +58,23 @@ impl Endpoints {
         name: &Arc<str>,
         cluster: &Arc<str>,
     ) -> Result<bool, SourceError> {
-        let service = self.services.watch(sources, source, name, Service::default)?;
+        let service = self.services.watch(sources, source, name, Service::new)?;
         if !service.clusters.contains(cluster) {
             service.clusters.push(Arc::clone(cluster));
         }
         let is_known = service.versions.active.is_some();
-        if !is_known && std::mem::take(&mut service.is_answered) {
-            self.services.refresh(&source.kind, name);
+        if !is_known && service.fetch.is_answered() {
+            let fetch = self.services.refresh(source, name);
+            if let Some(service) = self.services.get_mut(&source.kind, name) {
+                service.fetch = fetch;
+            }
         }
         Ok(is_known)
+    }
+
+    /// Whether the server said something about a service, or let its time pass.
+    pub fn is_answered(&self, source: &SourceKind, name: &str) -> bool {
+        self.services.get(source, name).is_some_and(|service| service.fetch.is_answered())
     }
 
     /// The endpoints of a service, if they are known.
@@ -84,7 +96,7 @@ impl Endpoints {
     /// Takes a resource in; none if nobody wants the service.
     pub fn take(&mut self, source: &SourceKind, resource: Resource) -> Option<Taken> {
         let service = self.services.get_mut(source, &resource.name)?;
-        service.is_answered = true;
+        service.fetch.end();
         let clusters = service.clusters.clone();
         let versions = &mut service.versions;
         if versions.is_active(&resource.body) {
@@ -104,7 +116,7 @@ impl Endpoints {
     /// that are known stay.
     pub fn give_up(&mut self, source: &SourceKind, name: &str) -> Vec<Arc<str>> {
         let Some(service) = self.services.get_mut(source, name) else { return Vec::new() };
-        service.is_answered = true;
+        service.fetch.end();
         service.clusters.clone()
     }
 

@@ -9,7 +9,7 @@ use super::resources::{Dynamic, Version, Versions};
 use super::sources::{Kind, SourceError, Sources};
 use super::stats::{ReloadStats, SubscriptionStats};
 use super::translate;
-use super::watches::Watches;
+use super::watches::{Fetch, Watches};
 use crate::config::source::{ConfigSource, SourceKind};
 use crate::config::{At, ConfigError};
 use crate::downstream::build::Builder;
@@ -24,8 +24,7 @@ pub struct Routes {
 
 struct Table {
     slot: RouteSlot,
-    /// Whether the server said something, or let its time pass.
-    is_answered: bool,
+    fetch: Fetch,
     versions: Versions,
     stats: Arc<SubscriptionStats>,
     reloads: Arc<ReloadStats>,
@@ -49,18 +48,18 @@ impl Routes {
         name: &Arc<str>,
     ) -> Result<bool, SourceError> {
         let store = &self.store;
-        let table = self.tables.watch(sources, source, name, || {
+        let table = self.tables.watch(sources, source, name, |fetch| {
             let safe = |text: &str| text.replace(':', "_");
             let prefix = format!("http.{}.rds.{}.", safe(stat_prefix), safe(name));
             Table {
                 slot: RouteSlot::default(),
-                is_answered: false,
+                fetch,
                 versions: Versions::default(),
                 reloads: store.register(ReloadStats::new(prefix.clone())),
                 stats: SubscriptionStats::start(store, prefix),
             }
         });
-        Ok(table?.is_answered)
+        Ok(table?.fetch.is_answered())
     }
 
     /// Where a table that is watched is published.
@@ -80,7 +79,7 @@ impl Routes {
         builder: &Builder,
     ) -> Result<bool, ConfigError> {
         let Some(table) = self.tables.get_mut(source, &resource.name) else { return Ok(false) };
-        table.is_answered = true;
+        table.fetch.end();
         if table.versions.is_active(&resource.body) {
             table.versions.refused = None;
             table.stats.accepted(&resource.version);
@@ -111,8 +110,10 @@ impl Routes {
 
     /// The server does not answer: listeners serve without the table.
     pub fn give_up(&mut self, source: &SourceKind, name: &str) {
-        if let Some(table) = self.tables.get_mut(source, name) {
-            table.is_answered = true;
+        // An answer may have overtaken the timer.
+        let table = self.tables.get_mut(source, name).filter(|table| !table.fetch.is_answered());
+        if let Some(table) = table {
+            table.fetch.end();
             table.stats.timed_out();
         }
     }

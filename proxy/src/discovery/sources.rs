@@ -45,13 +45,14 @@ impl Kind {
         }
     }
 
+    /// Names have initial fetch timeouts of their own, see [`Fetch`](super::watches::Fetch).
     fn subscription(self, initial_fetch_timeout: Option<Duration>) -> SubscriptionConfig {
         let is_everything = matches!(self, Kind::Clusters | Kind::Listeners);
         SubscriptionConfig {
             type_url: self.type_url().to_owned(),
             wildcard: is_everything,
             full_state: is_everything,
-            initial_fetch_timeout,
+            initial_fetch_timeout: initial_fetch_timeout.filter(|_| is_everything),
             name_of: proto::any::resource_name,
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio_util::task::AbortOnDropHandle;
 use xds_client::Event;
 
 use super::inbox::{Feed, Inbox, Notice};
@@ -28,9 +29,8 @@ impl<T> Watches<T> {
         Watches { kind, inbox, notice, sources: HashMap::new() }
     }
 
-    /// Subscribes to a name, unless it is subscribed to already.
-    ///
-    /// The initial fetch timeout of a source's first name holds for all of its names.
+    /// Subscribes to a name, unless it is subscribed to already: then the initial fetch timeout of the first who asked for
+    /// it holds.
     ///
     /// # Errors
     /// The source cannot be reached by this configuration.
@@ -39,7 +39,7 @@ impl<T> Watches<T> {
         sources: &mut Sources,
         source: &ConfigSource,
         name: &Arc<str>,
-        make: impl FnOnce() -> T,
+        make: impl FnOnce(Fetch) -> T,
     ) -> Result<&mut T, SourceError> {
         if !self.sources.contains_key(&source.kind) {
             let subscription = sources.subscribe(self.kind, source)?;
@@ -49,11 +49,12 @@ impl<T> Watches<T> {
             let watched = Watched { feed, items: HashMap::new() };
             self.sources.insert(source.kind.clone(), watched);
         }
+        let (inbox, notice) = (&self.inbox, self.notice);
         let watched = self.sources.get_mut(&source.kind).expect("it was just inserted");
         let handle = &watched.feed.handle;
         Ok(watched.items.entry(Arc::clone(name)).or_insert_with(|| {
             handle.add([&**name]);
-            make()
+            make(Fetch::start(source, name, inbox, notice))
         }))
     }
 
@@ -68,10 +69,11 @@ impl<T> Watches<T> {
     }
 
     /// Asks the server for a name anew.
-    pub fn refresh(&self, source: &SourceKind, name: &str) {
-        if let Some(watched) = self.sources.get(source) {
-            watched.feed.handle.refresh([name]);
+    pub fn refresh(&self, source: &ConfigSource, name: &Arc<str>) -> Fetch {
+        if let Some(watched) = self.sources.get(&source.kind) {
+            watched.feed.handle.refresh([&**name]);
         }
+        Fetch::start(source, name, &self.inbox, self.notice)
     }
 
     /// Ends the subscription to a name.
@@ -103,5 +105,43 @@ impl<T> Watches<T> {
     /// Everything that is kept, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &T)> {
         self.sources.values().flat_map(|watched| &watched.items)
+    }
+}
+
+/// The first fetch of a name, with its initial fetch timeout. The client's own timeouts hold for a whole type, whereas each
+/// cluster and each connection manager says its own.
+pub struct Fetch {
+    is_answered: bool,
+    /// Brings [`Event::ResourceTimeout`].
+    timer: Option<AbortOnDropHandle<()>>,
+}
+
+impl Fetch {
+    fn start(
+        source: &ConfigSource,
+        name: &Arc<str>,
+        inbox: &Inbox,
+        notice: fn(SourceKind, Event) -> Notice,
+    ) -> Self {
+        let timer = source.initial_fetch_timeout.map(|timeout| {
+            let (inbox, kind, name) = (inbox.clone(), source.kind.clone(), name.to_string());
+            AbortOnDropHandle::new(tokio::task::spawn_local(async move {
+                tokio::time::sleep(timeout).await;
+                // Nobody listens when the process ends.
+                let _ = inbox.send(notice(kind, Event::ResourceTimeout(name)));
+            }))
+        });
+        Fetch { is_answered: false, timer }
+    }
+
+    /// The server said something, or let its time pass.
+    pub fn end(&mut self) {
+        self.is_answered = true;
+        self.timer = None;
+    }
+
+    /// Whether it has ended.
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
     }
 }

@@ -1,6 +1,6 @@
 //! What the streams of one downstream HTTP connection share.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,7 +28,7 @@ pub struct Connection {
     requests: Cell<u32>,
     idle_since: Cell<Instant>,
     closing: Cell<bool>,
-    deadline: Cell<Option<Deadline>>,
+    deadlines: RefCell<Vec<Deadline>>,
     /// Told when the connection must be shut down gracefully at once.
     pub shutdown: Notify,
 }
@@ -52,7 +52,7 @@ impl Connection {
             requests: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             closing: Cell::new(false),
-            deadline: Cell::default(),
+            deadlines: RefCell::default(),
             shutdown: Notify::new(),
         }
     }
@@ -76,12 +76,12 @@ impl Connection {
 
     /// A timer for a stream. It may have been another's before, which saves making it.
     pub fn take_deadline(&self) -> Deadline {
-        self.deadline.take().unwrap_or_default()
+        self.deadlines.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Keeps a timer for the next stream.
     pub fn keep_deadline(&self, deadline: Deadline) {
-        self.deadline.set(Some(deadline));
+        self.deadlines.borrow_mut().push(deadline);
     }
 
     /// How many streams are active.

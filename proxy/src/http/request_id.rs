@@ -26,7 +26,11 @@ pub fn generate() -> HeaderValue {
     for (byte, at) in bytes.into_iter().zip(PLACES) {
         text[at..at + 2].copy_from_slice(&DIGITS[usize::from(byte)]);
     }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes are legal in a header")
+    let mut id = HeaderValue::from_bytes(&text)
+        .expect("hexadecimal digits and dashes are legal in a header");
+    // HTTP/2 would put a value that never comes again into its table of headers, and push others out.
+    id.set_sensitive(true);
+    id
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The terminal filter (`envoy.filters.http.router`): sends a request to a host of the route's cluster.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -55,16 +56,16 @@ pub struct Forward<'a> {
 pub async fn forward(
     stream: &mut Stream,
     forward: Forward<'_>,
-    mut parts: Parts,
+    parts: &mut Parts,
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
-    let (cluster, weighted) = choose_cluster(stream, &forward, &parts)?;
-    let upgrade = upgrade::take(&mut parts, forward.present, stream, forward.action)?;
+    let (cluster, weighted) = choose_cluster(stream, &forward, parts)?;
+    let upgrade = upgrade::take(parts, forward.present, stream, forward.action)?;
     let timeouts = Timeouts::new(forward.action, &mut parts.headers, forward.present, stream);
-    rewrite(stream, &forward, weighted, &mut parts, &timeouts);
+    rewrite(stream, &forward, weighted, parts, &timeouts);
     let host = pick(stream, &cluster)?;
-    let body = request_body(stream, &parts, body);
-    let attempt = attempt(stream, &cluster, &host, &forward, parts, body);
+    let body = request_body(stream, parts, body);
+    let attempt = pin!(attempt(stream, &cluster, &host, &forward, parts, body));
     let answered = match timeouts.wait(stream, &cluster, attempt).await? {
         Ok(answered) => answered,
         Err(failed) => return Err(reply_to(failed, stream)),
@@ -221,7 +222,7 @@ fn attempt<'a>(
     cluster: &'a Arc<Cluster>,
     host: &'a Arc<Host>,
     forward: &'a Forward<'_>,
-    mut parts: Parts,
+    parts: &'a mut Parts,
     body: Body,
 ) -> impl Future<Output = Result<Answered, Failed>> + 'a {
     let worker = Rc::clone(&stream.connection.worker);
@@ -233,7 +234,7 @@ fn attempt<'a>(
         let lease = worker.pools.http(cluster, host, downstream, priority).await?;
         if let (HostRewrite::Auto, Some(name)) = (&forward.action.host_rewrite, host.hostname()) {
             if let Ok(name) = HeaderValue::from_str(name) {
-                set_host(&mut parts, name, forward.action.append_x_forwarded_host, false);
+                set_host(parts, name, forward.action.append_x_forwarded_host, false);
             }
         }
         let request = upstream_request(parts, body, lease.protocol(), forward.scheme);
@@ -250,27 +251,28 @@ fn attempt<'a>(
 
 /// The request in the form that the upstream's protocol wants.
 fn upstream_request(
-    mut parts: Parts,
+    parts: &mut Parts,
     body: Body,
     protocol: Protocol,
     scheme: &'static str,
 ) -> Request<Body> {
-    parts.extensions.clear();
+    let mut request = Request::new(body);
+    *request.method_mut() = std::mem::take(&mut parts.method);
+    *request.headers_mut() = std::mem::take(&mut parts.headers);
+    *request.uri_mut() = std::mem::take(&mut parts.uri);
     if protocol == Protocol::Http2 {
-        let host = parts.headers.remove(HOST);
+        let host = request.headers_mut().remove(HOST);
         let authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
-        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
         uri.authority = authority;
         uri.scheme = Some(match scheme {
             "https" => http::uri::Scheme::HTTPS,
             _ => http::uri::Scheme::HTTP,
         });
-        parts.uri = Uri::from_parts(uri).unwrap_or_default();
-        parts.version = Version::HTTP_2;
-    } else {
-        parts.version = Version::HTTP_11;
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        *request.version_mut() = Version::HTTP_2;
     }
-    Request::from_parts(parts, body)
+    request
 }
 
 /// Counts the response and brings its head into the form that goes downstream.

@@ -51,7 +51,7 @@ pub async fn serve(
     stream.grpc = present.has(Present::CONTENT_TYPE) && local_reply::is_grpc(&parts.headers);
     let random = fastrand::u64(..);
     let answer = match prepare(&mut parts, present, &mut stream) {
-        Ok(scheme) => act(&mut stream, parts, body, scheme, present, random).await,
+        Ok(scheme) => act(&mut stream, &mut parts, body, scheme, present, random).await,
         Err(reply) => Err(reply),
     };
     let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
@@ -103,7 +103,7 @@ fn prepare(
 /// Finds the route and does what it says.
 async fn act(
     stream: &mut Stream,
-    mut parts: Parts,
+    parts: &mut Parts,
     body: Incoming,
     scheme: &'static str,
     present: Present,
@@ -120,7 +120,7 @@ async fn act(
             parts.headers.remove(name);
         }
     }
-    let wanted = route_request(&parts, scheme, random);
+    let wanted = route_request(parts, scheme, random);
     let route = match table.find(&wanted) {
         Found::Route(route) => Arc::clone(route),
         Found::TlsRequired => {

@@ -9,6 +9,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::admin::{DrainListeners, Process};
+use crate::discovery::{Discovery, Stage};
 use crate::downstream::manager::ListenerManager;
 use crate::drain::Phase;
 use crate::server::lifecycle::{Lifecycle, State};
@@ -18,6 +19,7 @@ use crate::telemetry::memory::Memory;
 pub struct Control {
     lifecycle: Rc<Lifecycle>,
     listeners: Rc<RefCell<ListenerManager>>,
+    discovery: Rc<Discovery>,
     drain_time: Duration,
     /// `/drain_listeners` keeps responses closing connections, whatever `/healthcheck/ok` says.
     draining: Cell<bool>,
@@ -28,13 +30,15 @@ pub struct Control {
 impl Control {
     /// The process with its listeners. `drain_time` is `--drain-time-s`.
     pub fn new(
-        lifecycle: Rc<Lifecycle>,
-        listeners: Rc<RefCell<ListenerManager>>,
+        lifecycle: &Rc<Lifecycle>,
+        listeners: &Rc<RefCell<ListenerManager>>,
+        discovery: &Rc<Discovery>,
         drain_time: Duration,
     ) -> Rc<Self> {
         Rc::new(Control {
-            lifecycle,
-            listeners,
+            lifecycle: Rc::clone(lifecycle),
+            listeners: Rc::clone(listeners),
+            discovery: Rc::clone(discovery),
             drain_time,
             draining: Cell::new(false),
             stopping: Default::default(),
@@ -56,6 +60,10 @@ impl Control {
 
 impl Process for Control {
     fn state(&self) -> AdminState {
+        let starting = self.lifecycle.state() == State::PreInitializing;
+        if starting && self.discovery.stage() > Stage::PrimaryClusters {
+            self.lifecycle.set(State::Initializing);
+        }
         match self.lifecycle.state() {
             State::Live => AdminState::Live,
             State::Draining => AdminState::Draining,
@@ -69,6 +77,8 @@ impl Process for Control {
     }
 
     fn refresh_stats(&self) {
+        // The gauge of the state follows.
+        self.state();
         let stats = &self.lifecycle.stats;
         let Memory { private, resident } = Memory::now();
         stats.uptime.set(self.lifecycle.uptime().as_secs());

@@ -1,7 +1,6 @@
 //! A control thread without workers: sockets are bound, and nobody accepts.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use pillion::upstream::cluster::resolve::SystemResolver;
 use pillion::upstream::cluster::{Cluster, ClusterRegistry};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::yaml;
 
@@ -49,7 +48,7 @@ pub fn run_both<F: Future>(options: Options, test: impl Fn(ControlPlane, Proxy) 
     for api_type in ["GRPC", "DELTA_GRPC"] {
         run(async {
             let control_plane = ControlPlane::start(options.clone()).await.unwrap();
-            let proxy = Proxy::start(&ads(&control_plane, api_type));
+            let proxy = Proxy::start(&ads(&control_plane, api_type, yaml::LONG));
             test(control_plane, proxy).await;
         });
     }
@@ -63,8 +62,9 @@ pub const XDS_CLUSTER: &str = "{name: xds, type: STATIC, typed_extension_protoco
     PORT}}}}]}]}}";
 
 /// A bootstrap with everything over ADS.
-pub fn ads(control_plane: &ControlPlane, api_type: &str) -> String {
-    let source = "{ads: {}, initial_fetch_timeout: 0.3s, resource_api_version: V3}";
+pub fn ads(control_plane: &ControlPlane, api_type: &str, timeout: &str) -> String {
+    let source =
+        format!("{{ads: {{}}, initial_fetch_timeout: {timeout}, resource_api_version: V3}}");
     format!(
         "{{node: {{id: test, cluster: test}}, dynamic_resources: {{cds_config: {source}, lds_config: {source}, \
          ads_config: {{api_type: {api_type}, transport_api_version: V3, grpc_services: [{{envoy_grpc: {{cluster_name: \
@@ -98,7 +98,7 @@ impl Proxy {
     }
 
     pub async fn initialized(&self) {
-        let done = timeout(PATIENCE, self.discovery.initialized()).await;
+        let done = tokio::time::timeout(PATIENCE, self.discovery.initialized()).await;
         done.unwrap_or_else(|_| panic!("not ready: {:?}", self.discovery.pending())).unwrap();
     }
 
@@ -109,7 +109,7 @@ impl Proxy {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        let done = timeout(PATIENCE, holds).await;
+        let done = tokio::time::timeout(PATIENCE, holds).await;
         assert!(done.is_ok(), "never: {what}; pending: {:?}", self.discovery.pending());
     }
 
@@ -140,22 +140,16 @@ impl Proxy {
 
     /// The value of a counter or gauge; none if there is no such metric.
     pub fn stat(&self, name: &str) -> Option<u64> {
-        self.stats().get(name).copied()
-    }
-
-    fn stats(&self) -> BTreeMap<String, u64> {
-        let mut all = BTreeMap::new();
+        let mut found = None;
         for group in self.store.groups() {
-            group.visit(&mut |name, metric| {
-                let value = match metric {
-                    Metric::Counter(counter) => counter.get(),
-                    Metric::Gauge(gauge) => gauge.get(),
-                    _ => return,
-                };
-                all.insert(format!("{}{name}", group.prefix()), value);
+            let Some(wanted) = name.strip_prefix(group.prefix()) else { continue };
+            group.visit(&mut |name, metric| match metric {
+                Metric::Counter(counter) if name == wanted => found = Some(counter.get()),
+                Metric::Gauge(gauge) if name == wanted => found = Some(gauge.get()),
+                _ => {}
             });
         }
-        all
+        found
     }
 }
 

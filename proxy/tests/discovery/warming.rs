@@ -7,6 +7,7 @@ use proto::type_url::{CLUSTER, CLUSTER_LOAD_ASSIGNMENT, LISTENER, ROUTE_CONFIGUR
 
 use crate::proxy::{accepted, run_both, versions};
 use crate::yaml::*;
+use pillion::discovery::Stage;
 
 /// As go-control-plane: a changed cluster's endpoints are not sent again.
 fn never_repeats() -> Options {
@@ -74,7 +75,7 @@ fn a_cluster_does_not_serve_the_hosts_of_the_service_before() {
     run_both(never_repeats(), |control_plane, proxy| async move {
         control_plane.put([cluster("a", "one", ""), endpoints("one", &[1001])]);
         proxy.initialized().await;
-        control_plane.put([cluster("a", "none", "")]);
+        control_plane.put([cluster_within(SHORT, "a", "none", "")]);
         proxy.until("the cluster has no hosts", |proxy| proxy.ports("a").is_empty()).await;
         assert!(proxy.discovery.pending().is_empty());
     });
@@ -84,7 +85,7 @@ fn a_cluster_does_not_serve_the_hosts_of_the_service_before() {
 fn a_cluster_without_endpoints_serves_none_after_its_initial_fetch_timeout() {
     run_both(never_repeats(), |control_plane, proxy| async move {
         control_plane.arm(Fault::from(FaultKind::Withhold).on_type(CLUSTER_LOAD_ASSIGNMENT));
-        control_plane.put([cluster("a", "a", "")]);
+        control_plane.put([cluster_within(SHORT, "a", "a", "")]);
         proxy.initialized().await;
         assert!(proxy.ports("a").is_empty());
         assert_eq!(proxy.stat("cluster.a.init_fetch_timeout"), Some(1));
@@ -113,21 +114,33 @@ fn two_clusters_share_the_endpoints_of_a_service() {
 }
 
 #[test]
-fn a_listener_waits_for_its_routes_and_opens_without_them_after_the_initial_fetch_timeout() {
+fn a_listener_waits_for_its_routes() {
     run_both(Options::default(), |control_plane, proxy| async move {
         let silence =
             control_plane.arm(Fault::from(FaultKind::Withhold).on_type(ROUTE_CONFIGURATION));
         let version = control_plane.put([listener("in", &rds_chain("r"), "")]);
-        let who = "listener \"in\" waits for routes r";
-        proxy
-            .until(who, |proxy| {
-                proxy.discovery.pending().iter().any(|p| p.to_string().starts_with(who))
-            })
-            .await;
-        assert!(proxy.listener("in").is_none());
-        assert_eq!(proxy.stat("listener_manager.total_listeners_warming"), Some(1));
         accepted(&control_plane, LISTENER, version).await;
+        let pending = proxy.discovery.pending()[0].to_string();
+        assert!(pending.starts_with("listener \"in\" waits for routes r, for"), "{pending}");
+        assert!(proxy.listener("in").is_none());
+        assert_eq!(proxy.discovery.stage(), Stage::Listeners);
+        assert_eq!(proxy.stat("listener_manager.total_listeners_warming"), Some(1));
+        assert!(versions(&proxy.discovery.dump().listeners, "in").warming.is_some());
 
+        control_plane.put([routes("r", "a", "")]);
+        control_plane.disarm(silence);
+        proxy.initialized().await;
+        assert!(proxy.routes("in").is_some());
+        assert!(versions(&proxy.discovery.dump().listeners, "in").active.is_some());
+    });
+}
+
+#[test]
+fn a_listener_opens_without_routes_after_their_initial_fetch_timeout() {
+    run_both(Options::default(), |control_plane, proxy| async move {
+        let silence =
+            control_plane.arm(Fault::from(FaultKind::Withhold).on_type(ROUTE_CONFIGURATION));
+        control_plane.put([listener("in", &rds_chain_within(SHORT, "r"), "")]);
         proxy.initialized().await;
         assert!(proxy.routes("in").is_none());
         assert_eq!(proxy.stat("http.in.rds.r.init_fetch_timeout"), Some(1));

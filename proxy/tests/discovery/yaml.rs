@@ -21,11 +21,21 @@ fn resource<T: Message + Name + Default>(text: &str) -> Resource {
     Resource::pack(&parse::<T>(text)).unwrap()
 }
 
+/// An initial fetch timeout that never passes in a test that goes well.
+pub const LONG: &str = "60s";
+/// One that a test waits for.
+pub const SHORT: &str = "0.2s";
+
 /// An EDS cluster whose endpoints come over ADS, and more of its fields.
 pub fn cluster(name: &str, service: &str, more: &str) -> Resource {
+    cluster_within(LONG, name, service, more)
+}
+
+/// The same with an initial fetch timeout.
+pub fn cluster_within(timeout: &str, name: &str, service: &str, more: &str) -> Resource {
     resource::<Cluster>(&format!(
         "{{name: {name}, type: EDS, eds_cluster_config: {{service_name: {service}, eds_config: {{ads: {{}}, \
-         initial_fetch_timeout: 0.3s, resource_api_version: V3}}}}, {more}}}"
+         initial_fetch_timeout: {timeout}, resource_api_version: V3}}}}, {more}}}"
     ))
 }
 
@@ -66,8 +76,13 @@ pub fn listener_text(name: &str, chains: &str, more: &str) -> String {
 
 /// A filter chain whose routes come over ADS.
 pub fn rds_chain(routes: &str) -> String {
+    rds_chain_within(LONG, routes)
+}
+
+/// The same with an initial fetch timeout.
+pub fn rds_chain_within(timeout: &str, routes: &str) -> String {
     chain(&format!(
-        "rds: {{route_config_name: {routes}, config_source: {{ads: {{}}, initial_fetch_timeout: 0.3s, \
+        "rds: {{route_config_name: {routes}, config_source: {{ads: {{}}, initial_fetch_timeout: {timeout}, \
          resource_api_version: V3}}}}"
     ))
 }

@@ -54,11 +54,11 @@ impl Clusters {
         });
     }
 
-    /// A DNS cluster has its first answers.
+    /// A DNS cluster has its first answers. As below, clusters that are ready are to be installed then.
     pub fn on_resolved(&mut self, cluster: &Arc<Cluster>) {
         let warming = self.warming.get(cluster.name());
         if warming.is_some_and(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
-            self.install(vec![Arc::clone(cluster.name())]);
+            self.ready.push(Arc::clone(cluster.name()));
         }
     }
 
@@ -66,6 +66,8 @@ impl Clusters {
     pub fn on_endpoints(&mut self, source: &SourceKind, event: Event) {
         match event {
             Event::Update(update) => self.on_assignments(source, update),
+            // An answer may have overtaken the timer.
+            Event::ResourceTimeout(name) if self.endpoints.is_answered(source, &name) => {}
             Event::ResourceTimeout(name) => {
                 self.give_up(source, &name, SubscriptionStats::timed_out);
             }
@@ -76,7 +78,7 @@ impl Clusters {
 
     fn on_assignments(&mut self, source: &SourceKind, update: Update) {
         let Update { version, resources, removed, answer } = update;
-        let (mut ready, mut errors) = (Vec::new(), Vec::new());
+        let mut errors = Vec::new();
         for resource in resources {
             let name = resource.name.clone();
             let Some(Taken { clusters, assignment }) = self.endpoints.take(source, resource) else {
@@ -89,12 +91,11 @@ impl Clusters {
                     for cluster in &clusters {
                         self.assign(cluster, source, &name, &assignment);
                     }
-                    ready.extend(clusters.into_iter().filter(|c| self.waits_for(c, source, &name)));
+                    self.finish(clusters, source, &name);
                 }
                 Err(error) => errors.push(ResourceError::new(&name, error.to_string())),
             }
         }
-        self.install(ready);
         for name in removed {
             self.give_up(source, &name, SubscriptionStats::empty);
         }
@@ -102,6 +103,7 @@ impl Clusters {
             // Counted above.
             self.give_up(source, &error.name, |_| {});
         }
+        self.install();
         answer.reject(errors);
     }
 
@@ -123,14 +125,19 @@ impl Clusters {
 
     /// The server has nothing good for a service, or says nothing: clusters that wait for it serve without hosts.
     fn give_up(&mut self, source: &SourceKind, service: &str, count: fn(&SubscriptionStats)) {
-        let mut clusters = self.endpoints.give_up(source, service);
+        let clusters = self.endpoints.give_up(source, service);
         self.count(&clusters, count);
-        clusters.retain(|cluster| self.waits_for(cluster, source, service));
-        for cluster in &clusters {
+        for cluster in clusters.iter().filter(|cluster| self.waits_for(cluster, source, service)) {
             // A predecessor's hosts may be those of another service.
             self.assign(cluster, source, service, &Assignment::default());
         }
-        self.install(clusters);
+        self.finish(clusters, source, service);
+    }
+
+    /// Those of these clusters that wait for the service are ready.
+    fn finish(&mut self, mut clusters: Vec<Arc<str>>, source: &SourceKind, service: &str) {
+        clusters.retain(|cluster| self.waits_for(cluster, source, service));
+        self.ready.append(&mut clusters);
     }
 
     fn count(&self, clusters: &[Arc<str>], count: impl Fn(&SubscriptionStats)) {

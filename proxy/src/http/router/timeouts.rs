@@ -1,7 +1,7 @@
 //! The timers of a request: the route's, the idle ones and the longest duration.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -116,9 +116,8 @@ impl Timeouts {
         &self,
         stream: &Stream,
         cluster: &Cluster,
-        attempt: impl Future<Output = T>,
+        mut attempt: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, LocalReply> {
-        let mut attempt = pin!(attempt);
         let mut deadline = stream.connection.take_deadline();
         let expired = poll_fn(|cx| {
             if let Poll::Ready(done) = attempt.as_mut().poll(cx) {
