@@ -7,7 +7,7 @@ pub mod codec;
 pub mod connection;
 pub mod local_reply;
 pub mod manager;
-mod path;
+pub mod path;
 mod present;
 mod request;
 mod request_id;

@@ -1,4 +1,5 @@
 //! Pillion as a real process over real sockets: what the tests and the benchmark share.
 
 pub mod differential;
+pub mod fuzz;
 pub mod programs;

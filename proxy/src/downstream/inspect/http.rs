@@ -13,15 +13,19 @@ pub fn look(bytes: &[u8]) -> Step<Option<&'static str>> {
     if bytes[..compared] == PREFACE[..compared] {
         return if compared == PREFACE.len() { Step::Done(Some("h2c")) } else { Step::More };
     }
-    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-        let plausible = bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r'));
-        return match plausible {
-            true if bytes.len() > LONGEST => Step::Refuse("http_inspector: request line too long"),
+    let end = bytes.iter().take(LONGEST).position(|byte| *byte == b'\n');
+    let line = &bytes[..end.unwrap_or(bytes.len().min(LONGEST))];
+    // Also where the end of the line is there already: the answer must not depend on how bytes arrive.
+    if !line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r')) {
+        return Step::Done(None);
+    }
+    if end.is_none() {
+        return match bytes.len() < LONGEST {
             true => Step::More,
-            false => Step::Done(None),
+            false => Step::Refuse("http_inspector: request line too long"),
         };
-    };
-    let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+    }
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     Step::Done(match line.rsplit(|byte| *byte == b' ').next() {
         Some(b"HTTP/1.1") => Some("http/1.1"),
         Some(b"HTTP/1.0") => Some("http/1.0"),

@@ -8,8 +8,8 @@ use ppp::{HeaderResult, PartialResult, v1, v2};
 use super::{InspectError, Step};
 use crate::downstream::stats::{ProxyProtocolStats, ProxyVersionStats};
 
-/// The longest header that is read: version 2 with all its TLVs.
-const LONGEST: usize = 16 + u16::MAX as usize;
+/// The longest version 1 header, with its line break.
+const LONGEST_V1: usize = 107;
 /// What a version 1 header starts with.
 const V1: &[u8] = b"PROXY ";
 /// What a version 2 header starts with.
@@ -79,12 +79,16 @@ pub fn look(bytes: &[u8], optional: bool, disallowed: [bool; 2]) -> Step<Header>
     if (0..2).any(|version| versions[version] && complete[version] && disallowed[version]) {
         return Step::Refuse("proxy_protocol: this version of the PROXY header is disallowed");
     }
-    let result = HeaderResult::parse(bytes);
-    if result.is_incomplete() {
-        return match bytes.len() > LONGEST {
-            true => Step::Refuse("proxy_protocol: the PROXY header is too long"),
-            false => Step::More,
+    if versions[0] && !bytes[..bytes.len().min(LONGEST_V1)].windows(2).any(|pair| pair == b"\r\n") {
+        return match bytes.len() < LONGEST_V1 {
+            true => Step::More,
+            false => Step::Refuse("proxy_protocol: the PROXY header is too long"),
         };
+    }
+    // Version 2 tells its length in 16 bits, so that what is waited for is bounded.
+    let result = HeaderResult::parse(bytes);
+    if versions[1] && result.is_incomplete() {
+        return Step::More;
     }
     match result {
         HeaderResult::V1(Ok(header)) => Step::Done(Header {
