@@ -11,6 +11,7 @@ pub mod path;
 mod present;
 mod request;
 mod request_id;
+mod reset;
 mod response;
 pub mod router;
 pub mod sanitize;

@@ -3,3 +3,4 @@
 pub mod differential;
 pub mod fuzz;
 pub mod programs;
+pub mod scenario;

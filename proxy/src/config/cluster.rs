@@ -37,6 +37,8 @@ pub struct Cluster {
     pub http: CommonHttpOptions,
     /// The HTTP/2 settings, used when HTTP/2 is spoken.
     pub http2: Http2Options,
+    /// `enable_trailers` of the HTTP/1 settings: trailers of HTTP/1 responses pass.
+    pub http1_trailers: bool,
     /// `transport_socket`; none means plaintext.
     pub tls: Option<Arc<UpstreamTls>>,
     /// `upstream_connection_options.tcp_keepalive`

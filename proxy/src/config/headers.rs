@@ -64,6 +64,14 @@ impl HeaderMutations {
         self.remove.is_empty() && self.add.is_empty()
     }
 
+    /// Whether a value is made of the request's or the response's headers.
+    pub fn reads_heads(&self) -> bool {
+        self.add.iter().any(|add| match &add.value {
+            HeaderText::Literal(_) => false,
+            HeaderText::Format(format) => format.needs_heads(),
+        })
+    }
+
     /// `request_headers_to_add` with `request_headers_to_remove` of the message that stands here.
     pub fn request_from_proto(
         add: &[HeaderValueOption],
@@ -128,7 +136,7 @@ impl HeaderText {
     pub fn from_text(text: &str, at: &At<'_>) -> Result<HeaderText, ConfigError> {
         if text.contains('%') {
             let format = Format::parse(text).map_err(|error| at.error(error))?;
-            return Ok(HeaderText::Format(format));
+            return Ok(HeaderText::Format(format.omit_empty_values()));
         }
         let value = HeaderValue::from_str(text);
         value.map(HeaderText::Literal).map_err(|error| at.error(format_args!("{text:?}: {error}")))

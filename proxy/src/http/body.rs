@@ -1,5 +1,6 @@
 //! The two bodies of a stream: the request's on its way up, the response's on its way down.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -9,11 +10,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::io::deadline::Deadline;
+use crate::http::reset;
 use crate::http::stream::{Shared, Stream};
 use crate::io::BodyError;
+use crate::io::deadline::Deadline;
 use crate::telemetry::response_flags::ResponseFlags;
-use crate::upstream::pool::ResponseLease;
+use crate::upstream::pool::{ResetReason, ResponseLease};
 
 /// The downstream's request body, counted on its way upstream.
 pub struct RequestBody {
@@ -76,6 +78,8 @@ pub enum Source {
         body: Incoming,
         /// Given back when the body has ended.
         lease: Option<ResponseLease>,
+        /// Whether trailers pass.
+        trailers: bool,
     },
 }
 
@@ -100,7 +104,13 @@ impl ResponseBody {
     /// The body of `stream`'s response.
     pub fn new(source: Source, stream: Stream, limits: Limits) -> Self {
         let deadline = Deadline::default();
-        ResponseBody::Stream(Box::new(StreamBody { source, stream, limits, deadline, ended: false }))
+        ResponseBody::Stream(Box::new(StreamBody {
+            source,
+            stream,
+            limits,
+            deadline,
+            ended: false,
+        }))
     }
 }
 
@@ -117,8 +127,13 @@ pub struct StreamBody {
 #[derive(Debug, thiserror::Error)]
 pub enum ResponseBroken {
     /// The upstream broke off.
-    #[error("upstream reset after the response had started: {0}")]
-    Upstream(#[from] hyper::Error),
+    #[error("upstream reset after the response had started: {reason}")]
+    Upstream {
+        /// The reason.
+        reason: ResetReason,
+        /// What the codec says: an HTTP/2 reason passes on.
+        source: Option<hyper::Error>,
+    },
     /// A timer of the proxy ended the stream.
     #[error("{0}")]
     Timeout(&'static str),
@@ -157,6 +172,10 @@ impl StreamBody {
         }
     }
 
+    fn passes_trailers(&self) -> bool {
+        matches!(self.source, Source::Upstream { trailers: true, .. })
+    }
+
     fn is_source_end(&self) -> bool {
         match &self.source {
             Source::Local(bytes) => bytes.is_empty(),
@@ -165,7 +184,12 @@ impl StreamBody {
     }
 
     /// The upstream broke off, or a timer ended the stream: said in the stream's facts, passed on as a reset.
-    fn broken(&mut self, flag: ResponseFlags, details: &'static str, error: ResponseBroken) -> BodyError {
+    fn broken(
+        &mut self,
+        flag: ResponseFlags,
+        details: impl Into<Cow<'static, str>>,
+        error: ResponseBroken,
+    ) -> BodyError {
         let stats = &self.stream.connection.manager.stats;
         stats.rq_reset_after_downstream_response_started.inc();
         let mut info = self.stream.shared.info.borrow_mut();
@@ -173,6 +197,20 @@ impl StreamBody {
         info.details = Some(details.into());
         drop(info);
         error.into()
+    }
+
+    /// The upstream broke off: counted where its connection is kept.
+    fn upstream_broke(&mut self, error: hyper::Error) -> BodyError {
+        let lease = match &mut self.source {
+            Source::Upstream { lease, .. } => lease.take(),
+            Source::Local(_) => None,
+        };
+        // The lease is there until the body has ended, well or not.
+        let Some(lease) = lease else { return error.into() };
+        let failed = lease.failed(error);
+        let details = reset::details(true, failed.reason, failed.transport_failure.as_deref());
+        let broken = ResponseBroken::Upstream { reason: failed.reason, source: failed.source };
+        self.broken(reset::flag(failed.reason), details, broken)
     }
 
     /// Whether a limit has passed while the body had nothing to give.
@@ -210,20 +248,14 @@ impl StreamBody {
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 this.observe(&frame);
-                Poll::Ready(Some(Ok(frame)))
+                let dropped = frame.is_trailers() && !this.passes_trailers();
+                Poll::Ready((!dropped).then_some(Ok(frame)))
             }
             Poll::Ready(None) => {
                 this.end();
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => {
-                let broken = this.broken(
-                    ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
-                    "upstream_reset_after_response_started{connection_termination}",
-                    error.into(),
-                );
-                Poll::Ready(Some(Err(broken)))
-            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.upstream_broke(error)))),
             Poll::Pending => this.poll_limits(cx).map(|error| Some(Err(error))),
         }
     }

@@ -20,10 +20,10 @@ use crate::http::connection::Connection;
 use crate::http::manager::ConnectionManager;
 use crate::http::service;
 use crate::http::stats::HttpStats;
+use crate::http::worker::Worker;
 use crate::io::Stream;
 use crate::io::local::LocalExecutor;
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
-use crate::http::worker::Worker;
 
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -39,14 +39,13 @@ pub async fn serve(
     let Some((stream, protocol)) = detect(stream, &info, &manager.config).await else { return };
     let stats = Arc::clone(&manager.stats);
     let secure = info.tls.is_some();
-    let open = OpenConnection::count(stats, protocol, secure);
+    let _open = OpenConnection::count(stats, protocol, secure);
     let follow = drain.clone();
     let connection = Rc::new(Connection::new(manager, worker, info, protocol, drain));
     match protocol {
         Protocol::Http2 => serve_http2(stream, &connection, follow).await,
         _ => serve_http1(stream, &connection, follow).await,
     }
-    open.closed_with(connection.active());
 }
 
 /// Counts a connection while it is open.
@@ -76,12 +75,6 @@ impl OpenConnection {
             }
         }
         OpenConnection { stats, protocol, secure, since: Instant::now() }
-    }
-
-    fn closed_with(&self, active: u32) {
-        if active > 0 {
-            self.stats.downstream_cx_destroy_active_rq.inc();
-        }
     }
 }
 
@@ -157,8 +150,7 @@ async fn serve_http1(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
     });
     let served = builder.serve_connection(stream, service).with_upgrades();
     let mut served = pin!(served);
-    let result = live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
-    note_error(connection, result);
+    live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
 }
 
 /// hyper's buffer also bounds how much of a body is read ahead of a slow upstream.
@@ -192,14 +184,26 @@ async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
     });
     let served = builder.serve_connection(stream, service);
     let mut served = pin!(served);
-    let result = live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
-    note_error(connection, result);
+    live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
 }
 
-fn note_error(connection: &Connection, result: Result<(), hyper::Error>) {
+/// Counts the end of a connection: by the peer or `by_us`, with requests on it or without.
+fn note_end(connection: &Connection, result: &hyper::Result<()>, by_us: bool) {
+    let stats = &connection.manager.stats;
+    let (side, side_active) = match by_us {
+        true => (&stats.downstream_cx_destroy_local, &stats.downstream_cx_destroy_local_active_rq),
+        false => {
+            (&stats.downstream_cx_destroy_remote, &stats.downstream_cx_destroy_remote_active_rq)
+        }
+    };
+    side.inc();
+    if connection.active() > 0 {
+        side_active.inc();
+        stats.downstream_cx_destroy_active_rq.inc();
+    }
     let Err(error) = result else { return };
     if error.is_parse() || error.is_parse_too_large() {
-        connection.manager.stats.downstream_cx_protocol_error.inc();
+        stats.downstream_cx_protocol_error.inc();
     }
     tracing::debug!(connection = connection.info.id, %error, "downstream connection ended");
 }
@@ -210,32 +214,43 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
     mut drain: DrainSignal,
     mut served: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),
-) -> Result<(), hyper::Error> {
+) {
     let config = &connection.manager.config;
     let oldest = config.max_connection_duration.map(|max| Instant::now() + max);
     let mut draining_since = None;
     let mut phase = drain.phase();
-    let mut shutting_down = false;
+    let mut shut_down = false;
+    let mut shut_down_since = None;
     loop {
         if phase == Phase::Closing {
-            return Ok(());
+            return note_end(connection, &Ok(()), true);
         }
-        let mut shut_down = false;
         if phase == Phase::Draining && draining_since.is_none() {
             draining_since = Some(Instant::now());
-            shut_down = connection.protocol == Protocol::Http2;
+            shut_down |= connection.protocol == Protocol::Http2;
         }
-        let wake = next_check(connection, oldest, draining_since).filter(|_| !shutting_down);
+        if shut_down && shut_down_since.is_none() {
+            shut_down_since = Some(Instant::now());
+            graceful(served.as_mut());
+        }
+        let wake = match shut_down_since {
+            None => next_check(connection, oldest, draining_since),
+            Some(since) => Some(next_look(shut_down_until(connection, since))),
+        };
         tokio::select! {
             biased;
-            result = served.as_mut() => return result,
+            result = served.as_mut() => {
+                return note_end(connection, &result, shut_down || connection.must_close());
+            }
             now = drain.changed() => phase = now,
             () = connection.shutdown.notified() => shut_down = true,
-            () = wait_until(wake) => shut_down = expire(connection, oldest, draining_since),
-        }
-        if shut_down && !shutting_down {
-            shutting_down = true;
-            graceful(served.as_mut());
+            () = wait_until(wake) => match shut_down_since {
+                None => shut_down = expire(connection, oldest, draining_since),
+                Some(since) if Instant::now() < shut_down_until(connection, since) => {}
+                Some(_) if connection.active() > 0 => {}
+                // A peer that stalls would never do its part of an orderly end.
+                Some(_) => return note_end(connection, &Ok(()), true),
+            },
         }
     }
 }
@@ -258,15 +273,26 @@ fn next_check(
         let since = if connection.active() > 0 { Instant::now() } else { connection.idle_since() };
         since.checked_add(idle)
     });
-    let drained = draining_since.map(|since| {
-        let end = since + config.drain_timeout;
-        end.max(Instant::now() + Duration::from_millis(100))
-    });
+    let drained = draining_since.map(|since| next_look(since + config.drain_timeout));
     [idle, oldest, drained].into_iter().flatten().min()
 }
 
+/// `at`, but not at once: what had to end by then may take a little longer.
+fn next_look(at: Instant) -> Instant {
+    at.max(Instant::now() + Duration::from_millis(100))
+}
+
+/// How long a connection that shuts down and has no streams left may take to write what is left and to close.
+fn shut_down_until(connection: &Connection, since: Instant) -> Instant {
+    since.max(connection.idle_since()) + connection.manager.config.drain_timeout
+}
+
 /// Whether a limit has passed, so that the connection must shut down.
-fn expire(connection: &Connection, oldest: Option<Instant>, draining_since: Option<Instant>) -> bool {
+fn expire(
+    connection: &Connection,
+    oldest: Option<Instant>,
+    draining_since: Option<Instant>,
+) -> bool {
     let config = &connection.manager.config;
     let stats = &connection.manager.stats;
     let now = Instant::now();

@@ -43,6 +43,7 @@ names! {
     SERVER = 14, "server";
     HOST = 15, "host";
     GRPC_TIMEOUT = 16, "grpc-timeout";
+    COOKIE = 17, "cookie";
 }
 
 impl Present {

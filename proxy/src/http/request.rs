@@ -2,7 +2,8 @@
 //!
 //! Behind [`admit`] the authority stands in the `host` header and the URI holds only the path with its query.
 
-use http::header::{EXPECT, HOST};
+use bytes::Bytes;
+use http::header::{COOKIE, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
@@ -27,6 +28,9 @@ pub fn admit(
     check_version(parts, config)?;
     check_size(&parts.headers, config, &parts.uri)?;
     apply_underscores(&mut parts.headers, config)?;
+    if parts.version == Version::HTTP_2 && present.has(Present::COOKIE) {
+        join_cookies(&mut parts.headers);
+    }
     settle_authority(parts, present, config)?;
     if present.has(Present::EXPECT) && !config.proxy_100_continue {
         // hyper answers 100-continue when the body is first read.
@@ -61,7 +65,8 @@ fn check_version(parts: &mut Parts, config: &HttpConnectionManager) -> Result<()
         let status = StatusCode::UPGRADE_REQUIRED;
         return Err(LocalReply::new(status, "low_version", "").close());
     }
-    if let (Some(host), false) = (&config.default_host_for_http10, parts.headers.contains_key(HOST)) {
+    if let (Some(host), false) = (&config.default_host_for_http10, parts.headers.contains_key(HOST))
+    {
         if let Ok(value) = HeaderValue::from_str(host) {
             parts.headers.insert(HOST, value);
         }
@@ -95,8 +100,7 @@ fn apply_underscores(
     if config.underscores == Underscores::Allow {
         return Ok(());
     }
-    let odd: Vec<_> =
-        headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    let odd: Vec<_> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
     if config.underscores == Underscores::Reject && !odd.is_empty() {
         return Err(bad_request("http1.unexpected_underscore"));
     }
@@ -104,6 +108,20 @@ fn apply_underscores(
         headers.remove(name);
     }
     Ok(())
+}
+
+/// HTTP/2 may split the cookies, nobody else does (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let Some(first) = crumbs.next() else { return };
+    let Some(second) = crumbs.next() else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    let joined = HeaderValue::from_maybe_shared(Bytes::from(joined));
+    headers.insert(COOKIE, joined.expect("legal values and \"; \" are a legal value"));
 }
 
 /// Moves `:authority` or the authority of an absolute URI into `host`.
@@ -135,9 +153,9 @@ fn settle_authority(
 
 /// No white space, no list, no path: what may stand in an authority (RFC 3986 §3.2).
 fn valid_authority(host: &HeaderValue) -> bool {
-    host.as_bytes().iter().all(|byte| {
-        byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%@".contains(byte)
-    })
+    host.as_bytes()
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%@".contains(byte))
 }
 
 /// Reduces the URI to its path and query, normalised as configured.

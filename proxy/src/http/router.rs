@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::{HeaderValue, Request, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use crate::config::route::{HostRewrite, RouteAction, WeightedCluster};
@@ -15,11 +15,11 @@ use crate::http::body::{RequestBody, Source};
 use crate::http::local_reply::LocalReply;
 use crate::http::manager::{Route, Slot};
 use crate::http::present::Present;
+use crate::http::request;
 use crate::http::sanitize::{append_to_list, names};
 use crate::http::service::Answer;
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel, Upgrade};
-use crate::http::request;
 use crate::io::Body;
 use crate::route::RouteRequest;
 use crate::route::action::{ClusterTarget, rewrite_host, rewrite_path};
@@ -35,18 +35,35 @@ pub mod timeouts;
 use failure::{Failed, reply_to};
 use timeouts::Timeouts;
 
-/// What the router knows of a request besides the request itself.
-pub struct Forward<'a> {
-    /// The route.
-    pub route: &'a Arc<Route>,
-    /// Its action.
-    pub action: &'a RouteAction,
-    /// `http` or `https`.
-    pub scheme: &'static str,
-    /// The stream's random number.
-    pub random: u64,
-    /// Which headers came with the request.
-    pub present: Present,
+/// How a request goes on: everything that is decided before a host is picked.
+pub struct Plan<'a> {
+    route: &'a Arc<Route>,
+    action: &'a RouteAction,
+    cluster: Arc<Cluster>,
+    /// The entry of `weighted_clusters` that was chosen.
+    weighted: Option<&'a WeightedCluster>,
+    upgrade: Option<Upgrade>,
+    timeouts: Timeouts,
+}
+
+/// Chooses the cluster and brings the request's head into the form in which it goes upstream.
+///
+/// # Errors
+/// The proxy's own answer where the request cannot go on.
+pub fn plan<'a>(
+    stream: &Stream,
+    route: &'a Arc<Route>,
+    action: &'a RouteAction,
+    parts: &mut Parts,
+    present: Present,
+    random: u64,
+) -> Result<Plan<'a>, LocalReply> {
+    let (cluster, weighted) = choose_cluster(stream, route, action, parts, random)?;
+    let upgrade = upgrade::take(parts, present, stream, action)?;
+    let timeouts = Timeouts::new(action, &mut parts.headers, present, stream);
+    let plan = Plan { route, action, cluster, weighted, upgrade, timeouts };
+    rewrite(stream, &plan, parts);
+    Ok(plan)
 }
 
 /// Forwards the request and waits for the response's head.
@@ -55,33 +72,44 @@ pub struct Forward<'a> {
 /// The proxy's own answer where no host answers.
 pub async fn forward(
     stream: &mut Stream,
-    forward: Forward<'_>,
+    plan: Plan<'_>,
     parts: &mut Parts,
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
-    let (cluster, weighted) = choose_cluster(stream, &forward, parts)?;
-    let upgrade = upgrade::take(parts, forward.present, stream, forward.action)?;
-    let timeouts = Timeouts::new(forward.action, &mut parts.headers, forward.present, stream);
-    rewrite(stream, &forward, weighted, parts, &timeouts);
-    let host = pick(stream, &cluster)?;
+    let cluster = &plan.cluster;
+    let host = pick(stream, cluster)?;
     let body = request_body(stream, parts, body);
-    let attempt = pin!(attempt(stream, &cluster, &host, &forward, parts, body));
-    let answered = match timeouts.wait(stream, &cluster, attempt).await? {
-        Ok(answered) => answered,
-        Err(failed) => return Err(reply_to(failed, stream)),
+    let outcome = {
+        let attempt = pin!(attempt(stream, &plan, &host, parts, body));
+        plan.timeouts.wait(stream, cluster, attempt).await
     };
-    answer(stream, &forward, weighted, &cluster, answered, timeouts, upgrade)
+    match outcome {
+        Ok(Ok(answered)) => Ok(answer(stream, plan, &host, answered)),
+        Ok(Err(failed)) => {
+            host.stats.rq_error.inc();
+            Err(charged(stream, cluster, reply_to(failed, stream)))
+        }
+        Err(expired) => Err(expired),
+    }
+}
+
+/// Counts an answer of the proxy's own as one of the cluster.
+fn charged(stream: &Stream, cluster: &Cluster, reply: LocalReply) -> LocalReply {
+    cluster.traffic().charge(reply.status.as_u16(), stream.internal);
+    reply
 }
 
 /// The cluster of the request, or why there is none.
 fn choose_cluster<'a>(
     stream: &Stream,
-    forward: &Forward<'a>,
+    route: &'a Route,
+    action: &RouteAction,
     parts: &Parts,
+    random: u64,
 ) -> Result<(Arc<Cluster>, Option<&'a WeightedCluster>), LocalReply> {
-    let (cluster, weighted) = match forward.route.only_cluster() {
+    let (cluster, weighted) = match route.only_cluster() {
         Some(slot) => (slot.get(), None),
-        None => choose_by_request(stream, forward, parts),
+        None => choose_by_request(stream, route, parts, random),
     };
     match cluster {
         Some(cluster) => {
@@ -91,7 +119,7 @@ fn choose_cluster<'a>(
         }
         None => {
             stream.connection.manager.stats.no_cluster.inc();
-            let status = forward.action.cluster_not_found;
+            let status = action.cluster_not_found;
             let reply = LocalReply::new(status, "cluster_not_found", "");
             Err(reply.flag(ResponseFlags::NO_CLUSTER_FOUND))
         }
@@ -101,18 +129,18 @@ fn choose_cluster<'a>(
 /// The cluster where it depends on the request: on a weighted choice or on a header.
 fn choose_by_request<'a>(
     stream: &Stream,
-    forward: &Forward<'a>,
+    route: &'a Route,
     parts: &Parts,
+    random: u64,
 ) -> (Option<Arc<Cluster>>, Option<&'a WeightedCluster>) {
     let wanted = RouteRequest {
         method: &parts.method,
-        scheme: forward.scheme,
+        scheme: stream.scheme,
         authority: request::authority(&parts.headers),
         path: request::path(&parts.uri),
         headers: &parts.headers,
-        random: forward.random,
+        random,
     };
-    let route: &'a Route = forward.route;
     let choice = route.choose_cluster(&wanted);
     let cluster = match choice.target {
         ClusterTarget::Known(slot) => Slot::get(slot),
@@ -123,25 +151,19 @@ fn choose_by_request<'a>(
 }
 
 /// Changes the request's headers, host and path on their way upstream.
-fn rewrite(
-    stream: &Stream,
-    forward: &Forward<'_>,
-    weighted: Option<&WeightedCluster>,
-    parts: &mut Parts,
-    timeouts: &Timeouts,
-) {
-    let action = forward.action;
+fn rewrite(stream: &Stream, plan: &Plan<'_>, parts: &mut Parts) {
+    let Plan { route, action, weighted, timeouts, .. } = plan;
     let suppress = stream.connection.manager.config.router.suppress_envoy_headers;
     if let (Some(expected), false) = (timeouts.expected(), suppress) {
         parts.headers.insert(&names::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HeaderValue::from(expected));
     }
     stream.with_format(|context| {
-        forward.route.mutate_request(weighted, &mut parts.headers, context);
+        route.mutate_request(*weighted, &mut parts.headers, context);
     });
     let path = request::path(&parts.uri);
-    let host = rewrite_host(action, weighted, &parts.headers, path);
+    let host = rewrite_host(action, *weighted, &parts.headers, path);
     let host = host.and_then(|host: Cow<'_, str>| HeaderValue::from_str(&host).ok());
-    if let Some(new) = rewrite_path(&action.path_rewrite, &forward.route.config.matches, path) {
+    if let Some(new) = rewrite_path(&action.path_rewrite, &route.config.matches, path) {
         let original = HeaderValue::from_str(path).ok();
         if let Ok(uri) = Uri::try_from(new) {
             if let (Some(original), false) = (original, suppress) {
@@ -170,7 +192,8 @@ fn pick(stream: &Stream, cluster: &Arc<Cluster>) -> Result<Arc<Host>, LocalReply
     let connection = &stream.connection;
     let context =
         PickContext { original_dst: connection.info.local.ip(), ..PickContext::default() };
-    let host = cluster.pick(&context).map_err(not_picked)?;
+    let host = cluster.pick(&context);
+    let host = host.map_err(|error| charged(stream, cluster, not_picked(error)))?;
     let mut info = stream.shared.info.borrow_mut();
     info.upstream.host = Some(host.address().clone());
     info.upstream.hostname = host.hostname().cloned();
@@ -219,30 +242,40 @@ struct Answered {
 /// One attempt at one host: a connection, the request, the response's head.
 fn attempt<'a>(
     stream: &Stream,
-    cluster: &'a Arc<Cluster>,
+    plan: &'a Plan<'_>,
     host: &'a Arc<Host>,
-    forward: &'a Forward<'_>,
     parts: &'a mut Parts,
     body: Body,
 ) -> impl Future<Output = Result<Answered, Failed>> + 'a {
     let worker = Rc::clone(&stream.connection.worker);
     let shared = Rc::clone(&stream.shared);
     let downstream = stream.connection.protocol;
-    let priority = usize::from(forward.action.high_priority);
+    let scheme = stream.scheme;
+    let priority = usize::from(plan.action.high_priority);
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
-        let lease = worker.pools.http(cluster, host, downstream, priority).await?;
-        if let (HostRewrite::Auto, Some(name)) = (&forward.action.host_rewrite, host.hostname()) {
+        let lease = worker.pools.http(&plan.cluster, host, downstream, priority).await?;
+        if plan.upgrade.is_some() && lease.protocol() == Protocol::Http2 {
+            // It would have to be an extended CONNECT, which hosts need not know.
+            return Err(Failed::protocol_error());
+        }
+        if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, host.hostname()) {
             if let Ok(name) = HeaderValue::from_str(name) {
-                set_host(parts, name, forward.action.append_x_forwarded_host, false);
+                set_host(parts, name, plan.action.append_x_forwarded_host, false);
             }
         }
-        let request = upstream_request(parts, body, lease.protocol(), forward.scheme);
+        let request = upstream_request(parts, body, lease.protocol(), scheme);
         {
             let mut info = shared.info.borrow_mut();
             info.upstream.protocol = Some(lease.protocol());
             info.upstream.local = lease.local_address().cloned();
-            info.upstream.first_tx = Some(info.elapsed());
+            info.upstream.connection_id = Some(lease.connection_id());
+            let elapsed = info.elapsed();
+            info.upstream.pool_ready = Some(elapsed);
+            info.upstream.first_tx = Some(elapsed);
+            if matches!(request.body(), Body::Empty) {
+                info.upstream.last_tx = Some(elapsed);
+            }
         }
         let (response, lease) = lease.send(request).await?;
         Ok(Answered { response, lease })
@@ -271,49 +304,55 @@ fn upstream_request(
         });
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
         *request.version_mut() = Version::HTTP_2;
+    } else if matches!(request.body(), Body::Empty) && may_have_body(request.method()) {
+        // Says that there is none (RFC 9110 §8.6).
+        let headers = request.headers_mut();
+        headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
     }
     request
 }
 
+/// Whether a request of this method is expected to have a body.
+fn may_have_body(method: &Method) -> bool {
+    let bodiless = [Method::GET, Method::HEAD, Method::DELETE, Method::TRACE, Method::CONNECT];
+    !bodiless.contains(method)
+}
+
 /// Counts the response and brings its head into the form that goes downstream.
-fn answer(
-    stream: &mut Stream,
-    forward: &Forward<'_>,
-    weighted: Option<&WeightedCluster>,
-    cluster: &Arc<Cluster>,
-    answered: Answered,
-    timeouts: Timeouts,
-    upgrade: Option<Upgrade>,
-) -> Result<Answer, LocalReply> {
+fn answer(stream: &mut Stream, plan: Plan<'_>, host: &Host, answered: Answered) -> Answer {
     let Answered { mut response, lease } = answered;
     let upstream = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();
-    let elapsed = {
+    let (elapsed, protocol) = {
         let mut info = stream.shared.info.borrow_mut();
         let elapsed = info.elapsed();
         info.upstream.first_rx = Some(elapsed);
         info.details = Some("via_upstream".into());
-        elapsed - info.upstream.first_tx.unwrap_or_default()
+        (elapsed - info.upstream.first_tx.unwrap_or_default(), info.upstream.protocol)
     };
     let millis = elapsed.as_millis() as u64;
-    cluster.stats().upstream_rq.record(head.status.as_u16());
-    cluster.stats().upstream_rq_time.record(millis);
+    plan.cluster.traffic().charge(head.status.as_u16(), stream.internal);
+    plan.cluster.stats().upstream_rq_time.record(millis);
+    let failed = head.status.is_server_error();
+    if failed {
+        host.stats.rq_error.inc()
+    } else {
+        host.stats.rq_success.inc()
+    }
     if !stream.connection.manager.config.router.suppress_envoy_headers {
         head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
     }
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    if stream.connection.manager.keeps_heads {
-        stream.response = Some(Box::new(head.headers.clone()));
-    }
     stream.with_format(|context| {
-        forward.route.mutate_response(weighted, &mut head.headers, context);
+        plan.route.mutate_response(plan.weighted, &mut head.headers, context);
     });
-    let limits = timeouts.for_response(stream);
-    if let (true, Some(upgrade)) = (switching, upgrade) {
+    let limits = plan.timeouts.for_response(stream);
+    if let (true, Some(upgrade)) = (switching, plan.upgrade) {
         let tunnel = Tunnel::new(upgrade, upstream, lease, limits);
         let source = Source::Local(bytes::Bytes::new());
-        return Ok(Answer { head, source, limits, tunnel: Some(tunnel) });
+        return Answer { head, source, limits, tunnel: Some(tunnel) };
     }
-    let source = Source::Upstream { body, lease: Some(lease) };
-    Ok(Answer { head, source, limits, tunnel: None })
+    let trailers = protocol == Some(Protocol::Http2) || plan.cluster.config().http1_trailers;
+    let source = Source::Upstream { body, lease: Some(lease), trailers };
+    Answer { head, source, limits, tunnel: None }
 }

@@ -13,14 +13,13 @@ use crate::http::connection::Connection;
 use crate::http::local_reply::{self, LocalReply};
 use crate::http::manager::Route;
 use crate::http::present::Present;
-use crate::http::router::{self, Forward};
+use crate::http::router::{self, Plan};
 use crate::http::sanitize::names;
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel};
 use crate::http::{request, response, sanitize};
 use crate::route::action::{redirect_location, tls_redirect_location};
 use crate::route::{Found, RouteRequest};
-use crate::telemetry::log_format::RequestHead;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::Protocol;
 
@@ -47,13 +46,7 @@ pub async fn serve(
         stream.shared.complete_without_body();
     }
     let head_only = parts.method == Method::HEAD;
-    let present = Present::scan(&parts.headers);
-    stream.grpc = present.has(Present::CONTENT_TYPE) && local_reply::is_grpc(&parts.headers);
-    let random = fastrand::u64(..);
-    let answer = match prepare(&mut parts, present, &mut stream) {
-        Ok(scheme) => act(&mut stream, &mut parts, body, scheme, present, random).await,
-        Err(reply) => Err(reply),
-    };
+    let answer = act(&mut stream, &mut parts, body).await;
     let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
     respond(answer, stream)
 }
@@ -70,82 +63,98 @@ fn protocol_of(version: Version) -> Protocol {
     }
 }
 
-/// Everything before the route is chosen. Returns the request's scheme.
-fn prepare(
-    parts: &mut Parts,
-    present: Present,
-    stream: &mut Stream,
-) -> Result<&'static str, LocalReply> {
-    let connection = Rc::clone(&stream.connection);
-    let admitted = request::admit(parts, present, &connection);
-    let upgrade = present.has(Present::UPGRADE) && upgrade::requested(parts).is_some();
-    let client = match &admitted {
-        Ok(()) => {
-            sanitize::sanitize(&mut parts.headers, present, &connection, upgrade).scheme
-        },
-        Err(_) => "http",
-    };
-    if connection.manager.config.always_set_request_id_in_response {
-        stream.request_id = parts.headers.get(&names::X_REQUEST_ID).cloned();
-    }
-    if connection.manager.keeps_heads {
-        stream.request = Some(Box::new(RequestHead {
-            method: parts.method.clone(),
-            scheme: client.into(),
-            authority: request::authority(&parts.headers).into(),
-            path: request::path(&parts.uri).into(),
-            headers: parts.headers.clone(),
-        }));
-    }
-    admitted.map(|()| client)
-}
-
-/// Finds the route and does what it says.
+/// Decides what becomes of the request and, if a host shall answer it, forwards it.
 async fn act(
     stream: &mut Stream,
     parts: &mut Parts,
     body: Incoming,
-    scheme: &'static str,
+) -> Result<Answer, LocalReply> {
+    let present = Present::scan(&parts.headers);
+    let random = fastrand::u64(..);
+    let mut route = None;
+    let plan = match find_route(stream, parts, present, random) {
+        Ok(found) => decide(stream, route.insert(found), parts, present, random),
+        Err(reply) => Err(reply),
+    };
+    // Only now do the headers stand as they go upstream, which is what access logs tell.
+    if stream.connection.manager.keeps_heads {
+        stream.keep_request(parts);
+    }
+    router::forward(stream, plan?, parts, body).await
+}
+
+/// Checks and cleans the request's head.
+fn prepare(parts: &mut Parts, present: Present, stream: &mut Stream) -> Result<(), LocalReply> {
+    let connection = Rc::clone(&stream.connection);
+    stream.grpc = present.has(Present::CONTENT_TYPE) && local_reply::is_grpc(&parts.headers);
+    let admitted = request::admit(parts, present, &connection);
+    if admitted.is_ok() {
+        let upgrade = present.has(Present::UPGRADE) && upgrade::requested(parts).is_some();
+        let client = sanitize::sanitize(&mut parts.headers, present, &connection, upgrade);
+        stream.internal = client.internal;
+        stream.scheme = client.scheme;
+    }
+    if connection.manager.config.always_set_request_id_in_response {
+        stream.request_id = parts.headers.get(&names::X_REQUEST_ID).cloned();
+    }
+    admitted
+}
+
+/// Finds the route of an admitted request.
+fn find_route(
+    stream: &mut Stream,
+    parts: &mut Parts,
     present: Present,
     random: u64,
-) -> Result<Answer, LocalReply> {
+) -> Result<Arc<Route>, LocalReply> {
+    prepare(parts, present, stream)?;
     let manager = Arc::clone(&stream.connection.manager);
-    let table = manager.routes.load_full();
-    let Some(table) = table else {
+    manager.stats.rq_total.inc();
+    let Some(table) = manager.routes.load_full() else {
         return Err(no_route(stream, "route_configuration_not_found"));
     };
     let internal_only = &table.config().internal_only_headers;
-    if !internal_only.is_empty() && !parts.headers.contains_key(&names::X_ENVOY_INTERNAL) {
+    if !internal_only.is_empty() && !stream.internal {
         for name in internal_only {
             parts.headers.remove(name);
         }
     }
-    let wanted = route_request(parts, scheme, random);
-    let route = match table.find(&wanted) {
-        Found::Route(route) => Arc::clone(route),
+    let wanted = route_request(parts, stream.scheme, random);
+    match table.find(&wanted) {
+        Found::Route(route) => Ok(Arc::clone(route)),
         Found::TlsRequired => {
             let location = tls_redirect_location(&wanted);
-            return Err(redirect(stream, StatusCode::MOVED_PERMANENTLY, &location));
+            Err(redirect(stream, StatusCode::MOVED_PERMANENTLY, &location))
         }
-        Found::Nothing => return Err(no_route(stream, "route_not_found")),
-    };
-    note_route(stream, &route);
+        Found::Nothing => Err(no_route(stream, "route_not_found")),
+    }
+}
+
+/// What the route says: how the request goes on, or the answer to it.
+fn decide<'a>(
+    stream: &mut Stream,
+    route: &'a Arc<Route>,
+    parts: &mut Parts,
+    present: Present,
+    random: u64,
+) -> Result<Plan<'a>, LocalReply> {
+    note_route(stream, route);
+    if route.reads_heads {
+        stream.keep_request(parts);
+    }
     match &route.config.action {
         Action::Redirect(action) => {
+            let wanted = route_request(parts, stream.scheme, random);
             let location = redirect_location(action, &route.config.matches, &wanted);
             let reply = redirect(stream, action.code, &location);
-            Err(with_route_headers(reply, &route, stream))
+            Err(with_route_headers(reply, route, stream))
         }
         Action::Direct(direct) => {
-            manager.stats.rq_direct_response.inc();
+            stream.connection.manager.stats.rq_direct_response.inc();
             let reply = LocalReply::new(direct.status, "direct_response", direct.body.clone());
-            Err(with_route_headers(reply, &route, stream))
+            Err(with_route_headers(reply, route, stream))
         }
-        Action::Forward(action) => {
-            manager.stats.rq_total.inc();
-            let forward = Forward { route: &route, action, scheme, random, present };
-            router::forward(stream, forward, parts, body).await
-        }
+        Action::Forward(action) => router::plan(stream, route, action, parts, present, random),
     }
 }
 
@@ -199,9 +208,6 @@ fn local_answer(reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answ
     if reply.close {
         stream.connection.close_after_response();
     }
-    if stream.connection.manager.keeps_heads {
-        stream.local_reply_body = Some(String::from_utf8_lossy(&reply.body).into_owned());
-    }
     let (head, body) = reply.response(stream.grpc, head_only).into_parts();
     Answer { head, source: Source::Local(body), limits: Limits::default(), tunnel: None }
 }
@@ -212,16 +218,16 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     let manager = &connection.manager;
     if stream.shared.request_completed_at().is_none() {
         manager.stats.downstream_rq_response_before_rq_complete.inc();
+        if connection.protocol != Protocol::Http2 && answer.tunnel.is_none() {
+            // The rest of the request is of no use to anybody.
+            connection.close_after_response();
+        }
     }
     if let Some(id) = stream.request_id.take() {
         answer.head.headers.insert(&names::X_REQUEST_ID, id);
     }
     response::finish(&mut answer.head.headers, answer.head.status, &connection);
-    {
-        let mut info = stream.shared.info.borrow_mut();
-        info.response_code = answer.head.status.as_u16();
-        info.response_started = info.upstream.first_rx.or_else(|| Some(info.elapsed()));
-    }
+    stream.respond(answer.head.status.as_u16());
     if manager.keeps_heads {
         stream.response = Some(Box::new(answer.head.headers.clone()));
     }

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use crate::http::connection::Connection;
+use crate::http::request;
 use crate::telemetry::log_format::{FormatContext, RequestHead};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::{Protocol, StreamInfo};
@@ -41,6 +43,8 @@ impl Shared {
         self.request_complete.set(Some(now));
         let mut info = self.info.borrow_mut();
         info.request_complete = Some(now - info.start);
+        // Whoever reads a request's body writes it upstream.
+        info.upstream.last_tx = info.request_complete;
         if let Some(waiter) = self.waiter.borrow_mut().take() {
             waiter.wake();
         }
@@ -79,12 +83,14 @@ pub struct Stream {
     pub response: Option<Box<HeaderMap>>,
     /// The response's trailers, kept likewise.
     pub trailers: Option<Box<HeaderMap>>,
-    /// The body of the proxy's own answer, for `%LOCAL_REPLY_BODY%`.
-    pub local_reply_body: Option<String>,
     /// `x-request-id`, where the response must carry it.
     pub request_id: Option<HeaderValue>,
     /// Whether the request's content type is gRPC.
     pub grpc: bool,
+    /// Whether the client is inside the mesh.
+    pub internal: bool,
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// Whether the response has ended as it should.
     complete: bool,
 }
@@ -113,9 +119,10 @@ impl Stream {
             request: None,
             response: None,
             trailers: None,
-            local_reply_body: None,
             request_id: None,
             grpc: false,
+            internal: false,
+            scheme: "http",
             complete: false,
         }
     }
@@ -137,8 +144,30 @@ impl Stream {
             request: self.request.as_deref(),
             response: self.response.as_deref(),
             trailers: self.trailers.as_deref(),
-            local_reply_body: self.local_reply_body.as_deref(),
+            // Envoy's access log does not know it either.
+            local_reply_body: None,
         })
+    }
+
+    /// Keeps the request's head as it is now for formatters and the access log.
+    pub fn keep_request(&mut self, parts: &Parts) {
+        self.request = Some(Box::new(RequestHead {
+            method: parts.method.clone(),
+            scheme: self.scheme.into(),
+            authority: request::authority(&parts.headers).into(),
+            path: request::path(&parts.uri).into(),
+            headers: parts.headers.clone(),
+        }));
+    }
+
+    /// A response begins: its code counts from now on.
+    pub fn respond(&mut self, code: u16) {
+        let manager = &self.connection.manager;
+        manager.stats.downstream_rq.record_class(code);
+        manager.listener_stats.downstream_rq.record_class(code);
+        let mut info = self.shared.info.borrow_mut();
+        info.response_code = code;
+        info.response_started = info.upstream.first_rx.or_else(|| Some(info.elapsed()));
     }
 
     fn record(&mut self) {
@@ -154,7 +183,9 @@ impl Stream {
             stats.downstream_rq_rx_reset.inc();
             if info.flags.is_empty() {
                 let (flag, details) = match self.connection.protocol {
-                    Protocol::Http2 => (ResponseFlags::DOWNSTREAM_REMOTE_RESET, "http2.remote_reset"),
+                    Protocol::Http2 => {
+                        (ResponseFlags::DOWNSTREAM_REMOTE_RESET, "http2.remote_reset")
+                    }
                     _ => (
                         ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
                         "downstream_remote_disconnect",
@@ -163,10 +194,6 @@ impl Stream {
                 info.flags.insert(flag);
                 info.details = Some(details.into());
             }
-        }
-        if info.response_code != 0 {
-            stats.downstream_rq.record_class(info.response_code);
-            manager.listener_stats.downstream_rq.record_class(info.response_code);
         }
         stats.downstream_rq_time.record(duration.as_millis() as u64);
         stats.downstream_rq_active.dec();

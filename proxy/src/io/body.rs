@@ -69,7 +69,8 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Body::Empty => SizeHint::with_exact(0),
+            // An exact length would become a `content-length` on HTTP/2, which the request did not have.
+            Body::Empty => SizeHint::default(),
             Body::Full(full) => full.size_hint(),
             Body::Stream(stream) => stream.size_hint(),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::host_map::{HostMap, without_port};
 use super::request::RouteRequest;
 use super::route_match;
+use crate::config::headers::HeaderMutations;
 use crate::config::route::{
     Action, ClusterSpecifier, RequireTls, Route, RouteConfiguration, VirtualHost, WeightedTarget,
 };
@@ -34,6 +35,8 @@ pub struct RouteEntry<S> {
     pub configuration: Arc<RouteConfiguration>,
     /// One for each cluster that the action names, in order; none for one that a header names.
     pub clusters: Vec<Option<S>>,
+    /// Whether header mutations on the way read the request's headers.
+    pub reads_heads: bool,
 }
 
 /// What a table says to a request.
@@ -66,6 +69,7 @@ impl<S> RouteTable<S> {
                     virtual_host: virtual_host.clone(),
                     configuration: config.clone(),
                     clusters: resolve(&route.action, &mut cluster),
+                    reads_heads: reads_heads(config, virtual_host, route),
                 })
             });
             VirtualHostEntry { config: virtual_host.clone(), routes: routes.collect() }
@@ -110,6 +114,27 @@ fn wants_tls(rule: RequireTls, request: &RouteRequest<'_>) -> bool {
         RequireTls::All => true,
     };
     applies && request.forwarded_proto() != "https"
+}
+
+fn reads_heads(config: &RouteConfiguration, host: &VirtualHost, route: &Route) -> bool {
+    let levels = [
+        &config.request_headers,
+        &config.response_headers,
+        &host.request_headers,
+        &host.response_headers,
+        &route.request_headers,
+        &route.response_headers,
+    ];
+    let weighted = match &route.action {
+        Action::Forward(action) => match &action.cluster {
+            ClusterSpecifier::Weighted(weighted) => &weighted.clusters[..],
+            _ => &[],
+        },
+        _ => &[],
+    };
+    let weighted = weighted.iter();
+    let weighted = weighted.flat_map(|entry| [&entry.request_headers, &entry.response_headers]);
+    levels.into_iter().chain(weighted).any(HeaderMutations::reads_heads)
 }
 
 fn resolve<S>(action: &Action, cluster: &mut impl FnMut(&Arc<str>) -> S) -> Vec<Option<S>> {

@@ -32,7 +32,7 @@ const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PAT
 /// What stands for a value that does not exist.
 const MISSING: &str = "-";
 
-/// The request as it came in, after sanitising: what `%REQ(...)%` reads.
+/// The request as it was sanitised and, once it is on its way, changed by its route: what `%REQ(...)%` reads.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
     /// `:method`
@@ -43,7 +43,7 @@ pub struct RequestHead {
     pub authority: Box<str>,
     /// `:path`, with its query
     pub path: Box<str>,
-    /// Every other header.
+    /// Every header; `host` says the same as `authority`.
     pub headers: HeaderMap,
 }
 

@@ -102,7 +102,7 @@ impl RequestCount {
     ) -> Result<Self, PoolError> {
         let stats = cluster.stats();
         let Some(permit) = cluster.breaker(priority).try_acquire(Resource::Requests) else {
-            stats.upstream_rq_pending_overflow.inc();
+            stats.upstream_rq_active_overflow.inc();
             return Err(PoolError::overflow());
         };
         stats.upstream_rq_total.inc();

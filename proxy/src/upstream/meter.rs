@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,11 +15,17 @@ use crate::upstream::cluster::TrafficStats;
 pub(in crate::upstream) struct Metered {
     stream: Stream,
     stats: Arc<TrafficStats>,
+    has_read: Arc<AtomicBool>,
 }
 
 impl Metered {
     pub(in crate::upstream) fn new(stream: Stream, stats: Arc<TrafficStats>) -> Self {
-        Metered { stream, stats }
+        Metered { stream, stats, has_read: Arc::default() }
+    }
+
+    /// Set by every byte that comes; whoever resets it learns whether some came since.
+    pub(in crate::upstream) fn has_read(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.has_read)
     }
 
     fn count_written(&self, written: &Poll<io::Result<usize>>) {
@@ -39,6 +46,9 @@ impl AsyncRead for Metered {
         if polled.is_ready() {
             let read = buf.filled().len() - before;
             self.stats.upstream_cx_rx_bytes_total.add(read as u64);
+            if read > 0 {
+                self.has_read.store(true, Relaxed);
+            }
         }
         polled
     }

@@ -11,10 +11,13 @@ use super::case::{AdsProtocol, Case, Config, Upstream, UpstreamProtocol};
 pub const CONTROL_PLANE: &str = "control_plane";
 /// The access log line of every case that has no format of its own.
 const LOG: &str = "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n";
-const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+/// The type URL of the HttpConnectionManager.
+pub const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+/// The type URL of the router filter.
+pub const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
-const HTTP_OPTIONS: &str =
+/// The type URL of a cluster's HTTP options.
+pub const HTTP_OPTIONS: &str =
     "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The listeners and clusters that a configuration of a case describes, placeholders not yet filled in.

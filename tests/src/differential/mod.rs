@@ -4,7 +4,7 @@
 //! stand in: `NAME.envoy.json` beside the case, written by this runner only.
 
 mod ads;
-mod bootstrap;
+pub mod bootstrap;
 mod case;
 mod client;
 mod client_hello;

@@ -21,7 +21,10 @@ pub(super) fn flatten(
         let at = at.index("layers", i);
         value::non_empty(&layer.name, &at.field("name"))?;
         match value::required(&layer.layer_specifier, &at)? {
-            LayerSpecifier::StaticLayer(fields) => add(&mut runtime, "", fields),
+            LayerSpecifier::StaticLayer(fields) => {
+                add(&mut runtime, "", fields);
+                refuse_maintenance(&runtime, &at.field("static_layer"))?;
+            }
             LayerSpecifier::AdminLayer(_) => {
                 context.warn(&at.field("admin_layer"), "the runtime cannot be modified");
             }
@@ -34,6 +37,14 @@ pub(super) fn flatten(
         }
     }
     Ok(runtime)
+}
+
+/// The one family of keys that would change answers.
+fn refuse_maintenance(runtime: &Runtime, at: &At<'_>) -> Result<(), ConfigError> {
+    match runtime.keys().find(|key| key.starts_with("upstream.maintenance_mode.")) {
+        Some(key) => Err(at.error(format_args!("{key} is not supported; remove the value"))),
+        None => Ok(()),
+    }
 }
 
 /// Nested objects spell the key: `{a: {b: 1}}` is `a.b`. A fractional percent is a value, not a level.

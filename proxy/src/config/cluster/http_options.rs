@@ -31,6 +31,7 @@ pub(super) struct HttpOptions {
     pub protocol: UpstreamProtocol,
     pub common: CommonHttpOptions,
     pub http2: Http2Options,
+    pub http1_trailers: bool,
 }
 
 impl HttpOptions {
@@ -95,7 +96,8 @@ impl HttpOptions {
             (_, Some(_)) => UpstreamProtocol::Http2,
             (_, None) => UpstreamProtocol::Http1,
         };
-        check_http1(http1.as_ref(), &at.field("http_protocol_options"), context)?;
+        let http1_at = at.field("http_protocol_options");
+        let http1_trailers = http1_trailers(http1.as_ref(), &http1_at, context)?;
         let automatic = message.upstream_http_protocol_options.as_ref();
         refuse_automatic_names(automatic, tls, &at.field("upstream_http_protocol_options"))?;
         let common = message.common_http_protocol_options.as_ref();
@@ -112,6 +114,7 @@ impl HttpOptions {
             protocol,
             common,
             http2: Http2Options::from_proto(http2.as_ref(), &at, context)?,
+            http1_trailers,
         })
     }
 
@@ -151,8 +154,8 @@ impl HttpOptions {
                 "explicit_http_config, use_downstream_protocol_config or auto_config is required",
             )
         })?;
-        let (protocol, http2) = protocol_options(protocol, tls, at, context)?;
-        Ok(HttpOptions { protocol, common, http2 })
+        let options = protocol_options(protocol, tls, at, context)?;
+        Ok(HttpOptions { common, ..options })
     }
 }
 
@@ -163,13 +166,13 @@ fn filter_config(filter: &HttpFilter) -> Option<&Any> {
     }
 }
 
-/// `upstream_protocol_options`: the protocol and its HTTP/2 settings.
+/// `upstream_protocol_options`: the protocol and its settings; the common ones stand elsewhere.
 fn protocol_options(
     options: &UpstreamProtocolOptions,
     tls: Option<&UpstreamTls>,
     at: &At<'_>,
     context: &Context,
-) -> Result<(UpstreamProtocol, Http2Options), ConfigError> {
+) -> Result<HttpOptions, ConfigError> {
     let (protocol, http1, http2, at) = match options {
         UpstreamProtocolOptions::ExplicitHttpConfig(config) => {
             let at = at.field("explicit_http_config");
@@ -201,9 +204,12 @@ fn protocol_options(
             (UpstreamProtocol::Auto, http1.as_ref(), http2.as_ref(), at)
         }
     };
-    check_http1(http1, &at.field("http_protocol_options"), context)?;
-    let http2 = Http2Options::from_proto(http2, &at.field("http2_protocol_options"), context)?;
-    Ok((protocol, http2))
+    Ok(HttpOptions {
+        protocol,
+        http1_trailers: http1_trailers(http1, &at.field("http_protocol_options"), context)?,
+        http2: Http2Options::from_proto(http2, &at.field("http2_protocol_options"), context)?,
+        ..HttpOptions::default()
+    })
 }
 
 /// Server names and names to verify that come from the request would be missing on TLS connections; without TLS they mean nothing.
@@ -218,17 +224,16 @@ fn refuse_automatic_names(
     Ok(())
 }
 
-/// HTTP/1 settings towards a host: those that would change bytes are refused.
-fn check_http1(
+/// HTTP/1 settings towards a host: whether trailers pass. Others that would change bytes are refused.
+fn http1_trailers(
     options: Option<&core::Http1ProtocolOptions>,
     at: &At<'_>,
     context: &Context,
-) -> Result<(), ConfigError> {
+) -> Result<bool, ConfigError> {
     let Some(options) = options else {
-        return Ok(());
+        return Ok(false);
     };
     refuse_set!(at, options, [header_key_format, allow_chunked_length, send_fully_qualified_url]);
-    warn_set!(context, at, options, [enable_trailers], "trailers pass as the downstream allows");
     let reason = "it is for the downstream side";
     warn_set!(
         context,
@@ -245,7 +250,7 @@ fn check_http1(
         [use_balsa_parser, allow_custom_methods, override_stream_error_on_invalid_http_message],
         reason
     );
-    Ok(())
+    Ok(options.enable_trailers)
 }
 
 impl CommonHttpOptions {

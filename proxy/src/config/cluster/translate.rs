@@ -42,7 +42,7 @@ impl Cluster {
             &at.field("transport_socket"),
             context,
         )?;
-        let HttpOptions { protocol, common: http, http2 } =
+        let HttpOptions { protocol, common: http, http2, http1_trailers } =
             HttpOptions::from_cluster(message, tls.as_deref(), at, context)?;
         let connect_timeout = at.field("connect_timeout");
         let [source_address, extra_source_address] = source_addresses(
@@ -66,6 +66,7 @@ impl Cluster {
             protocol,
             http,
             http2,
+            http1_trailers,
             tls,
             tcp_keepalive: connection_options(
                 message.upstream_connection_options.as_ref(),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode};
 
 use crate::http::local_reply::LocalReply;
+use crate::http::reset;
 use crate::http::sanitize::names;
 use crate::http::stream::Stream;
-use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::pool::{PoolError, ResetReason, SendError};
 
 /// Why an attempt failed.
@@ -15,6 +15,13 @@ pub struct Failed {
     reason: ResetReason,
     /// What the transport said.
     detail: Option<Arc<str>>,
+}
+
+impl Failed {
+    /// The host cannot do what the request needs.
+    pub fn protocol_error() -> Self {
+        Failed { reason: ResetReason::ProtocolError, detail: None }
+    }
 }
 
 impl From<PoolError> for Failed {
@@ -29,45 +36,23 @@ impl From<SendError> for Failed {
     }
 }
 
-/// The answer for a failed attempt, in Envoy's words.
+/// The answer for a failed attempt, in Envoy's words. Only the access log learns what the transport said.
 pub fn reply_to(failed: Failed, stream: &Stream) -> LocalReply {
     let Failed { reason, detail } = failed;
-    let why = reason.as_str();
-    let transport = detail.as_deref();
-    let mut text =
-        format!("upstream connect error or disconnect/reset before headers. reset reason: {why}");
-    let mut details = format!("upstream_reset_before_response_started{{{why}");
-    if let Some(transport) = transport {
-        text.push_str(&format!(", transport failure reason: {transport}"));
-        details.push_str(&format!("|{transport}"));
-        stream.shared.info.borrow_mut().upstream.transport_failure = Some(transport.into());
-    }
-    details.push('}');
-    let details = details.replace(|c: char| c.is_ascii_whitespace(), "_");
+    let text = format!(
+        "upstream connect error or disconnect/reset before headers. reset reason: {reason}"
+    );
+    let details = reset::details(false, reason, detail.as_deref());
+    stream.shared.info.borrow_mut().upstream.transport_failure = detail;
     let status = match reason {
         ResetReason::ProtocolError => StatusCode::BAD_GATEWAY,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let reply = LocalReply::new(status, details, text).flag(flag(reason));
+    let reply = LocalReply::new(status, details, text).flag(reset::flag(reason));
     match reason {
         ResetReason::Overflow => {
             reply.header(names::X_ENVOY_OVERLOADED.clone(), HeaderValue::from_static("true"))
         }
         _ => reply,
-    }
-}
-
-fn flag(reason: ResetReason) -> ResponseFlags {
-    match reason {
-        ResetReason::LocalConnectionFailure
-        | ResetReason::RemoteConnectionFailure
-        | ResetReason::ConnectionTimeout => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
-        ResetReason::ConnectionTermination => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
-        ResetReason::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
-        ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => {
-            ResponseFlags::UPSTREAM_REMOTE_RESET
-        }
-        ResetReason::ProtocolError => ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
-        ResetReason::LocalReset => ResponseFlags::LOCAL_RESET,
     }
 }

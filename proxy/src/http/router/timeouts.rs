@@ -26,6 +26,8 @@ pub struct Timeouts {
     duration: Option<Duration>,
     /// From the start of the stream to the end of the request.
     request: Option<Duration>,
+    /// The client wants 204 when the route's timeout expires.
+    alt_response: bool,
 }
 
 /// Which timer expired.
@@ -46,16 +48,23 @@ impl Timeouts {
         stream: &Stream,
     ) -> Self {
         let config = &stream.connection.manager.config;
-        let asked = match present.has(Present::X_ENVOY) {
-            true => headers.remove(&names::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS),
-            false => None,
-        };
+        let mut asked = None;
+        let mut alt_response = false;
+        if present.has(Present::X_ENVOY) {
+            asked = headers.remove(&names::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
+            let alternative = &names::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE;
+            alt_response = headers.remove(alternative).is_some();
+        }
         let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok());
         let grpc = stream.grpc.then(|| grpc_timeout(headers)).flatten();
         let by_route = match (action.max_stream_duration, action.max_grpc_timeout) {
             (Some(_), _) => None,
             (None, Some(cap)) if stream.grpc => {
-                if cap.is_zero() { grpc } else { Some(grpc.map_or(cap, |asked| asked.min(cap))) }
+                if cap.is_zero() {
+                    grpc
+                } else {
+                    Some(grpc.map_or(cap, |asked| asked.min(cap)))
+                }
             }
             (None, _) => action.timeout,
         };
@@ -74,6 +83,7 @@ impl Timeouts {
             idle: action.idle_timeout.unwrap_or(config.stream_idle_timeout),
             duration,
             request: config.request_timeout,
+            alt_response,
         }
     }
 
@@ -134,37 +144,42 @@ impl Timeouts {
         });
         let outcome = expired.await;
         stream.connection.keep_deadline(deadline);
-        outcome.map_err(|timer| expired_reply(timer, stream, cluster))
+        outcome.map_err(|timer| self.expired(timer, stream, cluster))
     }
-}
 
-/// 504 if the request had come in whole, else 408.
-fn expired_reply(timer: Timer, stream: &Stream, cluster: &Cluster) -> LocalReply {
-    let stats = &stream.connection.manager.stats;
-    let complete = stream.shared.request_completed_at().is_some();
-    let status =
-        if complete { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
-    match timer {
-        Timer::Route => {
-            cluster.stats().upstream_rq_timeout.inc();
-            LocalReply::new(StatusCode::GATEWAY_TIMEOUT, "response_timeout", "upstream request timeout")
-                .flag(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
-        }
-        Timer::Idle => {
-            stats.downstream_rq_idle_timeout.inc();
-            LocalReply::new(status, "stream_idle_timeout", "stream timeout")
-                .flag(ResponseFlags::STREAM_IDLE_TIMEOUT)
-        }
-        Timer::Duration => {
-            stats.downstream_rq_max_duration_reached.inc();
-            let mut reply =
-                LocalReply::new(status, "max_duration_timeout", "downstream duration timeout");
-            reply.grpc_status = Some(4);
-            reply
-        }
-        Timer::Request => {
-            stats.downstream_rq_timeout.inc();
-            LocalReply::new(status, "request_overall_timeout", "request timeout")
+    /// 504 if the request had come in whole, else 408.
+    fn expired(&self, timer: Timer, stream: &Stream, cluster: &Cluster) -> LocalReply {
+        let stats = &stream.connection.manager.stats;
+        let complete = stream.shared.request_completed_at().is_some();
+        let status =
+            if complete { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
+        match timer {
+            Timer::Route => {
+                cluster.stats().upstream_rq_timeout.inc();
+                let (status, text) = match self.alt_response {
+                    true => (StatusCode::NO_CONTENT, ""),
+                    false => (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"),
+                };
+                cluster.traffic().charge(status.as_u16(), stream.internal);
+                LocalReply::new(status, "response_timeout", text)
+                    .flag(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
+            }
+            Timer::Idle => {
+                stats.downstream_rq_idle_timeout.inc();
+                LocalReply::new(status, "stream_idle_timeout", "stream timeout")
+                    .flag(ResponseFlags::STREAM_IDLE_TIMEOUT)
+            }
+            Timer::Duration => {
+                stats.downstream_rq_max_duration_reached.inc();
+                let mut reply =
+                    LocalReply::new(status, "max_duration_timeout", "downstream duration timeout");
+                reply.grpc_status = Some(4);
+                reply
+            }
+            Timer::Request => {
+                stats.downstream_rq_timeout.inc();
+                LocalReply::new(status, "request_overall_timeout", "request timeout")
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Operators that read the request's and response's headers and trailers.
 
+use http::header::HOST;
 use http::{HeaderMap, HeaderName};
 
 use super::value::Value;
@@ -109,5 +110,7 @@ pub(super) fn request_size(request: &RequestHead) -> u64 {
     ];
     let present = pseudo.iter().filter(|(_, value)| !value.is_empty());
     let pseudo: usize = present.map(|(name, value)| name.len() + value.len()).sum();
-    pseudo as u64 + map_size(&request.headers)
+    // `host` is there as `:authority` already.
+    let host = request.headers.get(HOST).map_or(0, |host| HOST.as_str().len() + host.len());
+    pseudo as u64 + map_size(&request.headers) - host as u64
 }

@@ -175,7 +175,9 @@ fn expand(field: &str, codes: &ResponseCodes, visit: &mut dyn FnMut(Suffix, u64)
             visit(Suffix::Class(class), counter.get());
         }
     }
-    visit(Suffix::Completed, codes.completed());
+    if always || codes.completed() > 0 {
+        visit(Suffix::Completed, codes.completed());
+    }
 }
 
 /// Every metric that is wanted, in order of its name. The names share one allocation.

@@ -53,6 +53,7 @@ stat_group! {
         counter upstream_internal_redirect_succeeded_total,
         codes upstream_rq,
         gauge upstream_rq_active,
+        counter upstream_rq_active_overflow,
         counter upstream_rq_cancelled,
         counter upstream_rq_maintenance_mode,
         counter upstream_rq_max_duration_reached,
@@ -88,11 +89,20 @@ stat_group! {
     }
 }
 
+stat_group! {
+    /// `cluster.<name>.internal.*` or `cluster.<name>.external.*`: answers by where the request came from.
+    pub struct OriginStats {
+        codes upstream_rq,
+    }
+}
+
 /// What a cluster needs once it is used: statistics, and circuit breakers of the default and the high priority.
 #[derive(Debug)]
 pub struct Traffic {
     /// The statistics.
     pub stats: Arc<TrafficStats>,
+    internal: Arc<OriginStats>,
+    external: Arc<OriginStats>,
     breakers: [Arc<CircuitBreaker>; 2],
 }
 
@@ -104,10 +114,21 @@ impl Traffic {
             let prefix = format!("cluster.{name}.circuit_breakers.{priority}.");
             store.register(CircuitBreaker::new(prefix, &config.circuit_breakers[index]))
         };
+        let origin =
+            |origin: &str| store.register(OriginStats::new(format!("cluster.{name}.{origin}.")));
         Traffic {
+            internal: origin("internal"),
+            external: origin("external"),
             stats: store.register(TrafficStats::new(format!("cluster.{name}."))),
             breakers: [breaker("default", 0), breaker("high", 1)],
         }
+    }
+
+    /// Counts an answer to a request from inside (`x-envoy-internal`) or outside, be it a host's or the proxy's own.
+    pub fn charge(&self, status: u16, internal: bool) {
+        self.stats.upstream_rq.record(status);
+        let origin = if internal { &self.internal } else { &self.external };
+        origin.upstream_rq.record(status);
     }
 
     /// The breakers of a routing priority: 0 is the default one, all else the high one.

@@ -45,6 +45,7 @@ pub fn config(name: &str, addresses: &[&str]) -> Config {
         protocol: UpstreamProtocol::Http1,
         http: CommonHttpOptions::default(),
         http2: Http2Options::default(),
+        http1_trailers: false,
         tls: None,
         tcp_keepalive: None,
         source_address: None,

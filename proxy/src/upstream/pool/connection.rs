@@ -4,6 +4,8 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use futures_util::future::Either;
 use http::{Request, Response};
@@ -32,6 +34,8 @@ pub(super) struct Established {
     pub driver: Pin<Box<dyn Future<Output = hyper::Result<()>>>>,
     /// How many requests the connection takes at once; HTTP/2 peers may change it.
     pub capacity: Rc<Cell<usize>>,
+    /// Whether bytes came since this was last reset.
+    pub has_read: Arc<AtomicBool>,
 }
 
 /// A connection of a pool.
@@ -42,6 +46,7 @@ pub(super) struct Connection {
     pub(super) pool: Rc<HostPool>,
     sender: RefCell<Sender>,
     capacity: Rc<Cell<usize>>,
+    has_read: Arc<AtomicBool>,
     active: Cell<usize>,
     served: Cell<u32>,
     pub(super) idle_since: Cell<Instant>,
@@ -52,6 +57,8 @@ pub(super) struct Connection {
     /// It carries another protocol now.
     is_upgraded: Cell<bool>,
     closed_by_us: Cell<bool>,
+    /// It was given up with a request on it.
+    is_aborted: Cell<bool>,
     driver: OnceCell<AbortHandle>,
     count: ConnectionCount,
 }
@@ -76,6 +83,7 @@ impl Connection {
             pool: Rc::clone(pool),
             sender: RefCell::new(established.sender),
             capacity: established.capacity,
+            has_read: established.has_read,
             active: Cell::default(),
             served: Cell::default(),
             idle_since: Cell::new(Instant::now()),
@@ -83,6 +91,7 @@ impl Connection {
             is_draining: Cell::default(),
             is_upgraded: Cell::default(),
             closed_by_us: Cell::default(),
+            is_aborted: Cell::default(),
             driver: OnceCell::new(),
             count,
         });
@@ -154,12 +163,18 @@ impl Connection {
         &self,
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + use<> {
+        self.has_read.store(false, Relaxed);
         match &mut *self.sender.borrow_mut() {
             Sender::Http1(sender) => Some(Either::Left(sender.try_send_request(request))),
             Sender::Http2(sender) => Some(Either::Right(sender.try_send_request(request))),
             Sender::Closed => None,
         }
         .expect("only a connection without requests is given up, and this one has one")
+    }
+
+    /// Whether a part of the response to the request on an HTTP/1 connection has come.
+    pub(super) fn has_begun_response(&self) -> bool {
+        self.protocol != Protocol::Http2 && self.has_read.load(Relaxed)
     }
 
     /// No new requests; closes now if there is none on it, else after the last one.
@@ -178,6 +193,7 @@ impl Connection {
 
     /// Closes the connection at once, whatever is on it.
     pub(super) fn abort(&self) {
+        self.is_aborted.set(!self.is_idle());
         self.close();
         if let Some(driver) = self.driver.get() {
             driver.abort();
@@ -198,7 +214,8 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let connection = &self.0;
         if !connection.is_upgraded.get() {
-            connection.count.ended(!connection.closed_by_us.get(), !connection.is_idle());
+            let with_requests = !connection.is_idle() || connection.is_aborted.get();
+            connection.count.ended(!connection.closed_by_us.get(), with_requests);
         }
         connection.pool.ended(connection);
     }

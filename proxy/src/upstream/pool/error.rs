@@ -1,5 +1,6 @@
 //! Why an attempt ended without a complete answer, in Envoy's words.
 
+use std::io;
 use std::sync::Arc;
 
 use http::Request;
@@ -46,9 +47,10 @@ impl ResetReason {
         }
     }
 
-    /// The reason that an error of hyper comes to, on a request's or on a response body's side.
-    pub fn of(error: &hyper::Error) -> ResetReason {
-        if error.is_parse() {
+    /// The reason that an error of hyper comes to, on a request's or on a response body's side. A response that has begun
+    /// and is cut off is as broken as one that cannot be parsed.
+    pub fn of(error: &hyper::Error, has_begun: bool) -> ResetReason {
+        if error.is_parse() || (error.is_incomplete_message() && has_begun) {
             return ResetReason::ProtocolError;
         }
         if error.is_user() {
@@ -58,6 +60,12 @@ impl ResetReason {
         while let Some(cause) = source {
             if let Some(h2) = cause.downcast_ref::<h2::Error>() {
                 return ResetReason::of_h2(h2);
+            }
+            if cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| breaks_format(error, has_begun))
+            {
+                return ResetReason::ProtocolError;
             }
             source = cause.source();
         }
@@ -78,6 +86,15 @@ impl ResetReason {
             return ResetReason::RemoteReset;
         }
         if error.is_library() { ResetReason::ProtocolError } else { ResetReason::LocalReset }
+    }
+}
+
+/// Whether hyper's HTTP/1 decoder says with this error that the bytes are no response, or half a one.
+fn breaks_format(error: &io::Error, has_begun: bool) -> bool {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => has_begun,
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => true,
+        _ => false,
     }
 }
 

@@ -157,9 +157,9 @@ impl HostPool {
                 self.connected.set(self.connected.get() + 1);
                 let id = self.home.upgrade().map_or(0, |pools| pools.next_connection_id());
                 let connection = Connection::start(&self, id, local, established, count);
-                self.note_protocol(connection.protocol);
                 // hyper takes requests once its driver has run.
                 tokio::task::yield_now().await;
+                self.note_protocol(connection.protocol);
                 self.offer(&connection);
                 self.connect_for_waiting();
             }

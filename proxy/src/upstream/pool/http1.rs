@@ -23,10 +23,12 @@ pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result
     if config.http.max_headers_count != DEFAULT_MAX_HEADERS {
         builder.max_headers(config.http.max_headers_count as usize);
     }
+    let has_read = stream.has_read();
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     Ok(Established {
         sender: Sender::Http1(sender),
         driver: Box::pin(connection.with_upgrades()),
         capacity: Rc::new(Cell::new(1)),
+        has_read,
     })
 }

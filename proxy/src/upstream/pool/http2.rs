@@ -47,6 +47,7 @@ pub(in crate::upstream) fn builder<E: Clone>(executor: E, config: &Config) -> Bu
 /// The preface could not be sent.
 pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result<Established> {
     let builder = builder(LocalExecutor, config);
+    let has_read = stream.has_read();
     let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await?;
     let most = config.http2.max_concurrent_streams as usize;
     let capacity = Rc::new(Cell::new(most));
@@ -57,5 +58,5 @@ pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result
         limit.set(connection.current_max_send_streams().min(most));
         polled
     });
-    Ok(Established { sender: Sender::Http2(sender), driver: Box::pin(driver), capacity })
+    Ok(Established { sender: Sender::Http2(sender), driver: Box::pin(driver), capacity, has_read })
 }

@@ -42,16 +42,18 @@ impl Stream {
     }
 
     /// What the caller is told when hyper gave up on the request.
-    fn failed(self, error: hyper::Error, unsent: Option<Request<Body>>) -> SendError {
-        let reason = ResetReason::of(&error);
+    fn failed(mut self, error: hyper::Error, unsent: Option<Request<Body>>) -> SendError {
+        let reason = ResetReason::of(&error, self.connection.has_begun_response());
         let stats = self.connection.pool.cluster().stats();
         match reason {
             ResetReason::ProtocolError => stats.upstream_cx_protocol_error.inc(),
-            ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => {
-                stats.upstream_rq_rx_reset.inc();
-            }
+            ResetReason::RemoteReset => stats.upstream_rq_rx_reset.inc(),
             ResetReason::LocalReset => stats.upstream_rq_tx_reset.inc(),
             _ => {}
+        }
+        if self.connection.protocol == Protocol::Http2 {
+            // The stream has ended, however badly.
+            self.is_in_flight = false;
         }
         SendError {
             reason,
@@ -66,8 +68,12 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // HTTP/1 can only give a request up with its connection; on HTTP/2 dropping the response resets the stream.
-        if self.is_in_flight && self.connection.protocol != Protocol::Http2 {
-            self.connection.abort();
+        if self.is_in_flight {
+            if self.connection.protocol == Protocol::Http2 {
+                self.connection.pool.cluster().stats().upstream_rq_tx_reset.inc();
+            } else {
+                self.connection.abort();
+            }
         }
         self.connection.end_stream();
     }
