@@ -26,15 +26,14 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
     let socket_local = facts.local.clone();
     let mut facts = facts;
     let Some(mut stream) = run_filters(stream, &listener, &mut facts).await else { return };
-    if listener.state.load().config.use_original_dst {
-        if let Some(target) = facts.local.ip().and_then(|ip| worker.hand_off(ip)) {
-            if !Arc::ptr_eq(&target, &listener) {
-                listener = target;
-                match run_filters(stream, &listener, &mut facts).await {
-                    Some(passed) => stream = passed,
-                    None => return,
-                }
-            }
+    if listener.state.load().config.use_original_dst
+        && let Some(target) = facts.local.ip().and_then(|ip| worker.hand_off(ip))
+        && !Arc::ptr_eq(&target, &listener)
+    {
+        listener = target;
+        match run_filters(stream, &listener, &mut facts).await {
+            Some(passed) => stream = passed,
+            None => return,
         }
     }
     let state = listener.state.load_full();

@@ -46,10 +46,10 @@ impl<T> FilterChains<T> {
     /// is left, the default chain serves, even if a less specific value of an earlier criterion would have led further.
     pub fn find(&self, facts: &Facts) -> Option<&T> {
         // A single chain that matches everything is the usual case.
-        if let [(only, chain)] = self.chains.as_slice() {
-            if *only == FilterChainMatch::default() {
-                return Some(chain);
-            }
+        if let [(only, chain)] = self.chains.as_slice()
+            && *only == FilterChainMatch::default()
+        {
+            return Some(chain);
         }
         let mut left: Vec<&(FilterChainMatch, T)> = self.chains.iter().collect();
         by_destination_port(&mut left, facts);
