@@ -66,10 +66,9 @@ fn check_version(parts: &mut Parts, config: &HttpConnectionManager) -> Result<()
         return Err(LocalReply::new(status, "low_version", "").close());
     }
     if let (Some(host), false) = (&config.default_host_for_http10, parts.headers.contains_key(HOST))
+        && let Ok(value) = HeaderValue::from_str(host)
     {
-        if let Ok(value) = HeaderValue::from_str(host) {
-            parts.headers.insert(HOST, value);
-        }
+        parts.headers.insert(HOST, value);
     }
     Ok(())
 }
@@ -210,10 +209,10 @@ fn normalize_host(parts: &mut Parts, connection: &Connection) {
         Some(port) if !strip_port => format!("{dotless}:{port}"),
         _ => dotless.to_owned(),
     };
-    if settled != host {
-        if let Ok(value) = HeaderValue::from_str(&settled) {
-            parts.headers.insert(HOST, value);
-        }
+    if settled != host
+        && let Ok(value) = HeaderValue::from_str(&settled)
+    {
+        parts.headers.insert(HOST, value);
     }
 }
 
@@ -239,6 +238,19 @@ mod tests {
         assert_eq!(split_port("[::1]:80"), ("[::1]", Some(80)));
         assert_eq!(split_port("[::1]"), ("[::1]", None));
         assert_eq!(split_port("a:x"), ("a:x", None));
+    }
+
+    #[test]
+    fn split_cookies_are_joined() {
+        let crumbs = ["a=1", "b=2", "c=3"].map(|value| (COOKIE, HeaderValue::from_static(value)));
+        let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("x"))]);
+        join_cookies(&mut headers);
+        assert!(!headers.contains_key(COOKIE));
+        for (name, value) in crumbs {
+            headers.append(name, value);
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 
     #[test]
