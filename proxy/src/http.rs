@@ -8,7 +8,7 @@ pub mod connection;
 pub mod guard;
 pub mod local_reply;
 pub mod manager;
-mod path;
+pub mod path;
 mod present;
 mod request;
 mod request_id;

@@ -241,10 +241,10 @@ fn normalize_host(parts: &mut Parts, connection: &Connection) {
         Some(port) if !strip_port => format!("{dotless}:{port}"),
         _ => dotless.to_owned(),
     };
-    if settled != host {
-        if let Ok(value) = HeaderValue::from_str(&settled) {
-            parts.headers.insert(HOST, value);
-        }
+    if settled != host
+        && let Ok(value) = HeaderValue::from_str(&settled)
+    {
+        parts.headers.insert(HOST, value);
     }
 }
 

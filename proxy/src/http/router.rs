@@ -30,7 +30,7 @@ use crate::upstream::cluster::{Cluster, Host, PickError};
 use crate::upstream::pool::ResponseLease;
 
 mod failure;
-mod timeouts;
+pub mod timeouts;
 
 use failure::{Failed, reply_to};
 use timeouts::Timeouts;

@@ -215,7 +215,7 @@ pub(super) fn per_filter_config(
 ) -> Result<(), ConfigError> {
     for (name, config) in configs {
         let at = at.key("typed_per_filter_config", name);
-        if !proto::any::is::<pb::FilterConfig>(config) {
+        if !any::is::<pb::FilterConfig>(config) {
             return Err(any::unknown(name, Some(config), &at));
         }
         let filter: pb::FilterConfig = any::open(config, &at)?;
