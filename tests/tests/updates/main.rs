@@ -157,6 +157,7 @@ async fn others_are_removed_and_added(api_type: &str) {
         scene.remove(type_url::LISTENER, &name).await;
         scene.remove(type_url::CLUSTER, "a").await;
         scene.push(&eds_cluster("a")).await;
+        scene.sidecar.wait_stat("cluster_manager.warming_clusters", 0).await;
         scene.load.serve_more(20).await;
     }
     scene.push(&routes("a")).await;
