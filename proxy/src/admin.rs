@@ -21,6 +21,7 @@ use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::stats::Store;
 use crate::upstream::cluster::ClusterRegistry;
 
+mod certs;
 mod clusters;
 mod config_dump;
 mod endpoints;

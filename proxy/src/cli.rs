@@ -27,6 +27,12 @@ pub struct Cli {
 pub enum Command {
     /// Show a small mesh: a control plane, two sidecars and three replicas of a service, as real processes.
     Demo(demo::DemoArgs),
+    /// A replica of the demo's service.
+    #[command(hide = true)]
+    DemoService(demo::service::ServiceArgs),
+    /// The demo's control plane.
+    #[command(hide = true)]
+    DemoControlPlane,
     /// Read a bootstrap and write it to standard output, as binary protobuf.
     #[command(hide = true)]
     ReadBootstrap(bootstrap::BootstrapArgs),

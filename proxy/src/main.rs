@@ -3,16 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pillion::cli::{Cli, Command, bootstrap, run};
+use pillion::cli::{Cli, Command, bootstrap, demo, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {
+    match &cli.command {
         None => run::run(&cli.run),
-        Some(Command::Demo(_)) => ExitCode::SUCCESS,
-        Some(Command::ReadBootstrap(args)) => bootstrap::print(&args),
+        Some(Command::Demo(args)) => demo::run(args),
+        Some(Command::DemoService(args)) => demo::run_service(args),
+        Some(Command::DemoControlPlane) => demo::run_control_plane(),
+        Some(Command::ReadBootstrap(args)) => bootstrap::print(args),
     }
 }

@@ -7,7 +7,8 @@ use http::{Method, StatusCode, Uri};
 use super::query::Query;
 use super::reply::{Answer, Reply};
 use super::{
-    Context, clusters, config_dump, info, init_dump, listeners, logging, process, runtime, stats,
+    Context, certs, clusters, config_dump, info, init_dump, listeners, logging, process, runtime,
+    stats,
 };
 
 /// An endpoint.
@@ -30,6 +31,7 @@ const USED_ONLY: (&str, &str) =
 /// Every endpoint, in order of its path.
 const ENDPOINTS: &[Endpoint] = &[
     look("/", "Admin home page", &[], home),
+    look("/certs", "print certs on machine", &[], certs::certs),
     look(
         "/clusters",
         "upstream cluster status",

@@ -40,7 +40,11 @@ fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
     let log_levels = start_logging(args)?;
     let bootstrap = load(args)?;
     if args.mode == Mode::Validate {
-        let name = args.bootstrap.config_path.as_ref().map_or_else(String::new, |p| p.display().to_string());
+        let name = args
+            .bootstrap
+            .config_path
+            .as_ref()
+            .map_or_else(String::new, |p| p.display().to_string());
         println!("configuration '{name}' OK");
         return Ok(());
     }

@@ -58,13 +58,7 @@ fn ready<F: Future>(future: F) -> Option<F::Output> {
     futures_util::FutureExt::now_or_never(future)
 }
 
-fn start(
-    stream: Stream,
-    local: Address,
-    remote: Address,
-    binding: &Binding,
-    worker: &Rc<Worker>,
-) {
+fn start(stream: Stream, local: Address, remote: Address, binding: &Binding, worker: &Rc<Worker>) {
     let listener = binding.listener.load_full();
     let Some(slot) = listener.admit() else { return };
     let facts = first_facts(local, remote);

@@ -158,7 +158,11 @@ impl Builder {
         })
     }
 
-    fn tcp(&self, config: &Arc<config::network_filter::TcpProxy>, at: &At<'_>) -> Result<TcpProxy, ConfigError> {
+    fn tcp(
+        &self,
+        config: &Arc<config::network_filter::TcpProxy>,
+        at: &At<'_>,
+    ) -> Result<TcpProxy, ConfigError> {
         let clusters = config.clusters.iter();
         let prefix = format!("tcp.{}.", stat_safe(&config.stat_prefix));
         Ok(TcpProxy {

@@ -27,15 +27,14 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
     let socket_local = facts.local.clone();
     let mut facts = facts;
     let Some(mut stream) = run_filters(stream, &listener, &mut facts).await else { return };
-    if listener.state.load().config.use_original_dst {
-        if let Some(target) = facts.local.ip().and_then(|ip| worker.hand_off(ip)) {
-            if !Arc::ptr_eq(&target, &listener) {
-                listener = target;
-                match run_filters(stream, &listener, &mut facts).await {
-                    Some(passed) => stream = passed,
-                    None => return,
-                }
-            }
+    if listener.state.load().config.use_original_dst
+        && let Some(target) = facts.local.ip().and_then(|ip| worker.hand_off(ip))
+        && !Arc::ptr_eq(&target, &listener)
+    {
+        listener = target;
+        match run_filters(stream, &listener, &mut facts).await {
+            Some(passed) => stream = passed,
+            None => return,
         }
     }
     let state = listener.state.load_full();
@@ -82,7 +81,11 @@ impl Drop for OpenConnection {
 }
 
 /// Runs the listener's filters within their timeout. `None` closes the connection.
-async fn run_filters(stream: Stream, listener: &Arc<Listener>, facts: &mut Facts) -> Option<Stream> {
+async fn run_filters(
+    stream: Stream,
+    listener: &Arc<Listener>,
+    facts: &mut Facts,
+) -> Option<Stream> {
     let config = listener.config();
     if config.listener_filters.is_empty() {
         return Some(stream);
@@ -109,16 +112,13 @@ async fn run_filters(stream: Stream, listener: &Arc<Listener>, facts: &mut Facts
     }
 }
 
-fn count_refusal(
-    stats: &ListenerStats,
-    filters: &[ListenerFilter],
-    error: &inspect::InspectError,
-) {
+fn count_refusal(stats: &ListenerStats, filters: &[ListenerFilter], error: &inspect::InspectError) {
     match error {
         inspect::InspectError::Closed => stats.downstream_listener_filter_remote_close.inc(),
         inspect::InspectError::Refused(_) => {
             stats.downstream_listener_filter_error.inc();
-            let proxied = |filter: &ListenerFilter| matches!(filter, ListenerFilter::ProxyProtocol { .. });
+            let proxied =
+                |filter: &ListenerFilter| matches!(filter, ListenerFilter::ProxyProtocol { .. });
             if filters.iter().any(proxied) {
                 stats.downstream_cx_proxy_proto_error.inc();
             }
@@ -182,7 +182,8 @@ fn connection_info(
         remote: facts.remote,
         direct_remote: facts.direct_remote,
         requested_server_name: (!facts.server_name.is_empty()).then_some(facts.server_name),
-        filter_chain_name: chain.map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
+        filter_chain_name: chain
+            .map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
         tls: None,
         accepted,
     }
@@ -198,8 +199,13 @@ fn log_unserved(state: &State, connection: ConnectionInfo) {
     info.flags.insert(ResponseFlags::NO_ROUTE_FOUND);
     info.details = Some("filter_chain_not_found".into());
     info.duration = Some(accepted.elapsed());
-    let context =
-        FormatContext { info: &info, request: None, response: None, trailers: None, local_reply_body: None };
+    let context = FormatContext {
+        info: &info,
+        request: None,
+        response: None,
+        trailers: None,
+        local_reply_body: None,
+    };
     for log in &state.access_logs {
         log.log(&context);
     }

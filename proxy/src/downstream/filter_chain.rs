@@ -46,10 +46,10 @@ impl<T> FilterChains<T> {
     /// is left, the default chain serves, even if a less specific value of an earlier criterion would have led further.
     pub fn find(&self, facts: &Facts) -> Option<&T> {
         // A single chain that matches everything is the usual case.
-        if let [(only, chain)] = self.chains.as_slice() {
-            if *only == FilterChainMatch::default() {
-                return Some(chain);
-            }
+        if let [(only, chain)] = self.chains.as_slice()
+            && *only == FilterChainMatch::default()
+        {
+            return Some(chain);
         }
         let mut left: Vec<&(FilterChainMatch, T)> = self.chains.iter().collect();
         by_destination_port(&mut left, facts);
@@ -99,11 +99,7 @@ fn by_prefix<T>(
         ranges.map(IpNet::prefix_len).max()
     };
     let longest = left.iter().filter_map(|(m, _)| fitting(m)).max();
-    narrow(
-        left,
-        |m| longest.is_some() && fitting(m) == longest,
-        |m| ranges(m).is_empty(),
-    );
+    narrow(left, |m| longest.is_some() && fitting(m) == longest, |m| ranges(m).is_empty());
 }
 
 fn by_server_name<T>(left: &mut Left<'_, T>, name: &str) {
@@ -125,11 +121,7 @@ fn by_server_name<T>(left: &mut Left<'_, T>, name: &str) {
 }
 
 fn by_transport<T>(left: &mut Left<'_, T>, transport: &str) {
-    narrow(
-        left,
-        |m| *m.transport_protocol == *transport,
-        |m| m.transport_protocol.is_empty(),
-    );
+    narrow(left, |m| *m.transport_protocol == *transport, |m| m.transport_protocol.is_empty());
 }
 
 fn by_application_protocol<T>(left: &mut Left<'_, T>, offered: &[String]) {
@@ -203,7 +195,11 @@ mod tests {
     #[test]
     fn there_is_no_way_back_from_a_specific_port() {
         let set = chains(vec![
-            FilterChainMatch { destination_port: Some(443), transport_protocol: "raw_buffer".into(), ..Default::default() },
+            FilterChainMatch {
+                destination_port: Some(443),
+                transport_protocol: "raw_buffer".into(),
+                ..Default::default()
+            },
             FilterChainMatch { transport_protocol: "tls".into(), ..Default::default() },
         ]);
         assert_eq!(set.find(&facts()), Some(&99), "the default, not the chain without a port");
@@ -238,7 +234,11 @@ mod tests {
         let set = chains(vec![
             FilterChainMatch { source_type: SourceType::External, ..Default::default() },
             FilterChainMatch { source_type: SourceType::Local, ..Default::default() },
-            FilterChainMatch { source_type: SourceType::External, source_ports: vec![5555], ..Default::default() },
+            FilterChainMatch {
+                source_type: SourceType::External,
+                source_ports: vec![5555],
+                ..Default::default()
+            },
         ]);
         assert_eq!(set.find(&facts()), Some(&2));
         let local = Facts { remote: Address::Ip("127.0.0.1:1".parse().unwrap()), ..facts() };

@@ -119,7 +119,8 @@ impl TcpProxy {
         info: &mut StreamInfo,
         worker: &Worker,
     ) -> Option<TcpLease> {
-        let context = PickContext { original_dst: info.connection.local.ip(), ..Default::default() };
+        let context =
+            PickContext { original_dst: info.connection.local.ip(), ..Default::default() };
         let attempts = self.config.max_connect_attempts.max(1);
         for attempt in 1..=attempts {
             let Ok(host) = cluster.pick(&context) else {

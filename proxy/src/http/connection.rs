@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 
 use crate::drain::{DrainSignal, Phase};
 use crate::http::manager::ConnectionManager;
+use crate::http::worker::Worker;
 use crate::io::deadline::Deadline;
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
-use crate::http::worker::Worker;
 
 /// A downstream HTTP connection.
 pub struct Connection {

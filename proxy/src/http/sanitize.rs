@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, HeaderName, REFERER, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA};
+use http::header::{
+    CONNECTION, HeaderName, REFERER, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA,
+};
 use http::{HeaderMap, HeaderValue};
 
 use crate::config::hcm::{ForwardClientCert, HttpConnectionManager, InternalAddresses};
@@ -177,10 +179,9 @@ fn trusted_address(
     }
     let single = forwarded_from_right(headers, 1).is_none() && came_with_xff;
     Some(match forwarded_from_right(headers, hops) {
-        Some(ip) => Trusted {
-            address: Address::Ip((ip, 0).into()),
-            internal_allowed: single && hops == 0,
-        },
+        Some(ip) => {
+            Trusted { address: Address::Ip((ip, 0).into()), internal_allowed: single && hops == 0 }
+        }
         None => Trusted { address: peer, internal_allowed: false },
     })
 }
@@ -238,10 +239,11 @@ fn forward_scheme(
     if !told {
         headers.insert(&names::X_FORWARDED_PROTO, HeaderValue::from_static(transport));
     }
-    if config.append_x_forwarded_port && (own || !headers.contains_key(&names::X_FORWARDED_PORT)) {
-        if let Some(port) = connection.info.local.port() {
-            headers.insert(&names::X_FORWARDED_PORT, HeaderValue::from(port));
-        }
+    if config.append_x_forwarded_port
+        && (own || !headers.contains_key(&names::X_FORWARDED_PORT))
+        && let Some(port) = connection.info.local.port()
+    {
+        headers.insert(&names::X_FORWARDED_PORT, HeaderValue::from(port));
     }
     if let Some(scheme) = config.scheme_overwrite {
         headers.insert(&names::X_FORWARDED_PROTO, HeaderValue::from_static(scheme));

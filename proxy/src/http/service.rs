@@ -64,11 +64,7 @@ fn protocol_of(version: Version) -> Protocol {
 }
 
 /// Decides what becomes of the request and, if a host shall answer it, forwards it.
-async fn act(
-    stream: &mut Stream,
-    parts: &mut Parts,
-    body: Incoming,
-) -> Result<Answer, LocalReply> {
+async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<Answer, LocalReply> {
     let present = Present::scan(&parts.headers);
     let random = fastrand::u64(..);
     let mut route = None;

@@ -117,7 +117,8 @@ impl Direction {
                     Poll::Pending => {
                         self.buffer = None;
                         // TLS may hold written bytes back.
-                        let _ = Pin::new(&mut *writer).poll_flush(cx).map_err(|_| Failed::Writing)?;
+                        let _ =
+                            Pin::new(&mut *writer).poll_flush(cx).map_err(|_| Failed::Writing)?;
                         return Poll::Pending;
                     }
                 }

@@ -43,7 +43,10 @@ impl<S> RouteEntry<S> {
     }
 
     /// Chooses the cluster. The same request gives the same answer.
-    pub fn choose_cluster<'a, 'r>(&'a self, request: &RouteRequest<'r>) -> ClusterChoice<'a, 'r, S> {
+    pub fn choose_cluster<'a, 'r>(
+        &'a self,
+        request: &RouteRequest<'r>,
+    ) -> ClusterChoice<'a, 'r, S> {
         let named = |header: &str| match request.header(header) {
             Some(name) if !name.is_empty() => ClusterTarget::Named(name),
             _ => ClusterTarget::Missing,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
 use tokio::runtime::LocalOptions;
+use tokio::sync::mpsc;
 
 use crate::downstream::accept;
 use crate::downstream::worker::{Command, HandOffTable, Worker, WorkerHandle};
@@ -58,12 +58,7 @@ impl Workers {
 }
 
 /// Runs a worker on the current thread.
-fn start(
-    index: usize,
-    count: usize,
-    shared: Shared,
-    commands: mpsc::UnboundedReceiver<Command>,
-) {
+fn start(index: usize, count: usize, shared: Shared, commands: mpsc::UnboundedReceiver<Command>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default());

@@ -24,9 +24,8 @@ pub fn client_config(context: &UpstreamTls, at: &At<'_>) -> Result<Arc<ClientCon
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(common))
         .map_err(|error| at.field("tls_params").error(error))?;
-    let builder = builder
-        .dangerous()
-        .with_custom_certificate_verifier(verifier(context, &provider, &at)?);
+    let builder =
+        builder.dangerous().with_custom_certificate_verifier(verifier(context, &provider, &at)?);
     let certificates = at.index("tls_certificates", 0);
     let mut config = match common.certificates.first() {
         None => builder.with_no_client_auth(),

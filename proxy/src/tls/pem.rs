@@ -16,8 +16,7 @@ pub fn identity(
     at: &At<'_>,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConfigError> {
     let chain_at = at.field("certificate_chain");
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(&certificate.chain_pem).collect();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate.chain_pem).collect();
     let chain = chain.map_err(|error| chain_at.error(format!("is not valid PEM: {error}")))?;
     if chain.is_empty() {
         return Err(chain_at.error("holds no certificate"));

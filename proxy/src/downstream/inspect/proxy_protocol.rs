@@ -8,6 +8,8 @@ use super::Step;
 
 /// The longest header that is read: version 2 with all its TLVs.
 const LONGEST: usize = 16 + u16::MAX as usize;
+/// The longest version 1 header, with its line end.
+const LONGEST_V1: usize = 107;
 /// What a version 1 header starts with.
 const V1: &[u8] = b"PROXY ";
 /// What a version 2 header starts with.
@@ -38,6 +40,10 @@ pub fn look(bytes: &[u8], optional: bool, disallowed: [bool; 2]) -> Step<Header>
     }
     if (0..2).any(|version| versions[version] && complete[version] && disallowed[version]) {
         return Step::Refuse("proxy_protocol: this version of the PROXY header is disallowed");
+    }
+    // A line that is not whole yet must not be judged.
+    if versions[0] && bytes.len() <= LONGEST_V1 && !bytes.contains(&b'\n') {
+        return Step::More;
     }
     let result = HeaderResult::parse(bytes);
     if result.is_incomplete() {
@@ -107,8 +113,7 @@ mod tests {
     fn version_2_is_read_and_local_keeps_addresses() {
         let addresses: (SocketAddr, SocketAddr) =
             ("[::1]:1".parse().unwrap(), "[::2]:2".parse().unwrap());
-        for (command, wanted) in
-            [(v2::Command::Proxy, Some(addresses)), (v2::Command::Local, None)]
+        for (command, wanted) in [(v2::Command::Proxy, Some(addresses)), (v2::Command::Local, None)]
         {
             let bytes = v2::Builder::with_addresses(
                 v2::Version::Two | command,

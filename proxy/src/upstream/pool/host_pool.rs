@@ -157,8 +157,6 @@ impl HostPool {
                 self.connected.set(self.connected.get() + 1);
                 let id = self.home.upgrade().map_or(0, |pools| pools.next_connection_id());
                 let connection = Connection::start(&self, id, local, established, count);
-                // hyper takes requests once its driver has run.
-                tokio::task::yield_now().await;
                 self.note_protocol(connection.protocol);
                 self.offer(&connection);
                 self.connect_for_waiting();
