@@ -162,10 +162,11 @@ impl StreamBody {
         if let Some(data) = frame.data_ref() {
             self.stream.shared.info.borrow_mut().bytes_sent += data.len() as u64;
         }
-        if let Some(trailers) = frame.trailers_ref() {
-            if self.stream.connection.manager.keeps_heads {
-                self.stream.trailers = Some(Box::new(trailers.clone()));
-            }
+        if let Some(trailers) = frame.trailers_ref()
+            && self.stream.connection.manager.keeps_heads
+            && self.passes_trailers()
+        {
+            self.stream.trailers = Some(Box::new(trailers.clone()));
         }
         if frame.is_trailers() || self.is_source_end() {
             self.end();

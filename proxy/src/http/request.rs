@@ -242,6 +242,19 @@ mod tests {
     }
 
     #[test]
+    fn split_cookies_are_joined() {
+        let crumbs = ["a=1", "b=2", "c=3"].map(|value| (COOKIE, HeaderValue::from_static(value)));
+        let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("x"))]);
+        join_cookies(&mut headers);
+        assert!(!headers.contains_key(COOKIE));
+        for (name, value) in crumbs {
+            headers.append(name, value);
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    }
+
+    #[test]
     fn an_authority_holds_no_list_and_no_path() {
         for (host, valid) in [("a.b:80", true), ("[::1]", true), ("a,b", false), ("a/b", false)] {
             assert_eq!(valid_authority(&HeaderValue::from_static(host)), valid, "{host}");

@@ -83,14 +83,20 @@ pub async fn forward(
         let attempt = pin!(attempt(stream, &plan, &host, parts, body));
         plan.timeouts.wait(stream, cluster, attempt).await
     };
-    match outcome {
+    let upgrading = plan.upgrade.is_some();
+    let outcome = match outcome {
         Ok(Ok(answered)) => Ok(answer(stream, plan, &host, answered)),
         Ok(Err(failed)) => {
             host.stats.rq_error.inc();
             Err(charged(stream, cluster, reply_to(failed, stream)))
         }
         Err(expired) => Err(expired),
+    };
+    if upgrading && !matches!(&outcome, Ok(Answer { tunnel: Some(_), .. })) {
+        // The client may have left HTTP already.
+        stream.connection.close_after_response();
     }
+    outcome
 }
 
 /// Counts an answer of the proxy's own as one of the cluster.
@@ -259,10 +265,10 @@ fn attempt<'a>(
             // It would have to be an extended CONNECT, which hosts need not know.
             return Err(Failed::protocol_error());
         }
-        if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, host.hostname()) {
-            if let Ok(name) = HeaderValue::from_str(name) {
-                set_host(parts, name, plan.action.append_x_forwarded_host, false);
-            }
+        if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, host.hostname())
+            && let Ok(name) = HeaderValue::from_str(name)
+        {
+            set_host(parts, name, plan.action.append_x_forwarded_host, false);
         }
         let request = upstream_request(parts, body, lease.protocol(), scheme);
         {
@@ -339,7 +345,9 @@ fn answer(stream: &mut Stream, plan: Plan<'_>, host: &Host, answered: Answered) 
     } else {
         host.stats.rq_success.inc()
     }
-    if !stream.connection.manager.config.router.suppress_envoy_headers {
+    // A request that may leave HTTP has no end to measure from.
+    let measured = plan.upgrade.is_none();
+    if measured && !stream.connection.manager.config.router.suppress_envoy_headers {
         head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
     }
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;

@@ -239,6 +239,21 @@ mod tests {
     }
 
     #[test]
+    fn a_route_knows_whether_mutations_read_heads() {
+        use proto::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+        for (value, expected) in [("%PROTOCOL%", false), ("%REQ(x)%", true), ("x", false)] {
+            let header =
+                HeaderValue { key: "x-a".into(), value: value.into(), ..Default::default() };
+            let mut virtual_host = host(&["*"], vec![route("/", "a")]);
+            virtual_host.response_headers_to_add =
+                vec![HeaderValueOption { header: Some(header), ..Default::default() }];
+            let virtual_hosts = vec![virtual_host];
+            let table = table(pb::RouteConfiguration { virtual_hosts, ..Default::default() });
+            assert_eq!(table.virtual_hosts[0].routes[0].reads_heads, expected, "{value}");
+        }
+    }
+
+    #[test]
     fn tls_is_required_of_all_or_of_external_requests() {
         use pb::virtual_host::TlsRequirementType;
         let header = |name: &'static str, value: &'static str| {

@@ -122,6 +122,20 @@ fn a_malformed_answer_is_a_protocol_error() {
 }
 
 #[test]
+fn an_answer_that_is_cut_off_is_a_protocol_error() {
+    worker(async {
+        let (address, _) = server(|mut stream| async move {
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+        })
+        .await;
+        let fixture = Fixture::new(&address, |_| {});
+        let error = fixture.send("/").await.err().unwrap();
+        assert_eq!(error.reason, ResetReason::ProtocolError);
+    });
+}
+
+#[test]
 fn too_many_response_headers_are_a_protocol_error() {
     worker(async {
         let (address, _) = server(|mut stream| async move {
