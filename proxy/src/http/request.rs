@@ -66,10 +66,9 @@ fn check_version(parts: &mut Parts, config: &HttpConnectionManager) -> Result<()
         return Err(LocalReply::new(status, "low_version", "").close());
     }
     if let (Some(host), false) = (&config.default_host_for_http10, parts.headers.contains_key(HOST))
+        && let Ok(value) = HeaderValue::from_str(host)
     {
-        if let Ok(value) = HeaderValue::from_str(host) {
-            parts.headers.insert(HOST, value);
-        }
+        parts.headers.insert(HOST, value);
     }
     Ok(())
 }
@@ -210,10 +209,10 @@ fn normalize_host(parts: &mut Parts, connection: &Connection) {
         Some(port) if !strip_port => format!("{dotless}:{port}"),
         _ => dotless.to_owned(),
     };
-    if settled != host {
-        if let Ok(value) = HeaderValue::from_str(&settled) {
-            parts.headers.insert(HOST, value);
-        }
+    if settled != host
+        && let Ok(value) = HeaderValue::from_str(&settled)
+    {
+        parts.headers.insert(HOST, value);
     }
 }
 
