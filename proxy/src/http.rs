@@ -5,9 +5,10 @@
 pub mod body;
 pub mod codec;
 pub mod connection;
+pub mod guard;
 pub mod local_reply;
 pub mod manager;
-mod path;
+pub mod path;
 mod present;
 mod request;
 mod request_id;

@@ -140,7 +140,8 @@ fn data_path(
         Arc::clone(registry),
         logs.clone(),
         ServerContexts::default(),
-    );
+    )
+    .with_runtime(bootstrap.runtime.clone());
     let Shared { hand_off, .. } = shared;
     let listeners = ListenerManager::new(builder, store, handles, hand_off, options.drain_time);
     listeners.stats.workers_started.set(1);

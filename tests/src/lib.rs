@@ -1,5 +1,6 @@
 //! Pillion as a real process over real sockets: what the tests and the benchmark share.
 
 pub mod differential;
+pub mod fuzz;
 pub mod programs;
 pub mod scenario;

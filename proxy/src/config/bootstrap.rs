@@ -14,6 +14,7 @@ use crate::config::source::{ApiConfigSource, ConfigSource};
 use crate::config::tls::Secret;
 use crate::io::Address;
 
+mod management;
 mod runtime;
 mod translate;
 

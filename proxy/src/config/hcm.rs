@@ -34,6 +34,8 @@ pub struct HttpConnectionManager {
     pub default_host_for_http10: Option<Arc<str>>,
     /// `http_protocol_options.allow_absolute_url`; default true.
     pub allow_absolute_url: bool,
+    /// `http_protocol_options.allow_custom_methods`: every token is a method.
+    pub allow_custom_methods: bool,
     /// `http_protocol_options.enable_trailers`: HTTP/1 trailers pass.
     pub http1_trailers: bool,
     /// `http_protocol_options.header_key_format.proper_case_words`

@@ -53,8 +53,6 @@ pub struct Listener {
     pub access_log: Vec<AccessLog>,
     /// `drain_type` is `MODIFY_ONLY`: not drained by a failed health check.
     pub drain_modify_only: bool,
-    /// The runtime key `envoy.resource_limits.listener.<name>.connection_limit`; none is no limit.
-    pub connection_limit: Option<u64>,
     /// `ignore_global_conn_limit`
     pub ignore_global_connection_limit: bool,
 }
@@ -85,6 +83,8 @@ pub enum ListenerFilter {
         optional: bool,
         /// Versions that are refused (`disallowed_versions`): v1, v2.
         disallowed: [bool; 2],
+        /// `stat_prefix`: what stands behind `proxy_proto.` in statistics; may be empty.
+        stat_prefix: Arc<str>,
     },
 }
 
@@ -99,7 +99,7 @@ pub struct FilterChain {
     pub tls: Option<Arc<DownstreamTls>>,
     /// `transport_socket_connect_timeout`: for the TLS handshake; none for 0.
     pub handshake_timeout: Option<Duration>,
-    /// `filters`: all but the last, in order. Empty chains close connections at once.
+    /// `filters`, in order; the last one is terminal. Empty chains close connections at once.
     pub filters: Vec<NetworkFilter>,
     /// A hash of the protobuf message as it came: equal hashes mean an unchanged chain.
     pub fingerprint: u64,

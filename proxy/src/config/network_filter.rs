@@ -5,23 +5,27 @@ mod tcp_proxy;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use proto::envoy::config::listener::v3 as pb;
 use proto::envoy::config::listener::v3::filter::ConfigType;
+use proto::envoy::extensions::filters::network::direct_response::v3::Config as PbDirectResponse;
 use proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager as PbHttp;
 use proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
 
 use crate::config::access_log::AccessLog;
 use crate::config::hcm::HttpConnectionManager;
-use crate::config::value::{non_empty, required};
+use crate::config::value::{bytes, non_empty, required};
 use crate::config::{At, ConfigError, Context, any};
 
-/// A network filter. The last one of a chain is terminal: HTTP connection manager or TCP proxy.
+/// A network filter. All are terminal.
 #[derive(Clone, Debug)]
 pub enum NetworkFilter {
     /// `envoy.filters.network.http_connection_manager`
     Http(Arc<HttpConnectionManager>),
     /// `envoy.filters.network.tcp_proxy`
     TcpProxy(Arc<TcpProxy>),
+    /// `envoy.filters.network.direct_response`: these bytes for every connection, which then closes.
+    DirectResponse(Bytes),
 }
 
 /// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
@@ -42,7 +46,7 @@ pub struct TcpProxy {
 }
 
 impl NetworkFilter {
-    /// The filters of a chain whose listener buffers at most `buffer_limit` bytes a connection. Both filters that exist are
+    /// The filters of a chain whose listener buffers at most `buffer_limit` bytes a connection. All filters that exist are
     /// terminal, so that there is at most one; none at all closes every connection.
     pub fn chain_from_proto(
         filters: &[pb::Filter],
@@ -76,16 +80,25 @@ impl NetworkFilter {
                 return Err(at.field("config_discovery").unsupported());
             }
         };
-        if proto::any::is::<PbHttp>(config) {
+        if any::is::<PbHttp>(config) {
             let message = any::open(config, &at_config)?;
             let http =
                 HttpConnectionManager::from_proto(&message, buffer_limit, &at_config, context)?;
             return Ok(NetworkFilter::Http(Arc::new(http)));
         }
-        if proto::any::is::<PbTcpProxy>(config) {
+        if any::is::<PbTcpProxy>(config) {
             let message = any::open(config, &at_config)?;
             let tcp_proxy = TcpProxy::from_proto(&message, &at_config, context)?;
             return Ok(NetworkFilter::TcpProxy(Arc::new(tcp_proxy)));
+        }
+        if any::is::<PbDirectResponse>(config) {
+            let message: PbDirectResponse = any::open(config, &at_config)?;
+            let response = message.response.as_ref();
+            let response =
+                response.map(|source| bytes(source, &at_config.field("response"), context));
+            return Ok(NetworkFilter::DirectResponse(
+                response.transpose()?.unwrap_or_default().into(),
+            ));
         }
         Err(any::unknown(name, Some(config), &at_config))
     }

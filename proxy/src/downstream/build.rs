@@ -1,13 +1,12 @@
 //! A listener's configuration made ready to serve: clusters, routes, logs and statistics resolved once.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
 
 use crate::config;
 use crate::config::access_log::AccessLog;
+use crate::config::bootstrap::Runtime;
 use crate::config::hcm::{HttpConnectionManager, RouteSource};
 use crate::config::listener::FilterChain;
 use crate::config::network_filter::NetworkFilter;
@@ -15,15 +14,17 @@ use crate::config::route::{Action, ClusterSpecifier, RouteConfiguration, Weighte
 use crate::config::source::ConfigSource;
 use crate::config::{At, ConfigError};
 use crate::downstream::filter_chain::FilterChains;
+use crate::downstream::inspectors::Inspectors;
 use crate::downstream::listener::{Chain, Handler, State};
+use crate::downstream::shared_stats::SharedStats;
 use crate::downstream::stats::{ListenerStats, TcpStats};
 use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::Drain;
 use crate::http::manager::{ConnectionManager, RouteSlot, Routes};
-use crate::http::stats::{HttpStats, ListenerHttpStats};
+use crate::http::stats::{CodecStats, HttpStats, ListenerHttpStats};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::log_writer::LogWriter;
-use crate::telemetry::stats::{Gauge, StatGroup, Store};
+use crate::telemetry::stats::{Gauge, Store};
 use crate::tls::ServerContexts;
 use crate::upstream::cluster::ClusterRegistry;
 
@@ -38,8 +39,11 @@ pub struct Builder {
     tls: ServerContexts,
     http_stats: SharedStats<HttpStats>,
     listener_http_stats: SharedStats<ListenerHttpStats>,
+    codec_stats: SharedStats<CodecStats>,
     tcp_stats: SharedStats<TcpStats>,
     listener_stats: SharedStats<ListenerStats>,
+    inspectors: Inspectors,
+    runtime: Runtime,
 }
 
 impl Builder {
@@ -57,9 +61,17 @@ impl Builder {
             tls,
             http_stats: SharedStats::default(),
             listener_http_stats: SharedStats::default(),
+            codec_stats: SharedStats::default(),
             tcp_stats: SharedStats::default(),
             listener_stats: SharedStats::default(),
+            inspectors: Inspectors::default(),
+            runtime: Runtime::default(),
         }
+    }
+
+    /// Takes the limits of listeners from these runtime values; without them there are none.
+    pub fn with_runtime(self, runtime: Runtime) -> Self {
+        Builder { runtime, ..self }
     }
 
     /// The statistics of a listener.
@@ -93,7 +105,20 @@ impl Builder {
             None => None,
         };
         let access_logs = self.loggers(&config.access_log, &at)?;
-        Ok(State { config, chains: FilterChains::new(chains, default), access_logs })
+        let filters = config.listener_filters.iter();
+        Ok(State {
+            filters: filters.map(|filter| self.inspectors.filter(filter, &self.store)).collect(),
+            connection_limit: self.connection_limit(&config.name),
+            chains: FilterChains::new(chains, default),
+            access_logs,
+            config,
+        })
+    }
+
+    fn connection_limit(&self, listener: &str) -> Option<u64> {
+        let key = format!("envoy.resource_limits.listener.{listener}.connection_limit");
+        // Numbers of a Struct are floating.
+        self.runtime.get(&key)?.as_f64().map(|limit| limit as u64)
     }
 
     fn chain(
@@ -115,6 +140,7 @@ impl Builder {
                 Handler::Http(Arc::new(self.http(config, listener, at, rds)?))
             }
             Some(NetworkFilter::TcpProxy(config)) => Handler::Tcp(Arc::new(self.tcp(config, at)?)),
+            Some(NetworkFilter::DirectResponse(bytes)) => Handler::Direct(bytes.clone()),
             None => Handler::None,
         };
         let tls = match &chain.tls {
@@ -148,6 +174,8 @@ impl Builder {
             config: Arc::clone(config),
             routes,
             stats: self.http_stats.get(&self.store, format!("http.{prefix}."), HttpStats::new),
+            codec_stats: ["http1.", "http2."]
+                .map(|prefix| self.codec_stats.get(&self.store, prefix.into(), CodecStats::new)),
             listener_stats: self.listener_http_stats.get(
                 &self.store,
                 format!("listener.{}.http.{prefix}.", listener.stat_name),
@@ -228,26 +256,4 @@ fn named_clusters(action: &Action) -> Vec<&Arc<str>> {
 /// Envoy replaces `:` in names that go into statistics.
 fn stat_safe(name: &str) -> String {
     name.replace(':', "_")
-}
-
-/// Groups of statistics by prefix, for as long as somebody holds them.
-struct SharedStats<G>(Mutex<HashMap<String, Weak<G>>>);
-
-impl<G> Default for SharedStats<G> {
-    fn default() -> Self {
-        SharedStats(Mutex::default())
-    }
-}
-
-impl<G: StatGroup + 'static> SharedStats<G> {
-    fn get(&self, store: &Store, prefix: String, make: impl FnOnce(Box<str>) -> G) -> Arc<G> {
-        let mut groups = self.0.lock();
-        if let Some(group) = groups.get(&prefix).and_then(Weak::upgrade) {
-            return group;
-        }
-        groups.retain(|_, group| group.strong_count() > 0);
-        let group = store.register(make(prefix.as_str().into()));
-        groups.insert(prefix, Arc::downgrade(&group));
-        group
-    }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use crate::config::listener::ListenerFilter;
 use crate::downstream::filter_chain::Facts;
-use crate::downstream::inspect;
+use crate::downstream::inspect::{self, Filter};
 use crate::downstream::listener::{Chain, ConnectionSlot, Handler, Listener, State};
 use crate::downstream::stats::ListenerStats;
 use crate::downstream::worker::Worker;
@@ -23,7 +23,6 @@ use crate::telemetry::stream_info::{ConnectionInfo, StreamInfo, TlsInfo};
 pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: Rc<Worker>) {
     let accepted = Instant::now();
     let mut listener = Arc::clone(slot.listener());
-    let open = OpenConnection::count(&listener.stats);
     let socket_local = facts.local.clone();
     let mut facts = facts;
     let Some(mut stream) = run_filters(stream, &listener, &mut facts).await else { return };
@@ -43,6 +42,10 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
         log_unserved(&state, connection_info(facts, socket_local, None, accepted, &worker));
         return;
     };
+    if matches!(chain.handler, Handler::None) {
+        return;
+    }
+    let open = OpenConnection::count(&listener.stats);
     let Some((stream, tls)) = handshake(stream, &chain, &listener.stats).await else { return };
     let mut info = connection_info(facts, socket_local, Some(&chain), accepted, &worker);
     info.tls = tls;
@@ -54,12 +57,20 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
             http::codec::serve(stream, info, Arc::clone(manager), http, drain).await;
         }
         Handler::Tcp(proxy) => proxy.serve(stream, info, &worker.http, drain).await,
+        Handler::Direct(bytes) => answer(stream, bytes).await,
         Handler::None => {}
     }
     drop(open);
 }
 
-/// Counts a connection in its listener while it is open.
+/// Writes the bytes and ends the connection. A peer that left before it got them misses nothing.
+async fn answer(mut stream: Stream, bytes: &[u8]) {
+    if stream.write_all(bytes).await.is_ok() {
+        let _ = stream.shutdown().await;
+    }
+}
+
+/// Counts a connection in its listener while it is open; before it has a filter chain, it is not one yet.
 struct OpenConnection {
     stats: Arc<ListenerStats>,
     since: Instant,
@@ -67,6 +78,7 @@ struct OpenConnection {
 
 impl OpenConnection {
     fn count(stats: &Arc<ListenerStats>) -> Self {
+        stats.downstream_cx_total.inc();
         stats.downstream_cx_active.inc();
         OpenConnection { stats: Arc::clone(stats), since: Instant::now() }
     }
@@ -86,8 +98,9 @@ async fn run_filters(
     listener: &Arc<Listener>,
     facts: &mut Facts,
 ) -> Option<Stream> {
-    let config = listener.config();
-    if config.listener_filters.is_empty() {
+    let state = listener.state.load_full();
+    let State { config, filters, .. } = &*state;
+    if filters.is_empty() {
         return Some(stream);
     }
     let stats = &listener.stats;
@@ -95,13 +108,13 @@ async fn run_filters(
     let limit = config.listener_filters_timeout.unwrap_or(Duration::MAX);
     let mut stream = stream;
     let mut ahead = BytesMut::new();
-    let filters = inspect::run(&mut stream, &mut ahead, &config.listener_filters, facts);
-    let outcome = timeout(limit, filters).await;
+    let running = inspect::run(&mut stream, &mut ahead, filters, facts);
+    let outcome = timeout(limit, running).await;
     stats.downstream_pre_cx_active.dec();
     match outcome {
         Ok(Ok(())) => Some(stream.unread(ahead.freeze())),
         Ok(Err(error)) => {
-            count_refusal(stats, &config.listener_filters, &error);
+            count_refusal(stats, filters, &error);
             tracing::debug!(listener = %config.name, %error, "listener filter closed the connection");
             None
         }
@@ -112,13 +125,12 @@ async fn run_filters(
     }
 }
 
-fn count_refusal(stats: &ListenerStats, filters: &[ListenerFilter], error: &inspect::InspectError) {
+fn count_refusal(stats: &ListenerStats, filters: &[Filter], error: &inspect::InspectError) {
     match error {
         inspect::InspectError::Closed => stats.downstream_listener_filter_remote_close.inc(),
         inspect::InspectError::Refused(_) => {
             stats.downstream_listener_filter_error.inc();
-            let proxied =
-                |filter: &ListenerFilter| matches!(filter, ListenerFilter::ProxyProtocol { .. });
+            let proxied = |filter: &Filter| matches!(filter, Filter::ProxyProtocol(_));
             if filters.iter().any(proxied) {
                 stats.downstream_cx_proxy_proto_error.inc();
             }

@@ -1,6 +1,6 @@
 //! Which filter chain serves a connection: Envoy's order of criteria, most specific first, without going back.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -137,11 +137,16 @@ fn by_application_protocol<T>(left: &mut Left<'_, T>, offered: &[String]) {
 
 fn by_source_type<T>(left: &mut Left<'_, T>, facts: &Facts) {
     let local = match (facts.remote.ip(), facts.local.ip()) {
-        (Some(remote), Some(local)) => remote.ip() == local.ip() || remote.ip().is_loopback(),
+        (Some(remote), Some(local)) => remote.ip() == local.ip() || is_loopback(remote.ip()),
         _ => true,
     };
     let wanted = if local { SourceType::Local } else { SourceType::External };
     narrow(left, |m| m.source_type == wanted, |m| m.source_type == SourceType::Any);
+}
+
+/// As in Envoy, only the loopback addresses themselves, not all of 127.0.0.0/8.
+fn is_loopback(address: IpAddr) -> bool {
+    address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
 }
 
 fn by_source_port<T>(left: &mut Left<'_, T>, port: Option<u16>) {
@@ -243,5 +248,7 @@ mod tests {
         assert_eq!(set.find(&facts()), Some(&2));
         let local = Facts { remote: Address::Ip("127.0.0.1:1".parse().unwrap()), ..facts() };
         assert_eq!(set.find(&local), Some(&1));
+        let other = Facts { remote: Address::Ip("127.0.0.9:1".parse().unwrap()), ..facts() };
+        assert_eq!(set.find(&other), Some(&0));
     }
 }

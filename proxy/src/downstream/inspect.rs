@@ -5,16 +5,19 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
 
-use crate::config::listener::ListenerFilter;
 use crate::downstream::filter_chain::Facts;
+use crate::downstream::stats::{HttpInspectorStats, TlsInspectorStats};
 use crate::io::{Address, Stream};
 
-mod http;
-mod proxy_protocol;
-mod tls;
+pub mod http;
+pub mod proxy_protocol;
+pub mod tls;
 
-/// A filter looks at the bytes so far and says.
-enum Step<T> {
+use proxy_protocol::ProxyProtocol;
+
+/// What a filter says of the bytes so far, of which there is at least one.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<T> {
     /// It needs more bytes.
     More,
     /// It is done, with what it found.
@@ -34,6 +37,18 @@ pub enum InspectError {
     Refused(&'static str),
 }
 
+/// A listener filter, ready to run.
+pub enum Filter {
+    /// `envoy.filters.listener.original_dst`
+    OriginalDst,
+    /// `envoy.filters.listener.proxy_protocol`
+    ProxyProtocol(ProxyProtocol),
+    /// `envoy.filters.listener.tls_inspector`
+    TlsInspector(Arc<TlsInspectorStats>),
+    /// `envoy.filters.listener.http_inspector`
+    HttpInspector(Arc<HttpInspectorStats>),
+}
+
 /// Runs the filters in order. Bytes that were read and that the connection still has to see stand in `ahead` afterwards,
 /// also when the future is dropped before its end.
 ///
@@ -42,38 +57,43 @@ pub enum InspectError {
 pub async fn run(
     stream: &mut Stream,
     ahead: &mut BytesMut,
-    filters: &[ListenerFilter],
+    filters: &[Filter],
     facts: &mut Facts,
 ) -> Result<(), InspectError> {
     for filter in filters {
         match filter {
-            ListenerFilter::OriginalDst => {
+            Filter::OriginalDst => {
                 if let Some(original) = stream.tcp().and_then(original_destination) {
                     facts.local = original;
                 }
             }
-            ListenerFilter::ProxyProtocol { optional, disallowed } => {
-                let look = |bytes: &[u8]| proxy_protocol::look(bytes, *optional, *disallowed);
-                let header = until_done(stream, ahead, look).await?;
+            Filter::ProxyProtocol(filter) => {
+                let outcome = until_done(stream, ahead, |bytes| filter.look(bytes)).await;
+                filter.count(ahead, &outcome);
+                let header = outcome?;
                 ahead.advance(header.length);
                 if let Some((source, destination)) = header.addresses {
                     facts.remote = Address::Ip(source);
                     facts.local = Address::Ip(destination);
                 }
             }
-            ListenerFilter::TlsInspector => {
-                if let Some(hello) = until_done(stream, ahead, tls::look).await? {
+            Filter::TlsInspector(stats) => {
+                let outcome = until_done(stream, ahead, tls::look).await;
+                tls::count(stats, &outcome);
+                if let Some(hello) = outcome? {
                     facts.transport_protocol = "tls";
                     facts.server_name = Arc::from(hello.server_name);
                     facts.application_protocols = hello.alpn;
                 }
             }
-            ListenerFilter::HttpInspector if facts.transport_protocol == "raw_buffer" => {
-                if let Some(version) = until_done(stream, ahead, http::look).await? {
+            Filter::HttpInspector(stats) if facts.transport_protocol == "raw_buffer" => {
+                let outcome = until_done(stream, ahead, http::look).await;
+                http::count(stats, &outcome);
+                if let Some(version) = outcome? {
                     facts.application_protocols = vec![version.to_owned()];
                 }
             }
-            ListenerFilter::HttpInspector => {}
+            Filter::HttpInspector(_) => {}
         }
     }
     Ok(())

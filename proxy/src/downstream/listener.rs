@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config;
 use crate::config::listener::FilterChain;
 use crate::downstream::filter_chain::FilterChains;
+use crate::downstream::inspect::Filter;
 use crate::downstream::stats::ListenerStats;
 use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::{Drain, Phase};
@@ -29,6 +31,10 @@ pub struct Listener {
 pub struct State {
     /// The configuration.
     pub config: Arc<config::listener::Listener>,
+    /// The listener filters, in order.
+    pub filters: Vec<Filter>,
+    /// The runtime key `envoy.resource_limits.listener.<name>.connection_limit`; none is no limit.
+    pub connection_limit: Option<u64>,
     /// The filter chains.
     pub chains: FilterChains<Arc<Chain>>,
     /// `access_log`: for connections that no chain serves.
@@ -53,6 +59,8 @@ pub enum Handler {
     Http(Arc<ConnectionManager>),
     /// TCP.
     Tcp(Arc<TcpProxy>),
+    /// These bytes, and the end.
+    Direct(Bytes),
     /// No filter: connections close at once.
     None,
 }
@@ -63,7 +71,7 @@ impl Chain {
         match &self.handler {
             Handler::Http(manager) => manager.stats.downstream_rq_active.get(),
             Handler::Tcp(proxy) => proxy.active(),
-            Handler::None => 0,
+            Handler::Direct(_) | Handler::None => 0,
         }
     }
 }
@@ -88,14 +96,13 @@ impl Listener {
 
     /// A place for one more connection; none if the listener's limit is reached.
     pub fn admit(self: &Arc<Self>) -> Option<ConnectionSlot> {
-        let limit = self.state.load().config.connection_limit;
+        let limit = self.state.load().connection_limit;
         let now = self.connections.fetch_add(1, Relaxed) + 1;
         let slot = ConnectionSlot(Arc::clone(self));
         if limit.is_some_and(|limit| now > limit) {
             self.stats.downstream_cx_overflow.inc();
             return None;
         }
-        self.stats.downstream_cx_total.inc();
         Some(slot)
     }
 }

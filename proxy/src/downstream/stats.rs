@@ -40,6 +40,47 @@ stat_group! {
 }
 
 stat_group! {
+    /// `tls_inspector.`
+    pub struct TlsInspectorStats {
+        counter client_hello_too_large,
+        counter tls_found,
+        counter tls_not_found,
+        counter alpn_found,
+        counter alpn_not_found,
+        counter sni_found,
+        counter sni_not_found,
+    }
+}
+
+stat_group! {
+    /// `http_inspector.`
+    pub struct HttpInspectorStats {
+        counter read_error,
+        counter http10_found,
+        counter http11_found,
+        counter http2_found,
+        counter http_not_found,
+    }
+}
+
+stat_group! {
+    /// `proxy_proto.<stat_prefix>.`
+    pub struct ProxyProtocolStats {
+        counter not_found_allowed,
+        counter not_found_disallowed,
+    }
+}
+
+stat_group! {
+    /// `proxy_proto.<stat_prefix>.versions.v1.` and `v2.`
+    pub struct ProxyVersionStats {
+        counter found,
+        counter disallowed,
+        counter error,
+    }
+}
+
+stat_group! {
     /// `tcp.<stat_prefix>.`
     pub struct TcpStats {
         counter downstream_cx_total,

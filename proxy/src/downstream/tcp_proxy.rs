@@ -19,7 +19,7 @@ use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::{ConnectionInfo, StreamInfo};
 use crate::upstream::balance::PickContext;
 use crate::upstream::cluster::{Cluster, ClusterSlot, Host};
-use crate::upstream::pool::{PoolError, ResetReason, TcpLease};
+use crate::upstream::pool::{ResetReason, TcpLease};
 
 /// A TCP proxy, ready to serve.
 pub struct TcpProxy {
@@ -90,6 +90,9 @@ impl TcpProxy {
                 let stats = cluster.stats();
                 stats.upstream_cx_tx_bytes_total.add(relayed.to_upstream);
                 stats.upstream_cx_rx_bytes_total.add(relayed.to_downstream);
+                if relayed.ended == Ended::Upstream {
+                    lease.closed_by_host();
+                }
                 self.note(relayed, info);
             }
             Err(_) => {
@@ -127,17 +130,22 @@ impl TcpProxy {
                 info.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);
                 return None;
             };
+            let connected = worker.pools.tcp(cluster, &host, 0).await;
+            if matches!(&connected, Err(error) if error.reason == ResetReason::Overflow) {
+                info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
+                return None;
+            }
             note_host(info, &host, attempt);
-            match worker.pools.tcp(cluster, &host, 0).await {
+            match connected {
                 Ok(lease) => return Some(lease),
                 Err(error) => {
-                    let overflow = note_failure(info, error, attempt == attempts && attempts > 1);
-                    if overflow {
-                        return None;
-                    }
+                    info.flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+                    info.upstream.transport_failure = error.transport_failure;
                 }
             }
         }
+        info.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+        cluster.stats().upstream_cx_connect_attempts_exceeded.inc();
         None
     }
 
@@ -147,11 +155,10 @@ impl TcpProxy {
         self.stats.downstream_cx_rx_bytes_total.add(relayed.to_upstream);
         self.stats.downstream_cx_tx_bytes_total.add(relayed.to_downstream);
         match relayed.ended {
-            Ended::Closed | Ended::Downstream | Ended::Upstream => {}
-            Ended::Idle => {
-                self.stats.idle_timeout.inc();
-                info.flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT);
-            }
+            Ended::ClosedByDownstream | Ended::ClosedByUpstream | Ended::Downstream => {}
+            Ended::Upstream => info.flags.insert(ResponseFlags::UPSTREAM_REMOTE_RESET),
+            // Envoy sets no flag for it.
+            Ended::Idle => self.stats.idle_timeout.inc(),
         }
     }
 }
@@ -160,20 +167,6 @@ fn note_host(info: &mut StreamInfo, host: &Host, attempt: u32) {
     info.upstream.host = Some(host.address().clone());
     info.upstream.hostname = host.hostname().cloned();
     info.upstream.attempts = attempt;
-}
-
-/// Notes a failed attempt; says whether it was refused by a circuit breaker.
-fn note_failure(info: &mut StreamInfo, error: PoolError, last: bool) -> bool {
-    let overflow = error.reason == ResetReason::Overflow;
-    info.flags.insert(match overflow {
-        true => ResponseFlags::UPSTREAM_OVERFLOW,
-        false => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
-    });
-    if last {
-        info.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
-    }
-    info.upstream.transport_failure = error.transport_failure;
-    overflow
 }
 
 /// The future's output, unless the drain comes to its end first.

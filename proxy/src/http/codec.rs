@@ -17,6 +17,7 @@ use tokio::time::sleep_until;
 use crate::config::hcm::{Codec, HttpConnectionManager};
 use crate::drain::{DrainSignal, Phase};
 use crate::http::connection::Connection;
+use crate::http::guard::{Guard, Rules};
 use crate::http::manager::ConnectionManager;
 use crate::http::service;
 use crate::http::stats::HttpStats;
@@ -148,6 +149,7 @@ async fn serve_http1(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
         let serving = Rc::clone(&serving);
         async move { Ok::<_, Infallible>(service::serve(serving, request).await) }
     });
+    let stream = Guard::new(stream, Rules::new(config), Arc::clone(&connection.verdicts));
     let served = builder.serve_connection(stream, service).with_upgrades();
     let mut served = pin!(served);
     live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;

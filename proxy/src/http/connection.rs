@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::drain::{DrainSignal, Phase};
+use crate::http::guard::Verdicts;
 use crate::http::manager::ConnectionManager;
 use crate::http::worker::Worker;
 use crate::io::deadline::Deadline;
@@ -23,6 +24,8 @@ pub struct Connection {
     pub info: Rc<ConnectionInfo>,
     /// HTTP/1.1 or HTTP/2; HTTP/1.0 is told by the request.
     pub protocol: Protocol,
+    /// What was found out about its HTTP/1 requests while they were read.
+    pub verdicts: Arc<Verdicts>,
     drain: DrainSignal,
     active: Cell<u32>,
     requests: Cell<u32>,
@@ -47,6 +50,7 @@ impl Connection {
             worker,
             info,
             protocol,
+            verdicts: Arc::default(),
             drain,
             active: Cell::new(0),
             requests: Cell::new(0),
@@ -84,6 +88,11 @@ impl Connection {
         self.deadlines.borrow_mut().push(deadline);
     }
 
+    /// How many streams have started; the number of the latest.
+    pub fn requests(&self) -> u32 {
+        self.requests.get()
+    }
+
     /// How many streams are active.
     pub fn active(&self) -> u32 {
         self.active.get()
@@ -102,8 +111,13 @@ impl Connection {
         }
     }
 
+    /// Whether the listener drains.
+    pub fn is_draining(&self) -> bool {
+        self.drain.phase() != Phase::Serving
+    }
+
     /// Whether the next HTTP/1 response must say `connection: close`.
     pub fn must_close(&self) -> bool {
-        self.closing.get() || self.drain.phase() != Phase::Serving
+        self.closing.get() || self.is_draining()
     }
 }

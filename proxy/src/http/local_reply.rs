@@ -78,7 +78,7 @@ impl LocalReply {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         }
-        add(headers, self.headers);
+        set(headers, self.headers, grpc);
         if !grpc {
             *response.status_mut() = self.status;
             if !head {
@@ -89,9 +89,18 @@ impl LocalReply {
     }
 }
 
-fn add(headers: &mut HeaderMap, more: Vec<(HeaderName, HeaderValue)>) {
+/// Adds further headers. A content type replaces the one of plain text, but not that of gRPC.
+fn set(headers: &mut HeaderMap, more: Vec<(HeaderName, HeaderValue)>, grpc: bool) {
     for (name, value) in more {
-        headers.append(name, value);
+        match name {
+            CONTENT_TYPE if grpc => {}
+            CONTENT_TYPE => {
+                headers.insert(CONTENT_TYPE, value);
+            }
+            name => {
+                headers.append(name, value);
+            }
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use crate::config::hcm::HttpConnectionManager;
-use crate::http::stats::{HttpStats, ListenerHttpStats};
+use crate::http::stats::{CodecStats, HttpStats, ListenerHttpStats};
 use crate::route::{RouteEntry, RouteTable};
 use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::stream_info::Protocol;
 use crate::upstream::cluster::ClusterSlot;
 
 /// A route table whose routes hold their clusters.
@@ -30,10 +31,19 @@ pub struct ConnectionManager {
     pub routes: RouteSlot,
     /// `http.<stat_prefix>.`
     pub stats: Arc<HttpStats>,
+    /// `http1.` and `http2.`
+    pub codec_stats: [Arc<CodecStats>; 2],
     /// `listener.<address>.http.<stat_prefix>.`
     pub listener_stats: Arc<ListenerHttpStats>,
     /// `access_log`
     pub access_logs: Vec<AccessLogger>,
     /// Whether response or request headers must be kept for logs and formatters.
     pub keeps_heads: bool,
+}
+
+impl ConnectionManager {
+    /// The statistics of the codec that speaks `protocol`.
+    pub fn codec_stats(&self, protocol: Protocol) -> &CodecStats {
+        &self.codec_stats[usize::from(protocol == Protocol::Http2)]
+    }
 }

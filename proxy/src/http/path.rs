@@ -11,14 +11,14 @@ pub enum Normalized {
     Changed(String),
     /// The client is sent to this form.
     Redirect(String),
-    /// The request is refused.
-    Rejected,
+    /// The request is refused; so far the path had become this.
+    Rejected(String),
 }
 
 /// Normalises `path` (with its query) as the connection manager asks.
 pub fn normalize(path: &str, config: &HttpConnectionManager) -> Normalized {
     if path.contains('#') {
-        return Normalized::Rejected;
+        return Normalized::Rejected(path.to_owned());
     }
     let keeps = config.escaped_slashes == EscapedSlashes::Keep;
     if keeps && !config.normalize_path && !config.merge_slashes {
@@ -31,7 +31,7 @@ pub fn normalize(path: &str, config: &HttpConnectionManager) -> Normalized {
         let unescaped = unescape_slashes(&now);
         if unescaped != now {
             match config.escaped_slashes {
-                EscapedSlashes::Reject => return Normalized::Rejected,
+                EscapedSlashes::Reject => return Normalized::Rejected(unescaped + query),
                 EscapedSlashes::Redirect => redirect = true,
                 EscapedSlashes::Forward | EscapedSlashes::Keep => {}
             }
@@ -41,7 +41,7 @@ pub fn normalize(path: &str, config: &HttpConnectionManager) -> Normalized {
     if config.normalize_path {
         match remove_dot_segments(&now) {
             Some(clean) => now = clean,
-            None => return Normalized::Rejected,
+            None => return Normalized::Rejected(now + query),
         }
     }
     if config.merge_slashes {
@@ -78,18 +78,18 @@ fn unescape_slashes(path: &str) -> String {
     out
 }
 
-/// RFC 3986 §5.2.4 with `\` read as `/` and unreserved characters unescaped. `None` if an escape is malformed or if
-/// the path climbs above its root.
+/// RFC 3986 §5.2.4 with `\` read as `/` and only what needs it escaped. A path that climbs above its root stays there, and
+/// parameters do not hide a dot segment (`..;x`). `None` if the path has an escaped NUL.
 fn remove_dot_segments(path: &str) -> Option<String> {
-    let decoded = unescape_unreserved(path)?;
+    let clean = settle_escapes(path)?;
     let mut out: Vec<&str> = Vec::new();
-    let mut segments = decoded.strip_prefix('/')?.split('/').peekable();
+    let mut segments = clean.strip_prefix('/')?.split('/').peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
-        match segment {
-            "." => {}
-            ".." => {
-                out.pop()?;
+        match segment.split(';').next() {
+            Some(".") => {}
+            Some("..") => {
+                out.pop();
             }
             _ => {
                 out.push(segment);
@@ -103,46 +103,38 @@ fn remove_dot_segments(path: &str) -> Option<String> {
     Some(format!("/{}", out.join("/")))
 }
 
-fn unescape_unreserved(path: &str) -> Option<String> {
-    let bytes = path.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        match bytes[i] {
-            b'%' => {
-                let hex = path.get(i + 1..i + 3)?;
-                let value = u8::from_str_radix(hex, 16).ok()?;
-                if value == 0 {
-                    return None;
+/// Opens the escapes of unreserved characters, and escapes what may not stand in a path. What only looks like an escape
+/// stays.
+fn settle_escapes(path: &str) -> Option<String> {
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(c) = rest.chars().next() {
+        let mut length = c.len_utf8();
+        match c {
+            '%' => match rest.get(1..3).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+                Some(0) => return None,
+                Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                    out.push(byte.into());
+                    length = 3;
                 }
-                if value.is_ascii_alphanumeric() || b"-._~".contains(&value) {
-                    out.push(value);
-                } else {
-                    out.extend_from_slice(&bytes[i..i + 3]);
-                }
-                i += 3;
+                _ => out.push('%'),
+            },
+            '\\' => out.push('/'),
+            '"' | '<' | '>' | '`' | '{' | '|' | '}' => {
+                out.push_str(&format!("%{:02X}", u32::from(c)))
             }
-            b'\\' => {
-                out.push(b'/');
-                i += 1;
-            }
-            byte => {
-                out.push(byte);
-                i += 1;
-            }
+            c => out.push(c),
         }
+        rest = &rest[length..];
     }
-    String::from_utf8(out).ok()
+    Some(out)
 }
 
+/// Slashes at both ends stay, those in between become one.
 fn merge_slashes(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for c in path.chars() {
-        if c != '/' || !out.ends_with('/') {
-            out.push(c);
-        }
-    }
-    out
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let end = |there: bool| if there { "/" } else { "" };
+    [end(path.starts_with('/')), &segments.join("/"), end(path.ends_with('/'))].concat()
 }
 
 #[cfg(test)]
@@ -156,10 +148,12 @@ mod tests {
             ("/a/b/..", Some("/a/")),
             ("/%61%2e/x", Some("/a./x")),
             ("/a\\b", Some("/a/b")),
-            ("/%2e%2e/x", None),
-            ("/..", None),
+            ("/%2e%2e/x", Some("/x")),
+            ("/..", Some("/")),
+            ("/a/..;x/b", Some("/b")),
+            ("/a|b", Some("/a%7Cb")),
             ("/a%2Fb", Some("/a%2Fb")),
-            ("/a%zz", None),
+            ("/a%zz", Some("/a%zz")),
             ("/a%00", None),
             ("/a//b", Some("/a//b")),
         ] {
@@ -171,5 +165,6 @@ mod tests {
     fn slashes_are_unescaped_and_merged() {
         assert_eq!(unescape_slashes("/a%2fb%5Cc%41%"), "/a/b\\c%41%");
         assert_eq!(merge_slashes("//a///b/"), "/a/b/");
+        assert_eq!(merge_slashes("//"), "//");
     }
 }

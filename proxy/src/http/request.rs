@@ -10,10 +10,12 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use crate::config::hcm::{HttpConnectionManager, StripHostPort, Underscores};
 use crate::http::connection::Connection;
-use crate::http::local_reply::LocalReply;
+use crate::http::guard::{Refusal, valid_authority};
+use crate::http::local_reply::{LocalReply, is_grpc};
 use crate::http::path::{self, Normalized};
 use crate::http::present::Present;
 use crate::telemetry::response_flags::ResponseFlags;
+use crate::telemetry::stream_info::Protocol;
 
 /// Checks the request's head and brings it into the common form.
 ///
@@ -25,18 +27,26 @@ pub fn admit(
     connection: &Connection,
 ) -> Result<(), LocalReply> {
     let config = &connection.manager.config;
-    check_version(parts, config)?;
-    check_size(&parts.headers, config, &parts.uri)?;
-    apply_underscores(&mut parts.headers, config)?;
-    if parts.version == Version::HTTP_2 && present.has(Present::COOKIE) {
-        join_cookies(&mut parts.headers);
+    match connection.protocol {
+        // The guard has checked what HTTP/1 brings.
+        Protocol::Http2 => {
+            check_size(&parts.headers, config, &parts.uri)?;
+            if present.has(Present::COOKIE) {
+                join_cookies(&mut parts.headers);
+            }
+        }
+        _ => add_default_host(parts, config),
     }
-    settle_authority(parts, present, config)?;
+    apply_underscores(&mut parts.headers, connection)?;
+    settle_authority(parts, present)?;
     if present.has(Present::EXPECT) && !config.proxy_100_continue {
-        // hyper answers 100-continue when the body is first read.
-        parts.headers.remove(EXPECT);
+        // hyper answers 100-continue when the body is first read; other expectations are the upstream's.
+        let expected = parts.headers.get(EXPECT).map(HeaderValue::as_bytes);
+        if expected.is_some_and(|expected| expected.eq_ignore_ascii_case(b"100-continue")) {
+            parts.headers.remove(EXPECT);
+        }
     }
-    settle_path(parts, connection)?;
+    settle_path(parts, present, connection)?;
     normalize_host(parts, connection);
     Ok(())
 }
@@ -57,23 +67,45 @@ fn bad_request(details: &'static str) -> LocalReply {
         .close()
 }
 
-fn check_version(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(), LocalReply> {
-    if parts.version >= Version::HTTP_11 {
-        return Ok(());
+/// The answer for what the guard has refused.
+pub fn refused(refusal: Refusal, connection: &Connection) -> LocalReply {
+    let stats = &connection.manager.stats;
+    if refusal == Refusal::FRAGMENT {
+        stats.downstream_rq_failed_path_normalization.inc();
+        return LocalReply::new(refusal.status, refusal.details, "").close();
     }
-    if !config.accept_http10 {
-        let status = StatusCode::UPGRADE_REQUIRED;
-        return Err(LocalReply::new(status, "low_version", "").close());
+    if refusal == Refusal::UNDERSCORE {
+        count_rejected(connection);
     }
-    if let (Some(host), false) = (&config.default_host_for_http10, parts.headers.contains_key(HOST))
-        && let Ok(value) = HeaderValue::from_str(host)
-    {
-        parts.headers.insert(HOST, value);
-    }
-    Ok(())
+    stats.downstream_cx_protocol_error.inc();
+    let reason = refusal.status.canonical_reason().unwrap_or_default();
+    LocalReply::new(refusal.status, refusal.details, reason)
+        .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
+        .close()
 }
 
-/// `max_request_headers_kb` and `max_headers_count`: the codecs refuse most excess, this refuses exactly.
+/// The answer for a body whose framing is broken.
+pub fn broken_body(connection: &Connection) -> LocalReply {
+    refused(Refusal::SYNTAX, connection)
+}
+
+fn count_rejected(connection: &Connection) {
+    let stats = connection.manager.codec_stats(connection.protocol);
+    stats.requests_rejected_with_underscores_in_headers.inc();
+}
+
+/// HTTP/1.0 knows no `host`.
+fn add_default_host(parts: &mut Parts, config: &HttpConnectionManager) {
+    if parts.version >= Version::HTTP_11 || parts.headers.contains_key(HOST) {
+        return;
+    }
+    let host = config.default_host_for_http10.as_deref();
+    if let Some(value) = host.and_then(|host| HeaderValue::from_str(host).ok()) {
+        parts.headers.insert(HOST, value);
+    }
+}
+
+/// `max_request_headers_kb` and `max_headers_count`: the codec refuses most excess, this refuses exactly.
 fn check_size(
     headers: &HeaderMap,
     config: &HttpConnectionManager,
@@ -82,9 +114,9 @@ fn check_size(
     let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let size = size + path(uri).len();
     let details = if size > config.max_request_headers_kb as usize * 1024 {
-        "http1.headers_too_large"
+        "http2.headers_too_large"
     } else if headers.len() > config.max_headers_count as usize {
-        "http1.too_many_headers"
+        "http2.too_many_headers"
     } else {
         return Ok(());
     };
@@ -92,18 +124,19 @@ fn check_size(
     Err(LocalReply::new(status, details, "").flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR).close())
 }
 
-fn apply_underscores(
-    headers: &mut HeaderMap,
-    config: &HttpConnectionManager,
-) -> Result<(), LocalReply> {
-    if config.underscores == Underscores::Allow {
+fn apply_underscores(headers: &mut HeaderMap, connection: &Connection) -> Result<(), LocalReply> {
+    let action = connection.manager.config.underscores;
+    if action == Underscores::Allow {
         return Ok(());
     }
     let odd: Vec<_> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
-    if config.underscores == Underscores::Reject && !odd.is_empty() {
-        return Err(bad_request("http1.unexpected_underscore"));
+    if action == Underscores::Reject && !odd.is_empty() {
+        count_rejected(connection);
+        return Err(bad_request("http2.unexpected_underscore"));
     }
+    let stats = connection.manager.codec_stats(connection.protocol);
     for name in odd {
+        stats.dropped_headers_with_underscores.add(headers.get_all(&name).iter().count() as u64);
         headers.remove(name);
     }
     Ok(())
@@ -124,41 +157,32 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Moves `:authority` or the authority of an absolute URI into `host`.
-fn settle_authority(
-    parts: &mut Parts,
-    present: Present,
-    config: &HttpConnectionManager,
-) -> Result<(), LocalReply> {
+fn settle_authority(parts: &mut Parts, present: Present) -> Result<(), LocalReply> {
     if present.has(Present::MANY_HOSTS) {
-        return Err(bad_request("http1.codec_error"));
+        return Err(bad_request("http2.invalid_authority"));
     }
     if let Some(authority) = parts.uri.authority() {
-        let http1 = parts.version < Version::HTTP_2;
-        if http1 && parts.method != Method::CONNECT && !config.allow_absolute_url {
-            return Err(bad_request("http1.invalid_url"));
-        }
         if authority.as_str().contains('@') {
-            return Err(bad_request("http1.invalid_url"));
+            return Err(bad_request("http2.invalid_authority"));
         }
         let value = HeaderValue::from_str(authority.as_str());
-        parts.headers.insert(HOST, value.map_err(|_| bad_request("http1.invalid_url"))?);
+        parts.headers.insert(HOST, value.map_err(|_| bad_request("http2.invalid_authority"))?);
     }
     match parts.headers.get(HOST) {
-        None => Err(LocalReply::new(StatusCode::BAD_REQUEST, "missing_host_header", "")),
-        Some(host) if !valid_authority(host) => Err(bad_request("invalid_authority")),
+        None => Err(LocalReply::new(StatusCode::BAD_REQUEST, "missing_host_header", "").close()),
+        Some(host) if !valid_authority(host.as_bytes()) => {
+            Err(bad_request("http.invalid_authority"))
+        }
         Some(_) => Ok(()),
     }
 }
 
-/// No white space, no list, no path: what may stand in an authority (RFC 3986 §3.2).
-fn valid_authority(host: &HeaderValue) -> bool {
-    host.as_bytes()
-        .iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%@".contains(byte))
-}
-
 /// Reduces the URI to its path and query, normalised as configured.
-fn settle_path(parts: &mut Parts, connection: &Connection) -> Result<(), LocalReply> {
+fn settle_path(
+    parts: &mut Parts,
+    present: Present,
+    connection: &Connection,
+) -> Result<(), LocalReply> {
     if parts.method == Method::CONNECT {
         return Ok(());
     }
@@ -172,23 +196,31 @@ fn settle_path(parts: &mut Parts, connection: &Connection) -> Result<(), LocalRe
     }
     let failed = || {
         stats.downstream_rq_failed_path_normalization.inc();
-        LocalReply::new(StatusCode::BAD_REQUEST, "path_normalization_failed", "")
+        LocalReply::new(StatusCode::BAD_REQUEST, "path_normalization_failed", "").close()
     };
-    let settled = match path::normalize(now.as_str(), &connection.manager.config) {
+    let (settled, refused) = match path::normalize(now.as_str(), &connection.manager.config) {
         Normalized::Unchanged if parts.uri.authority().is_none() => return Ok(()),
-        Normalized::Unchanged => now,
-        Normalized::Changed(path) => PathAndQuery::try_from(path).map_err(|_| failed())?,
-        Normalized::Rejected => return Err(failed()),
+        Normalized::Unchanged => (now, None),
+        Normalized::Changed(path) => (PathAndQuery::try_from(path).map_err(|_| failed())?, None),
+        Normalized::Rejected(path) => (PathAndQuery::try_from(path).unwrap_or(now), Some(failed())),
         Normalized::Redirect(path) => {
-            stats.downstream_rq_redirected_with_normalized_path.inc();
-            let location = HeaderValue::from_str(&path).map_err(|_| failed())?;
-            let status = StatusCode::TEMPORARY_REDIRECT;
-            let reply = LocalReply::new(status, "path_normalization_failed", "");
-            return Err(reply.header(http::header::LOCATION, location));
+            // gRPC follows no redirects.
+            let grpc = present.has(Present::CONTENT_TYPE) && is_grpc(&parts.headers);
+            let reply =
+                if grpc { failed() } else { redirect_to(&path, connection).ok_or_else(failed)? };
+            (PathAndQuery::try_from(path).unwrap_or(now), Some(reply))
         }
     };
     parts.uri = Uri::from(settled);
-    Ok(())
+    refused.map_or(Ok(()), Err)
+}
+
+/// Sends the client to the normalised path.
+fn redirect_to(path: &str, connection: &Connection) -> Option<LocalReply> {
+    let location = HeaderValue::from_str(path).ok()?;
+    connection.manager.stats.downstream_rq_redirected_with_normalized_path.inc();
+    let reply = LocalReply::new(StatusCode::TEMPORARY_REDIRECT, "path_normalization_failed", "");
+    Some(reply.header(http::header::LOCATION, location))
 }
 
 /// Strips the host's trailing dot and port as configured.
@@ -251,12 +283,5 @@ mod tests {
         }
         join_cookies(&mut headers);
         assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
-    }
-
-    #[test]
-    fn an_authority_holds_no_list_and_no_path() {
-        for (host, valid) in [("a.b:80", true), ("[::1]", true), ("a,b", false), ("a/b", false)] {
-            assert_eq!(valid_authority(&HeaderValue::from_static(host)), valid, "{host}");
-        }
     }
 }

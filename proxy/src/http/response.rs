@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{CONNECTION, DATE, SERVER, VIA};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 
 use crate::config::hcm::ServerHeader;
 use crate::http::connection::Connection;
@@ -13,11 +13,11 @@ use crate::http::sanitize;
 use crate::telemetry::stream_info::Protocol;
 
 /// Cleans a response's headers and adds the proxy's own.
-pub fn finish(headers: &mut HeaderMap, status: StatusCode, connection: &Connection) {
+/// `tunnel` says that the connection leaves HTTP with this response.
+pub fn finish(headers: &mut HeaderMap, tunnel: bool, connection: &Connection) {
     let config = &connection.manager.config;
     let present = Present::scan(headers);
-    let switching = status == StatusCode::SWITCHING_PROTOCOLS;
-    sanitize::remove_hop_by_hop(headers, present, switching);
+    sanitize::remove_hop_by_hop(headers, present, tunnel);
     if !present.has(Present::DATE) {
         headers.insert(DATE, date());
     }
@@ -31,10 +31,12 @@ pub fn finish(headers: &mut HeaderMap, status: StatusCode, connection: &Connecti
         ServerHeader::PassThrough => {}
     }
     if let Some(via) = &config.via {
-        headers.append(VIA, via.clone());
+        sanitize::append_to_list(headers, &VIA, via, ", ");
     }
     if connection.must_close() && connection.protocol != Protocol::Http2 {
-        connection.manager.stats.downstream_cx_drain_close.inc();
+        if connection.is_draining() {
+            connection.manager.stats.downstream_cx_drain_close.inc();
+        }
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }

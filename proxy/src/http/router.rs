@@ -30,7 +30,7 @@ use crate::upstream::cluster::{Cluster, Host, PickError};
 use crate::upstream::pool::ResponseLease;
 
 mod failure;
-mod timeouts;
+pub mod timeouts;
 
 use failure::{Failed, reply_to};
 use timeouts::Timeouts;
@@ -62,7 +62,7 @@ pub fn plan<'a>(
     let upgrade = upgrade::take(parts, present, stream, action)?;
     let timeouts = Timeouts::new(action, &mut parts.headers, present, stream);
     let plan = Plan { route, action, cluster, weighted, upgrade, timeouts };
-    rewrite(stream, &plan, parts);
+    rewrite(stream, &plan, parts, present);
     Ok(plan)
 }
 
@@ -83,20 +83,23 @@ pub async fn forward(
         let attempt = pin!(attempt(stream, &plan, &host, parts, body));
         plan.timeouts.wait(stream, cluster, attempt).await
     };
-    let upgrading = plan.upgrade.is_some();
-    let outcome = match outcome {
+    match outcome {
+        Ok(Ok(answered)) if is_unsolicited_switch(&answered, &plan) => {
+            host.stats.rq_error.inc();
+            Err(charged(stream, cluster, reply_to(Failed::protocol_error(), stream)))
+        }
         Ok(Ok(answered)) => Ok(answer(stream, plan, &host, answered)),
         Ok(Err(failed)) => {
             host.stats.rq_error.inc();
             Err(charged(stream, cluster, reply_to(failed, stream)))
         }
         Err(expired) => Err(expired),
-    };
-    if upgrading && !matches!(&outcome, Ok(Answer { tunnel: Some(_), .. })) {
-        // The client may have left HTTP already.
-        stream.connection.close_after_response();
     }
-    outcome
+}
+
+/// Whether the host leaves HTTP although nobody asked it to.
+fn is_unsolicited_switch(answered: &Answered, plan: &Plan<'_>) -> bool {
+    answered.response.status() == StatusCode::SWITCHING_PROTOCOLS && plan.upgrade.is_none()
 }
 
 /// Counts an answer of the proxy's own as one of the cluster.
@@ -157,7 +160,10 @@ fn choose_by_request<'a>(
 }
 
 /// Changes the request's headers, host and path on their way upstream.
-fn rewrite(stream: &Stream, plan: &Plan<'_>, parts: &mut Parts) {
+fn rewrite(stream: &Stream, plan: &Plan<'_>, parts: &mut Parts, present: Present) {
+    if present.has(Present::X_ENVOY) {
+        parts.headers.remove(&names::X_ENVOY_UPSTREAM_ALT_STAT_NAME);
+    }
     let Plan { route, action, weighted, timeouts, .. } = plan;
     let suppress = stream.connection.manager.config.router.suppress_envoy_headers;
     if let (Some(expected), false) = (timeouts.expected(), suppress) {
@@ -178,8 +184,13 @@ fn rewrite(stream: &Stream, plan: &Plan<'_>, parts: &mut Parts) {
             parts.uri = uri;
         }
     }
-    if let Some(host) = host {
-        set_host(parts, host, action.append_x_forwarded_host, suppress);
+    match (host, &action.host_rewrite) {
+        // A weighted cluster's host is no rewrite that anybody is told of.
+        (Some(host), HostRewrite::None | HostRewrite::Auto) => {
+            parts.headers.insert(HOST, host);
+        }
+        (Some(host), _) => set_host(parts, host, action.append_x_forwarded_host, suppress),
+        (None, _) => {}
     }
 }
 
@@ -190,7 +201,7 @@ fn set_host(parts: &mut Parts, host: HeaderValue, append: bool, suppress: bool) 
         parts.headers.insert(&names::X_ENVOY_ORIGINAL_HOST, original.clone());
     }
     if append {
-        append_to_list(&mut parts.headers, &names::X_FORWARDED_HOST, &original);
+        append_to_list(&mut parts.headers, &names::X_FORWARDED_HOST, &original, ",");
     }
 }
 
@@ -265,6 +276,10 @@ fn attempt<'a>(
             // It would have to be an extended CONNECT, which hosts need not know.
             return Err(Failed::protocol_error());
         }
+        if plan.route.virtual_host.include_attempt_count {
+            let attempts = shared.info.borrow().upstream.attempts;
+            parts.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
+        }
         if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, host.hostname())
             && let Ok(name) = HeaderValue::from_str(name)
         {
@@ -329,11 +344,14 @@ fn answer(stream: &mut Stream, plan: Plan<'_>, host: &Host, answered: Answered) 
     let Answered { mut response, lease } = answered;
     let upstream = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();
+    // What the host spoke is no matter of the downstream.
+    head.version = Version::HTTP_11;
     let (elapsed, protocol) = {
         let mut info = stream.shared.info.borrow_mut();
         let elapsed = info.elapsed();
         info.upstream.first_rx = Some(elapsed);
         info.details = Some("via_upstream".into());
+        info.response_code = head.status.as_u16();
         (elapsed - info.upstream.first_tx.unwrap_or_default(), info.upstream.protocol)
     };
     let millis = elapsed.as_millis() as u64;
@@ -345,9 +363,13 @@ fn answer(stream: &mut Stream, plan: Plan<'_>, host: &Host, answered: Answered) 
     } else {
         host.stats.rq_success.inc()
     }
-    // A request that may leave HTTP has no end to measure from.
-    let measured = plan.upgrade.is_none();
-    if measured && !stream.connection.manager.config.router.suppress_envoy_headers {
+    if plan.route.virtual_host.include_attempt_count_in_response {
+        let attempts = stream.shared.info.borrow().upstream.attempts;
+        head.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
+    }
+    // How long the host took is known only if it had the whole request.
+    let timed = plan.upgrade.is_none() && stream.shared.request_completed_at().is_some();
+    if timed && !stream.connection.manager.config.router.suppress_envoy_headers {
         head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
     }
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -355,10 +377,15 @@ fn answer(stream: &mut Stream, plan: Plan<'_>, host: &Host, answered: Answered) 
         plan.route.mutate_response(plan.weighted, &mut head.headers, context);
     });
     let limits = plan.timeouts.for_response(stream);
+    let refused_upgrade = plan.upgrade.is_some() && !switching;
     if let (true, Some(upgrade)) = (switching, plan.upgrade) {
         let tunnel = Tunnel::new(upgrade, upstream, lease, limits);
         let source = Source::Local(bytes::Bytes::new());
         return Answer { head, source, limits, tunnel: Some(tunnel) };
+    }
+    if refused_upgrade {
+        // The host may have taken what followed the request for something else than the proxy did.
+        lease.retire();
     }
     let trailers = protocol == Some(Protocol::Http2) || plan.cluster.config().http1_trailers;
     let source = Source::Upstream { body, lease: Some(lease), trailers };

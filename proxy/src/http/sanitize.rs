@@ -1,6 +1,6 @@
 //! Who the client is and which of its headers are believed: Envoy's `mutateRequestHeaders`, in its order.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::header::{
     CONNECTION, HeaderName, REFERER, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA,
@@ -24,6 +24,7 @@ pub mod names {
     }
 
     names! {
+        HTTP2_SETTINGS = "http2-settings";
         KEEP_ALIVE = "keep-alive";
         PROXY_CONNECTION = "proxy-connection";
         X_ENVOY_ATTEMPT_COUNT = "x-envoy-attempt-count";
@@ -36,6 +37,7 @@ pub mod names {
         X_ENVOY_ORIGINAL_HOST = "x-envoy-original-host";
         X_ENVOY_ORIGINAL_PATH = "x-envoy-original-path";
         X_ENVOY_OVERLOADED = "x-envoy-overloaded";
+        X_ENVOY_UPSTREAM_ALT_STAT_NAME = "x-envoy-upstream-alt-stat-name";
         X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE = "x-envoy-upstream-rq-timeout-alt-response";
         X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS = "x-envoy-upstream-rq-timeout-ms";
         X_ENVOY_UPSTREAM_SERVICE_TIME = "x-envoy-upstream-service-time";
@@ -82,6 +84,8 @@ pub struct Client {
     pub internal: bool,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// Who it is, if `x-forwarded-for` tells and is believed.
+    pub forwarded_for: Option<Address>,
 }
 
 /// Cleans the request's headers and adds what the proxy knows. `upgrade` says that the connection may leave HTTP.
@@ -92,9 +96,15 @@ pub fn sanitize(
     upgrade: bool,
 ) -> Client {
     let config = &connection.manager.config;
+    if present.has(Present::CONNECTION) {
+        remove_nominated(headers);
+    }
     remove_hop_by_hop(headers, present, upgrade);
-    if present.has(Present::REFERER) && headers.get_all(REFERER).iter().count() > 1 {
+    if present.has(Present::REFERER) && !is_good_referer(headers) {
         headers.remove(REFERER);
+    }
+    if present.has(Present::X_FORWARDED_FOR) {
+        join_lines(headers, &names::X_FORWARDED_FOR);
     }
     if present.has(Present::X_ENVOY) {
         headers.remove(&names::X_ENVOY_INTERNAL);
@@ -114,11 +124,11 @@ pub fn sanitize(
     }
     add_user_agent(headers, connection);
     if let Some(via) = &config.via {
-        headers.append(VIA, via.clone());
+        append_to_list(headers, &VIA, via, ", ");
     }
     if edge {
-        let address = trusted.map(|trusted| trusted.address);
-        if let Some(value) = address.as_ref().and_then(ip_value) {
+        let address = trusted.as_ref().map(|trusted| &trusted.address);
+        if let Some(value) = address.and_then(ip_value) {
             headers.insert(&names::X_ENVOY_EXTERNAL_ADDRESS, value);
         }
     }
@@ -127,7 +137,9 @@ pub fn sanitize(
     if present.has(Present::X_FORWARDED_CLIENT_CERT) && !forwards_certificates {
         headers.remove(&names::X_FORWARDED_CLIENT_CERT);
     }
-    Client { internal, scheme }
+    let forwarded_for = trusted.map(|trusted| trusted.address);
+    let forwarded_for = forwarded_for.filter(|address| *address != connection.info.remote);
+    Client { internal, scheme, forwarded_for }
 }
 
 /// Removes what belongs to one connection (RFC 9110 §7.6.1), as far as `present` says that it is there.
@@ -138,6 +150,9 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, present: Present, upgrade: boo
     if !upgrade {
         headers.remove(CONNECTION);
         headers.remove(UPGRADE);
+        if present.has(Present::UPGRADE) {
+            headers.remove(&names::HTTP2_SETTINGS);
+        }
     }
     headers.remove(TRANSFER_ENCODING);
     headers.remove(&names::KEEP_ALIVE);
@@ -153,6 +168,47 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, present: Present, upgrade: boo
     }
 }
 
+/// Removes what a connection header names as belonging to this connection only. What tells the length of the body is not
+/// the client's to take away, and what belongs to the connection anyway is seen to by [`remove_hop_by_hop`].
+fn remove_nominated(headers: &mut HeaderMap) {
+    const KEPT: [&str; 6] =
+        ["close", "keep-alive", "te", "upgrade", "content-length", "transfer-encoding"];
+    let values: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+    let tokens =
+        values.iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
+    for token in tokens.map(str::trim) {
+        if !token.is_empty() && !KEPT.iter().any(|kept| token.eq_ignore_ascii_case(kept)) {
+            headers.remove(token);
+        }
+    }
+}
+
+/// Whether there is one `referer`, and it is an absolute URL.
+fn is_good_referer(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(REFERER).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let url = value.to_str().ok().and_then(|text| text.parse::<http::Uri>().ok());
+    url.is_some_and(|url| url.scheme().is_some() && url.authority().is_some())
+}
+
+/// Makes one line of several.
+fn join_lines(headers: &mut HeaderMap, name: &HeaderName) {
+    if headers.get_all(name).iter().nth(1).is_none() {
+        return;
+    }
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b","[..])) {
+        headers.insert(name, joined);
+    }
+}
+
+/// Whether an HTTP/1.0 request asks for the connection to stay.
+pub fn asks_to_keep_alive(headers: &HeaderMap) -> bool {
+    let connection =
+        headers.get(CONNECTION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    connection.split(',').any(|token| token.trim().eq_ignore_ascii_case("keep-alive"))
+}
+
 struct Trusted {
     address: Address,
     /// Whether the rules for internal addresses may be asked at all.
@@ -166,12 +222,12 @@ fn trusted_address(
     connection: &Connection,
 ) -> Option<Trusted> {
     let config = &connection.manager.config;
-    if !config.use_remote_address && config.internal_addresses.is_none() {
+    let came_with_xff = present.has(Present::X_FORWARDED_FOR);
+    if !config.use_remote_address && !came_with_xff {
         return None;
     }
     let peer = connection.info.remote.clone();
     let hops = config.xff_num_trusted_hops as usize;
-    let came_with_xff = present.has(Present::X_FORWARDED_FOR);
     if config.use_remote_address {
         let named = (hops > 0).then(|| forwarded_from_right(headers, hops - 1)).flatten();
         let address = named.map_or(peer, |ip| Address::Ip((ip, 0).into()));
@@ -212,16 +268,24 @@ fn forward_address(headers: &mut HeaderMap, connection: &Connection) {
         return;
     }
     let info = &connection.info;
-    let loopback = info.remote.ip().is_some_and(|peer| peer.ip().is_loopback());
-    // A peer on this host is named by the address that it reached, which tells more.
+    // A peer on this host is named by the address that it reached, which tells more. Only the usual loopback address
+    // says so: the others of 127/8 may be meant to tell processes apart.
+    let usual = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let loopback = info.remote.ip().is_some_and(|peer| usual.contains(&peer.ip()));
     let named = if loopback { &info.local } else { &info.remote };
     let Some(value) = ip_value(named) else { return };
-    append_to_list(headers, &names::X_FORWARDED_FOR, &value);
+    append_to_list(headers, &names::X_FORWARDED_FOR, &value, ",");
 }
 
-/// Appends to a list header with a comma and no space, as Envoy does.
-pub fn append_to_list(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
-    let joined = headers.get(name).map(|now| [now.as_bytes(), b",", value.as_bytes()].concat());
+/// Appends to a list header behind a separator: Envoy has one with a space for some, and one without for others.
+pub fn append_to_list(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    value: &HeaderValue,
+    separator: &str,
+) {
+    let now = headers.get(name);
+    let joined = now.map(|now| [now.as_bytes(), separator.as_bytes(), value.as_bytes()].concat());
     let joined = joined.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
     headers.insert(name.clone(), joined.unwrap_or_else(|| value.clone()));
 }
@@ -345,8 +409,8 @@ mod tests {
     fn lists_are_joined_without_a_space() {
         let mut headers = HeaderMap::new();
         let value = HeaderValue::from_static("1.2.3.4");
-        append_to_list(&mut headers, &names::X_FORWARDED_FOR, &value);
-        append_to_list(&mut headers, &names::X_FORWARDED_FOR, &value);
+        append_to_list(&mut headers, &names::X_FORWARDED_FOR, &value, ",");
+        append_to_list(&mut headers, &names::X_FORWARDED_FOR, &value, ",");
         assert_eq!(headers[&names::X_FORWARDED_FOR], "1.2.3.4,1.2.3.4");
     }
 }

@@ -3,18 +3,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use crate::config::route::Action;
 use crate::http::body::{Limits, ResponseBody, Source};
 use crate::http::connection::Connection;
+use crate::http::guard::Refusal;
 use crate::http::local_reply::{self, LocalReply};
 use crate::http::manager::Route;
 use crate::http::present::Present;
 use crate::http::router::{self, Plan};
-use crate::http::sanitize::names;
+use crate::http::sanitize::{asks_to_keep_alive, names};
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel};
 use crate::http::{request, response, sanitize};
@@ -45,6 +47,9 @@ pub async fn serve(
     if body_is_empty(&body) {
         stream.shared.complete_without_body();
     }
+    if parts.version < Version::HTTP_11 && !asks_to_keep_alive(&parts.headers) {
+        connection.close_after_response();
+    }
     let head_only = parts.method == Method::HEAD;
     let answer = act(&mut stream, &mut parts, body).await;
     let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
@@ -65,6 +70,15 @@ fn protocol_of(version: Version) -> Protocol {
 
 /// Decides what becomes of the request and, if a host shall answer it, forwards it.
 async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<Answer, LocalReply> {
+    let connection = &stream.connection;
+    if let Some(refusal) = connection.verdicts.refusal(connection.requests()) {
+        let reply = request::refused(refusal, connection);
+        // In place of a head that is none there is nothing to tell of.
+        if refusal == Refusal::FRAGMENT && connection.manager.keeps_heads {
+            stream.keep_request(parts);
+        }
+        return Err(reply);
+    }
     let present = Present::scan(&parts.headers);
     let random = fastrand::u64(..);
     let mut route = None;
@@ -89,6 +103,9 @@ fn prepare(parts: &mut Parts, present: Present, stream: &mut Stream) -> Result<(
         let client = sanitize::sanitize(&mut parts.headers, present, &connection, upgrade);
         stream.internal = client.internal;
         stream.scheme = client.scheme;
+        if client.forwarded_for.is_some() {
+            stream.shared.info.borrow_mut().forwarded_for = client.forwarded_for;
+        }
     }
     if connection.manager.config.always_set_request_id_in_response {
         stream.request_id = parts.headers.get(&names::X_REQUEST_ID).cloned();
@@ -120,7 +137,7 @@ fn find_route(
         Found::Route(route) => Ok(Arc::clone(route)),
         Found::TlsRequired => {
             let location = tls_redirect_location(&wanted);
-            Err(redirect(stream, StatusCode::MOVED_PERMANENTLY, &location))
+            Err(redirect(StatusCode::MOVED_PERMANENTLY, &location))
         }
         Found::Nothing => Err(no_route(stream, "route_not_found")),
     }
@@ -142,12 +159,19 @@ fn decide<'a>(
         Action::Redirect(action) => {
             let wanted = route_request(parts, stream.scheme, random);
             let location = redirect_location(action, &route.config.matches, &wanted);
-            let reply = redirect(stream, action.code, &location);
+            let reply = redirect(action.code, &location);
             Err(with_route_headers(reply, route, stream))
         }
         Action::Direct(direct) => {
             stream.connection.manager.stats.rq_direct_response.inc();
-            let reply = LocalReply::new(direct.status, "direct_response", direct.body.clone());
+            let mut reply = LocalReply::new(direct.status, "direct_response", direct.body.clone());
+            if direct.status == StatusCode::CREATED || direct.status.is_redirection() {
+                reply.headers.extend(own_location(&route_request(parts, stream.scheme, random)));
+            }
+            if !direct.body.is_empty() {
+                // So that the route can replace it.
+                reply.headers.push((CONTENT_TYPE, HeaderValue::from_static("text/plain")));
+            }
             Err(with_route_headers(reply, route, stream))
         }
         Action::Forward(action) => router::plan(stream, route, action, parts, present, random),
@@ -178,11 +202,16 @@ fn no_route(stream: &Stream, details: &'static str) -> LocalReply {
     LocalReply::new(StatusCode::NOT_FOUND, details, "").flag(ResponseFlags::NO_ROUTE_FOUND)
 }
 
-fn redirect(stream: &Stream, status: StatusCode, location: &str) -> LocalReply {
-    stream.connection.manager.stats.rq_redirect.inc();
+/// The `location` of a direct response that says where something is: where it was asked for.
+fn own_location(wanted: &RouteRequest<'_>) -> Option<(HeaderName, HeaderValue)> {
+    let location = format!("{}://{}{}", wanted.scheme, wanted.authority, wanted.path);
+    Some((LOCATION, HeaderValue::from_str(&location).ok()?))
+}
+
+fn redirect(status: StatusCode, location: &str) -> LocalReply {
     let reply = LocalReply::new(status, "direct_response", "");
     match HeaderValue::from_str(location) {
-        Ok(location) => reply.header(http::header::LOCATION, location),
+        Ok(location) => reply.header(LOCATION, location),
         Err(_) => LocalReply::new(StatusCode::BAD_REQUEST, "direct_response", ""),
     }
 }
@@ -208,21 +237,40 @@ fn local_answer(reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answ
     Answer { head, source: Source::Local(body), limits: Limits::default(), tunnel: None }
 }
 
+/// Whether no further request can follow on an HTTP/1 connection: the rest of this one, or what was meant for a tunnel,
+/// would be taken for it; and HTTP/1.0 tells the end of a body without a length by closing.
+fn ends_http1(answer: &Answer, stream: &Stream) -> bool {
+    let shared = &stream.shared;
+    let connection = &stream.connection;
+    let stays = answer.tunnel.is_none();
+    let unread = stays && shared.request_completed_at().is_none();
+    let after_tunnel = stays && connection.verdicts.is_tunnel(connection.requests());
+    let endless = || match &answer.source {
+        Source::Local(_) => false,
+        Source::Upstream { body, .. } => http_body::Body::size_hint(body).exact().is_none(),
+    };
+    let http10 = || shared.info.borrow().protocol == Some(Protocol::Http10);
+    unread || after_tunnel || (http10() && endless())
+}
+
 /// Finishes the head and hands the stream over to the body.
 fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     let connection = Rc::clone(&stream.connection);
     let manager = &connection.manager;
     if stream.shared.request_completed_at().is_none() {
         manager.stats.downstream_rq_response_before_rq_complete.inc();
-        if connection.protocol != Protocol::Http2 && answer.tunnel.is_none() {
-            // The rest of the request is of no use to anybody.
-            connection.close_after_response();
-        }
     }
     if let Some(id) = stream.request_id.take() {
         answer.head.headers.insert(&names::X_REQUEST_ID, id);
     }
-    response::finish(&mut answer.head.headers, answer.head.status, &connection);
+    if connection.protocol != Protocol::Http2 && ends_http1(&answer, &stream) {
+        connection.close_after_response();
+    }
+    if connection.must_close() && stream.shared.info.borrow().protocol == Some(Protocol::Http10) {
+        // hyper would promise a client of 1.0 that the connection stays, unless the answer is one of 1.0 too.
+        answer.head.version = Version::HTTP_10;
+    }
+    response::finish(&mut answer.head.headers, answer.tunnel.is_some(), &connection);
     stream.respond(answer.head.status.as_u16());
     if manager.keeps_heads {
         stream.response = Some(Box::new(answer.head.headers.clone()));

@@ -55,6 +55,14 @@ stat_group! {
 }
 
 stat_group! {
+    /// `http1.` or `http2.`
+    pub struct CodecStats {
+        counter dropped_headers_with_underscores,
+        counter requests_rejected_with_underscores_in_headers,
+    }
+}
+
+stat_group! {
     /// `listener.<address>.http.<stat_prefix>.`
     pub struct ListenerHttpStats {
         codes downstream_rq,

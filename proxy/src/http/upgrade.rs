@@ -50,7 +50,10 @@ pub fn take(
     let config = &stream.connection.manager.config;
     let allowed = of(&action.upgrades).or_else(|| of(&config.upgrades)).unwrap_or(false);
     match on_upgrade {
-        Some(on_upgrade) if allowed => Ok(Some(Upgrade(on_upgrade))),
+        Some(on_upgrade) if allowed => {
+            stream.connection.manager.stats.downstream_cx_upgrades_total.inc();
+            Ok(Some(Upgrade(on_upgrade)))
+        }
         _ => Err(refused(stream)),
     }
 }
@@ -87,7 +90,6 @@ impl Tunnel {
             stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
             return;
         };
-        stats.downstream_cx_upgrades_total.inc();
         stats.downstream_cx_upgrades_active.inc();
         let mut downstream: TokioIo<Upgraded> = TokioIo::new(downstream);
         let mut upstream: TokioIo<Upgraded> = TokioIo::new(upstream);
@@ -96,8 +98,13 @@ impl Tunnel {
         let mut info = stream.shared.info.borrow_mut();
         info.bytes_received += relayed.to_upstream;
         info.bytes_sent += relayed.to_downstream;
-        if relayed.ended == Ended::Idle {
-            info.flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT);
+        match relayed.ended {
+            Ended::Idle => info.flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT),
+            Ended::ClosedByDownstream | Ended::Downstream => {
+                info.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+                info.details = Some("downstream_remote_disconnect".into());
+            }
+            Ended::ClosedByUpstream | Ended::Upstream => {}
         }
         drop(info);
         stream.complete();

@@ -16,8 +16,10 @@ const BUFFER: usize = 16 * 1024;
 /// Why a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Both sides closed in order.
-    Closed,
+    /// Both sides closed in order, the downstream first.
+    ClosedByDownstream,
+    /// Both sides closed in order, the upstream first.
+    ClosedByUpstream,
     /// Reading from or writing to the downstream failed.
     Downstream,
     /// Reading from or writing to the upstream failed.
@@ -47,14 +49,24 @@ where
     let mut down = Direction::default();
     let mut deadline = Deadline::default();
     let mut last = Instant::now();
+    let mut first = None;
     let ended = poll_fn(|cx| {
         let moved = up.copied + down.copied;
         let up_done = up.poll(cx, downstream, upstream);
         let down_done = down.poll(cx, upstream, downstream);
+        if first.is_none() && up.read_closed != down.read_closed {
+            first = Some(if up.read_closed {
+                Ended::ClosedByDownstream
+            } else {
+                Ended::ClosedByUpstream
+            });
+        }
         let result = match (up_done, down_done) {
             (Poll::Ready(Err(side)), _) => Some(side.of(Ended::Downstream, Ended::Upstream)),
             (_, Poll::Ready(Err(side))) => Some(side.of(Ended::Upstream, Ended::Downstream)),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Some(Ended::Closed),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
+                Some(first.unwrap_or(Ended::ClosedByUpstream))
+            }
             _ => None,
         };
         if let Some(ended) = result {
@@ -188,7 +200,8 @@ mod tests {
         client.read_to_end(&mut got).await.expect("read");
         assert_eq!(got, b"answer");
         let relayed = relaying.await.expect("task");
-        let wanted = Relayed { to_upstream: 8, to_downstream: 6, ended: Ended::Closed };
+        let ended = Ended::ClosedByDownstream;
+        let wanted = Relayed { to_upstream: 8, to_downstream: 6, ended };
         assert_eq!(relayed, wanted);
     }
 

@@ -145,6 +145,8 @@ pub struct UpstreamInfo {
 pub struct StreamInfo {
     /// The connection that carries it.
     pub connection: Rc<ConnectionInfo>,
+    /// The client that `x-forwarded-for` tells of, where it is believed.
+    pub forwarded_for: Option<Address>,
     /// When it started, on the monotonic clock.
     pub start: Instant,
     /// When it started, on the wall clock.
@@ -188,6 +190,7 @@ impl StreamInfo {
     pub fn new(connection: Rc<ConnectionInfo>, protocol: Option<Protocol>) -> Self {
         StreamInfo {
             connection,
+            forwarded_for: None,
             start: Instant::now(),
             start_time: SystemTime::now(),
             protocol,
@@ -207,6 +210,11 @@ impl StreamInfo {
             response_started: None,
             duration: None,
         }
+    }
+
+    /// `%DOWNSTREAM_REMOTE_ADDRESS%`
+    pub fn remote(&self) -> &Address {
+        self.forwarded_for.as_ref().unwrap_or(&self.connection.remote)
     }
 
     /// The time since the stream's start.

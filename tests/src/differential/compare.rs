@@ -33,7 +33,7 @@ pub fn expected(envoy: &Value, accepted: &[Accepted]) -> Result<Value, String> {
     Ok(expected)
 }
 
-/// Sets the value at a JSON pointer; a null takes the last key away. `None` if its parent is not there.
+/// Sets the value at a JSON pointer; a null takes the last key, or the end of a list, away. `None` if its parent is not there.
 pub fn set(value: &mut Value, at: &str, to: &Value) -> Option<()> {
     let (parent, key) = at.rsplit_once('/')?;
     match value.pointer_mut(parent)? {
@@ -43,7 +43,15 @@ pub fn set(value: &mut Value, at: &str, to: &Value) -> Option<()> {
         Value::Object(map) => {
             map.insert(key.to_owned(), to.clone());
         }
-        Value::Array(items) => *items.get_mut(key.parse::<usize>().ok()?)? = to.clone(),
+        Value::Array(items) => {
+            *items.get_mut(key.parse::<usize>().ok()?)? = to.clone();
+            if to.is_null() {
+                // What is absent at the end makes the list shorter.
+                let length =
+                    items.iter().rposition(|item| !item.is_null()).map_or(0, |last| last + 1);
+                items.truncate(length);
+            }
+        }
         _ => return None,
     }
     Some(())

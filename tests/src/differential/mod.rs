@@ -28,7 +28,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use case::Case;
+use case::{Case, ClientHello};
 use compare::{Difference, differences, expected, step_of};
 pub use program::Program;
 
@@ -61,6 +61,12 @@ enum Verdict {
     RefusedByName,
     /// Neither; this is what was seen instead.
     Failed(String),
+}
+
+/// A TLS ClientHello for this name with these application protocols.
+pub fn hello(name: &str, protocols: &[&str]) -> Vec<u8> {
+    let alpn = protocols.iter().map(|name| (*name).to_owned()).collect();
+    client_hello::record(&ClientHello { sni: Some(name.to_owned()), alpn })
 }
 
 /// The folder of the cases.

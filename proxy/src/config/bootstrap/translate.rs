@@ -9,7 +9,7 @@ use proto::envoy::config::bootstrap::v3::bootstrap::{
 };
 use proto::google::protobuf::Any;
 
-use super::{Admin, Bootstrap};
+use super::{Admin, Bootstrap, management};
 use crate::config::access_log::AccessLog;
 use crate::config::cluster::Cluster;
 use crate::config::error::{At, ConfigError, Context};
@@ -49,7 +49,7 @@ impl Bootstrap {
         let at_admin = at.field("admin");
         let admin = message.admin.as_ref();
         let runtime = message.layered_runtime.as_ref();
-        Ok(Bootstrap {
+        let bootstrap = Bootstrap {
             node: message.node.clone().unwrap_or_default(),
             secrets: static_secrets(resources, context)?,
             clusters: static_clusters(resources, context)?,
@@ -69,7 +69,9 @@ impl Bootstrap {
                 .map(|manager| manager.local_cluster_name.as_str().into()),
             runtime: super::runtime::flatten(runtime, &at.field("layered_runtime"), context)?,
             dump: proto::any::pack(message),
-        })
+        };
+        management::check(&bootstrap, &at)?;
+        Ok(bootstrap)
     }
 }
 

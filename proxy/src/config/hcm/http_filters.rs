@@ -22,14 +22,14 @@ pub(super) fn http_filters(
     let mut filters = Vec::new();
     for (index, message) in others.iter().enumerate() {
         let at = at.index("http_filters", index);
-        if proto::any::is::<Router>(typed_config(message, &at)?) {
+        if any::is::<Router>(typed_config(message, &at)?) {
             return Err(at.error("the router is terminal, so it must be the last HTTP filter"));
         }
         filters.extend(HttpFilter::from_proto(message, &at, context)?);
     }
     let at = at.index("http_filters", others.len());
     let config = typed_config(last, &at)?;
-    if !proto::any::is::<Router>(config) {
+    if !any::is::<Router>(config) {
         HttpFilter::from_proto(last, &at, context)?;
         return Err(at.error(NO_ROUTER));
     }

@@ -79,6 +79,7 @@ pub(super) struct Http1Options {
     pub accept_http10: bool,
     pub default_host_for_http10: Option<Arc<str>>,
     pub allow_absolute_url: bool,
+    pub allow_custom_methods: bool,
     pub trailers: bool,
     pub proper_case_words: bool,
 }
@@ -93,7 +94,6 @@ impl Http1Options {
         refuse_set!(at, message, [allow_chunked_length, ignore_http_11_upgrade]);
         warn_set!(context, at, message, [send_fully_qualified_url], "it is for clusters only");
         warn_set!(context, at, message, [use_balsa_parser], "Pillion has one HTTP/1 parser");
-        warn_set!(context, at, message, [allow_custom_methods], "every method is allowed");
         let closes = "a connection is always closed after an invalid HTTP/1 message";
         warn_set!(context, at, message, [override_stream_error_on_invalid_http_message], closes);
         let format = message.header_key_format.and_then(|format| format.header_format);
@@ -105,6 +105,7 @@ impl Http1Options {
             accept_http10: message.accept_http_10,
             default_host_for_http10: (!host.is_empty()).then(|| host.into()),
             allow_absolute_url: message.allow_absolute_url.is_none_or(|value| value.value),
+            allow_custom_methods: message.allow_custom_methods,
             trailers: message.enable_trailers,
             proper_case_words: format.is_some(),
         })

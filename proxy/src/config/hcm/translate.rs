@@ -65,6 +65,7 @@ impl HttpConnectionManager {
             accept_http10: http1.accept_http10,
             default_host_for_http10: http1.default_host_for_http10,
             allow_absolute_url: http1.allow_absolute_url,
+            allow_custom_methods: http1.allow_custom_methods,
             http1_trailers: http1.trailers,
             proper_case_words: http1.proper_case_words,
             http2: Http2Options::from_proto(http2, &at.field("http2_protocol_options"), context)?,

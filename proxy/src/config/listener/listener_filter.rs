@@ -29,18 +29,18 @@ impl ListenerFilter {
                 return Err(at.field("config_discovery").unsupported());
             }
         };
-        if proto::any::is::<TlsInspector>(config) {
+        if any::is::<TlsInspector>(config) {
             return tls_inspector(&any::open(config, &at_config)?, &at_config, context);
         }
-        if proto::any::is::<HttpInspector>(config) {
+        if any::is::<HttpInspector>(config) {
             any::open::<HttpInspector>(config, &at_config)?;
             return Ok(ListenerFilter::HttpInspector);
         }
-        if proto::any::is::<OriginalDst>(config) {
+        if any::is::<OriginalDst>(config) {
             any::open::<OriginalDst>(config, &at_config)?;
             return Ok(ListenerFilter::OriginalDst);
         }
-        if proto::any::is::<ProxyProtocol>(config) {
+        if any::is::<ProxyProtocol>(config) {
             return proxy_protocol(&any::open(config, &at_config)?, &at_config, context);
         }
         Err(any::unknown(name, Some(config), &at_config))
@@ -77,7 +77,6 @@ fn proxy_protocol(
 ) -> Result<ListenerFilter, ConfigError> {
     refuse_set!(at, message, [rules]);
     warn_set!(context, at, message, [pass_through_tlvs], "no cluster is sent a PROXY header");
-    warn_set!(context, at, message, [stat_prefix], "the statistics have no prefix");
     warn_set!(context, at, message, [tlv_location], "no rule stores a TLV");
     let mut disallowed = [false; 2];
     for (index, version) in message.disallowed_versions.iter().enumerate() {
@@ -92,5 +91,6 @@ fn proxy_protocol(
     Ok(ListenerFilter::ProxyProtocol {
         optional: message.allow_requests_without_proxy_protocol,
         disallowed,
+        stat_prefix: message.stat_prefix.as_str().into(),
     })
 }

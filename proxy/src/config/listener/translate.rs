@@ -21,7 +21,7 @@ const DEFAULT_BUFFER_LIMIT: u32 = 1 << 20;
 const DEFAULT_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Listener {
-    /// An `envoy.config.listener.v3.Listener`. Its `connection_limit` is none: it stands in the runtime, not in the message.
+    /// An `envoy.config.listener.v3.Listener`.
     pub fn from_proto(
         message: &pb::Listener,
         at: &At<'_>,
@@ -70,7 +70,6 @@ impl Listener {
             default_filter_chain,
             access_log: AccessLog::from_list(&message.access_log, "access_log", at, context)?,
             drain_modify_only: drain == DrainType::ModifyOnly,
-            connection_limit: None,
             ignore_global_connection_limit: message.ignore_global_conn_limit,
         })
     }
@@ -246,7 +245,7 @@ mod tests {
             [
                 ListenerFilter::OriginalDst,
                 ListenerFilter::TlsInspector,
-                ListenerFilter::ProxyProtocol { optional: false, disallowed: [true, false] },
+                ListenerFilter::ProxyProtocol { optional: false, disallowed: [true, false], .. },
             ]
         ));
     }

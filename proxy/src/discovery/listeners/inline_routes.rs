@@ -8,6 +8,7 @@ use proto::envoy::config::route::v3::RouteConfiguration;
 use proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use proto::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 
+use crate::config::{At, any};
 use crate::discovery::resources::Version;
 
 /// The route tables in a packed listener, with their names.
@@ -26,7 +27,7 @@ pub(super) fn of(listener: &Version) -> Vec<(Arc<str>, Version)> {
 
 fn route_config(filter: &Filter) -> Option<RouteConfiguration> {
     let Some(ConfigType::TypedConfig(config)) = &filter.config_type else { return None };
-    let manager = proto::any::unpack::<HttpConnectionManager>(config).ok()?;
+    let manager: HttpConnectionManager = any::open(config, &At::resource("listener", "")).ok()?;
     match manager.route_specifier? {
         RouteSpecifier::RouteConfig(table) => Some(table),
         _ => None,

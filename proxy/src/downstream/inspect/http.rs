@@ -1,6 +1,7 @@
 //! `envoy.filters.listener.http_inspector`: tells HTTP/1.0, HTTP/1.1 and HTTP/2 by the first bytes.
 
-use super::Step;
+use super::{InspectError, Step};
+use crate::downstream::stats::HttpInspectorStats;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A request line longer than this is refused.
@@ -12,20 +13,39 @@ pub fn look(bytes: &[u8]) -> Step<Option<&'static str>> {
     if bytes[..compared] == PREFACE[..compared] {
         return if compared == PREFACE.len() { Step::Done(Some("h2c")) } else { Step::More };
     }
-    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-        let plausible = bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r'));
-        return match plausible {
-            true if bytes.len() > LONGEST => Step::Refuse("http_inspector: request line too long"),
+    let end = bytes.iter().take(LONGEST).position(|byte| *byte == b'\n');
+    let line = &bytes[..end.unwrap_or(bytes.len().min(LONGEST))];
+    // Also where the end of the line is there already: the answer must not depend on how bytes arrive.
+    if !line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r')) {
+        return Step::Done(None);
+    }
+    if end.is_none() {
+        return match bytes.len() < LONGEST {
             true => Step::More,
-            false => Step::Done(None),
+            false => Step::Refuse("http_inspector: request line too long"),
         };
-    };
-    let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+    }
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     Step::Done(match line.rsplit(|byte| *byte == b' ').next() {
         Some(b"HTTP/1.1") => Some("http/1.1"),
         Some(b"HTTP/1.0") => Some("http/1.0"),
         _ => None,
     })
+}
+
+/// Counts what came of looking at a connection.
+pub(super) fn count(
+    stats: &HttpInspectorStats,
+    outcome: &Result<Option<&'static str>, InspectError>,
+) {
+    match outcome {
+        Ok(Some("http/1.0")) => stats.http10_found.inc(),
+        Ok(Some("http/1.1")) => stats.http11_found.inc(),
+        Ok(Some(_)) => stats.http2_found.inc(),
+        Ok(None) => stats.http_not_found.inc(),
+        Err(InspectError::Refused(_)) => stats.read_error.inc(),
+        Err(InspectError::Closed) => {}
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! `envoy.filters.listener.proxy_protocol`: takes the PROXY header, version 1 or 2, off the front of a connection.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ppp::{HeaderResult, PartialResult, v1, v2};
 
-use super::Step;
+use super::{InspectError, Step};
+use crate::downstream::stats::{ProxyProtocolStats, ProxyVersionStats};
 
-/// The longest header that is read: version 2 with all its TLVs.
-const LONGEST: usize = 16 + u16::MAX as usize;
-/// The longest version 1 header, with its line end.
+/// The longest version 1 header, with its line break.
 const LONGEST_V1: usize = 107;
 /// What a version 1 header starts with.
 const V1: &[u8] = b"PROXY ";
@@ -24,13 +24,51 @@ pub struct Header {
     pub addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
-/// The PROXY header. `optional` lets connections without one pass; `disallowed` refuses versions 1 and 2.
-pub fn look(bytes: &[u8], optional: bool, disallowed: [bool; 2]) -> Step<Header> {
-    let starts = |signature: &[u8]| {
+/// The filter, ready to run.
+pub struct ProxyProtocol {
+    /// Connections without the header may pass.
+    pub optional: bool,
+    /// Whether versions 1 and 2 are refused.
+    pub disallowed: [bool; 2],
+    /// `proxy_proto.`
+    pub stats: Arc<ProxyProtocolStats>,
+    /// `proxy_proto.versions.v1.` and `v2.`
+    pub versions: [Arc<ProxyVersionStats>; 2],
+}
+
+impl ProxyProtocol {
+    /// The header at the front of `bytes`.
+    pub(super) fn look(&self, bytes: &[u8]) -> Step<Header> {
+        look(bytes, self.optional, self.disallowed)
+    }
+
+    /// Counts what came of looking at a connection whose first bytes are these.
+    pub(super) fn count(&self, bytes: &[u8], outcome: &Result<Header, InspectError>) {
+        let version = versions(bytes).iter().position(|starts| *starts);
+        match (version, outcome) {
+            (_, Err(InspectError::Closed)) => {}
+            (None, Ok(_)) => self.stats.not_found_allowed.inc(),
+            (None, Err(_)) => self.stats.not_found_disallowed.inc(),
+            (Some(version), Ok(_)) => self.versions[version].found.inc(),
+            (Some(version), Err(_)) if self.disallowed[version] => {
+                self.versions[version].disallowed.inc();
+            }
+            (Some(version), Err(_)) => self.versions[version].error.inc(),
+        }
+    }
+}
+
+/// Whether the bytes are, as far as they go, a header of version 1 and of version 2.
+fn versions(bytes: &[u8]) -> [bool; 2] {
+    [V1, V2].map(|signature| {
         let compared = bytes.len().min(signature.len());
         bytes[..compared] == signature[..compared]
-    };
-    let versions = [starts(V1), starts(V2)];
+    })
+}
+
+/// The PROXY header. `optional` lets connections without one pass; `disallowed` refuses versions 1 and 2.
+pub fn look(bytes: &[u8], optional: bool, disallowed: [bool; 2]) -> Step<Header> {
+    let versions = versions(bytes);
     let complete = [bytes.len() >= V1.len(), bytes.len() >= V2.len()];
     if versions == [false, false] {
         return match optional {
@@ -41,16 +79,16 @@ pub fn look(bytes: &[u8], optional: bool, disallowed: [bool; 2]) -> Step<Header>
     if (0..2).any(|version| versions[version] && complete[version] && disallowed[version]) {
         return Step::Refuse("proxy_protocol: this version of the PROXY header is disallowed");
     }
-    // A line that is not whole yet must not be judged.
-    if versions[0] && bytes.len() <= LONGEST_V1 && !bytes.contains(&b'\n') {
-        return Step::More;
-    }
-    let result = HeaderResult::parse(bytes);
-    if result.is_incomplete() {
-        return match bytes.len() > LONGEST {
-            true => Step::Refuse("proxy_protocol: the PROXY header is too long"),
-            false => Step::More,
+    if versions[0] && !bytes[..bytes.len().min(LONGEST_V1)].windows(2).any(|pair| pair == b"\r\n") {
+        return match bytes.len() < LONGEST_V1 {
+            true => Step::More,
+            false => Step::Refuse("proxy_protocol: the PROXY header is too long"),
         };
+    }
+    // Version 2 tells its length in 16 bits, so that what is waited for is bounded.
+    let result = HeaderResult::parse(bytes);
+    if versions[1] && result.is_incomplete() {
+        return Step::More;
     }
     match result {
         HeaderResult::V1(Ok(header)) => Step::Done(Header {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode};
 
 use crate::http::local_reply::LocalReply;
+use crate::http::request;
 use crate::http::reset;
 use crate::http::sanitize::names;
 use crate::http::stream::Stream;
@@ -38,6 +39,10 @@ impl From<SendError> for Failed {
 
 /// The answer for a failed attempt, in Envoy's words. Only the access log learns what the transport said.
 pub fn reply_to(failed: Failed, stream: &Stream) -> LocalReply {
+    let connection = &stream.connection;
+    if connection.verdicts.is_broken(connection.requests()) {
+        return request::broken_body(connection);
+    }
     let Failed { reason, detail } = failed;
     let text = format!(
         "upstream connect error or disconnect/reset before headers. reset reason: {reason}"

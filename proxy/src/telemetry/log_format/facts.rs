@@ -125,11 +125,11 @@ pub(super) const FACTS: &[(&str, Fact)] = &[
     // The downstream connection.
     ("CONNECTION_ID", |c| Value::Number(c.info.connection.id)),
     ("FILTER_CHAIN_NAME", |c| Value::text(Some(&c.info.connection.filter_chain_name))),
-    ("DOWNSTREAM_REMOTE_ADDRESS", |c| Value::Address(&c.info.connection.remote)),
+    ("DOWNSTREAM_REMOTE_ADDRESS", |c| Value::Address(c.info.remote())),
     ("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", |c| {
-        Value::address_without_port(Some(&c.info.connection.remote))
+        Value::address_without_port(Some(c.info.remote()))
     }),
-    ("DOWNSTREAM_REMOTE_PORT", |c| Value::port(Some(&c.info.connection.remote))),
+    ("DOWNSTREAM_REMOTE_PORT", |c| Value::port(Some(c.info.remote()))),
     ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", |c| Value::Address(&c.info.connection.direct_remote)),
     ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", |c| {
         Value::address_without_port(Some(&c.info.connection.direct_remote))

@@ -27,6 +27,7 @@ stat_group! {
         counter retry_or_shadow_abandoned,
         gauge upstream_cx_active,
         counter upstream_cx_close_notify,
+        counter upstream_cx_connect_attempts_exceeded,
         counter upstream_cx_connect_fail,
         histogram upstream_cx_connect_ms,
         counter upstream_cx_connect_timeout,

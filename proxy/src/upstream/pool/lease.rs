@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -61,6 +62,20 @@ impl Stream {
             is_reused: self.connection.is_reused(),
             unsent: unsent.map(Box::new),
             source: Some(error),
+        }
+    }
+}
+
+impl Stream {
+    /// What the caller is told of a response that hyper took but nobody should.
+    fn refused(self) -> SendError {
+        self.connection.pool.cluster().stats().upstream_cx_protocol_error.inc();
+        SendError {
+            reason: ResetReason::ProtocolError,
+            transport_failure: None,
+            is_reused: self.connection.is_reused(),
+            unsent: None,
+            source: None,
         }
     }
 }
@@ -127,6 +142,9 @@ impl HttpLease {
             stream.is_in_flight = true;
             let mut error = match sent.await {
                 Ok(response) => {
+                    if has_odd_framing(&response) {
+                        return Err(stream.refused());
+                    }
                     if stream.connection.protocol != Protocol::Http2
                         && is_tunnel(response.status(), is_connect)
                     {
@@ -152,6 +170,16 @@ impl HttpLease {
     }
 }
 
+/// Whether two readers may see the end of a response's body at two places: a length beside chunks, or another encoding.
+fn has_odd_framing(response: &Response<Incoming>) -> bool {
+    let headers = response.headers();
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(encoding) = encodings.next() else { return false };
+    !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        || encodings.next().is_some()
+        || headers.contains_key(CONTENT_LENGTH)
+}
+
 /// Whether a response turns an HTTP/1 connection into a tunnel.
 fn is_tunnel(status: StatusCode, is_connect: bool) -> bool {
     status == StatusCode::SWITCHING_PROTOCOLS || (is_connect && status.is_success())
@@ -164,6 +192,11 @@ pub struct ResponseLease {
 }
 
 impl ResponseLease {
+    /// The connection takes no further request.
+    pub fn retire(&self) {
+        self.stream.connection.drain();
+    }
+
     /// The response has ended in good order: the connection is free for the next request.
     pub fn finish(mut self) {
         self.stream.is_in_flight = false;

@@ -1,0 +1,49 @@
+//! What a bootstrap needs for its management servers.
+
+use super::Bootstrap;
+use crate::config::error::{At, ConfigError};
+use crate::config::source::{ApiConfigSource, ConfigSource, GrpcTarget, SourceKind};
+
+/// Management servers must be static clusters, and are told who asks.
+pub(super) fn check(bootstrap: &Bootstrap, at: &At<'_>) -> Result<(), ConfigError> {
+    let dynamic = at.field("dynamic_resources");
+    let sources = [
+        ("ads_config", bootstrap.ads.as_ref()),
+        ("lds_config", over_grpc(bootstrap.lds.as_ref())),
+        ("cds_config", over_grpc(bootstrap.cds.as_ref())),
+    ];
+    for (field, source) in sources {
+        let Some(source) = source else { continue };
+        check_clusters(bootstrap, source, &dynamic.field(field))?;
+        if bootstrap.node.id.is_empty() || bootstrap.node.cluster.is_empty() {
+            return Err(at.field("node").error(
+                "id and cluster are required, as resources come over gRPC; set them here, or with \
+                 --service-node and --service-cluster",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn over_grpc(source: Option<&ConfigSource>) -> Option<&ApiConfigSource> {
+    match &source?.kind {
+        SourceKind::Grpc(api) => Some(api),
+        SourceKind::Ads | SourceKind::Path { .. } => None,
+    }
+}
+
+fn check_clusters(
+    bootstrap: &Bootstrap,
+    source: &ApiConfigSource,
+    at: &At<'_>,
+) -> Result<(), ConfigError> {
+    for (index, service) in source.services.iter().enumerate() {
+        let GrpcTarget::Cluster { name, .. } = &service.target else { continue };
+        if !bootstrap.clusters.iter().any(|(cluster, _)| *cluster.name == **name) {
+            let at = at.index("grpc_services", index);
+            let rule = format_args!("{name:?} is none of static_resources.clusters");
+            return Err(at.field("envoy_grpc").field("cluster_name").error(rule));
+        }
+    }
+    Ok(())
+}
