@@ -1,6 +1,7 @@
 //! A client's connection, HTTP/1.1 or HTTP/2, that shows how each exchange went.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -137,6 +138,7 @@ impl Connection {
         };
         sent.map_err(|mut error| match error.take_message() {
             Some(_) => Failure::NotSent,
+            None if is_rejected_by_goaway(error.error()) => Failure::NotSent,
             None => Failure::Broken(error.into_error()),
         })
     }
@@ -153,4 +155,13 @@ impl Connection {
             Connection::Http2(sender) => sender.is_closed(),
         }
     }
+}
+
+/// Whether the request came after the last one of a connection that ends in order, so that nobody has processed it
+/// (RFC 9113 §6.8).
+fn is_rejected_by_goaway(error: &hyper::Error) -> bool {
+    let error = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| {
+        error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+    })
 }
