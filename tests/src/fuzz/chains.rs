@@ -89,7 +89,7 @@ fn facts(rng: &mut Rng) -> Facts {
         remote: address(rng, source),
         direct_remote: address(rng, source),
         server_name: Arc::from(one(rng, NAMES).trim_start_matches("*.")),
-        transport_protocol: *one(rng, &["tls", "raw_buffer"]),
+        transport_protocol: one::<&str>(rng, &["tls", "raw_buffer"]),
         application_protocols: some(rng, 2, |rng| (*one(rng, PROTOCOLS)).to_owned()),
     }
 }

@@ -18,8 +18,11 @@ use fastrand::Rng;
 /// Makes an input of the generator and checks what comes of it.
 type Check = Box<dyn Fn(&mut Rng)>;
 
-/// Every target: its name, and what sets it up.
-const TARGETS: &[(&str, fn() -> Check)] = &[
+/// A target: its name, and what sets its check up.
+type Target = (&'static str, fn() -> Check);
+
+/// Every target.
+const TARGETS: &[Target] = &[
     ("log_format", text::log_format),
     ("path", text::path),
     ("grpc_timeout", text::grpc_timeout),

@@ -40,7 +40,7 @@ pub fn routes() -> Check {
             let method = one(rng, &[Method::GET, Method::CONNECT]).clone();
             let request = RouteRequest {
                 method: &method,
-                scheme: *one(rng, &["http", "https"]),
+                scheme: one::<&str>(rng, &["http", "https"]),
                 authority: &authority,
                 path: &path,
                 headers: &headers,
@@ -97,7 +97,10 @@ fn headers(rng: &mut Rng) -> HeaderMap {
     let pairs = some(rng, 4, |rng| {
         let value = text(rng, &["1", "abc", "18446744073709551615", ""], &["a", "9", "é"]);
         let value = HeaderValue::from_bytes(value.as_bytes()).ok();
-        (HeaderName::from_static(*one(rng, NAMES)), value.unwrap_or(HeaderValue::from_static("1")))
+        (
+            HeaderName::from_static(one::<&str>(rng, NAMES)),
+            value.unwrap_or(HeaderValue::from_static("1")),
+        )
     });
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
