@@ -1,6 +1,6 @@
 //! Statistics: counters, gauges and histograms under Envoy's names.
 //!
-//! Metrics come in groups. A group is one struct of atomics, declared by [`stat_group!`], that shares one name prefix
+//! Metrics come in groups. A group is one struct of atomics, declared by `stat_group!`, that shares one name prefix
 //! (`cluster.backend.`); ten thousand clusters cost one allocation each, and the request path only adds.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -109,7 +109,7 @@ pub enum Metric<'a> {
     Text(&'a Mutex<String>),
 }
 
-/// A group of metrics with one prefix; implemented by [`stat_group!`].
+/// A group of metrics with one prefix; implemented by `stat_group!`.
 pub trait StatGroup: Send + Sync {
     /// What stands before each metric's name, with its trailing dot.
     fn prefix(&self) -> &str;

@@ -32,7 +32,7 @@ pub fn pillion() -> PathBuf {
     })
 }
 
-/// As [`pillion`], for callers that can do without.
+/// As [`pillion()`], for callers that can do without.
 pub fn find_pillion() -> Option<PathBuf> {
     let exe = env::current_exe().ok()?;
     // A binary lies in `target/PROFILE`, a test in `target/PROFILE/deps`.
