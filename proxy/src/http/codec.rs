@@ -146,8 +146,8 @@ async fn serve_http1(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
         .header_read_timeout(config.request_headers_timeout);
     let serving = Rc::clone(connection);
     let service = service_fn(move |request| {
-        let serving = Rc::clone(&serving);
-        async move { Ok::<_, Infallible>(service::serve(serving, request).await) }
+        let answer = service::serve(Rc::clone(&serving), request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let stream = Guard::new(stream, Rules::new(config), Arc::clone(&connection.verdicts));
     let served = builder.serve_connection(stream, service).with_upgrades();
@@ -181,8 +181,8 @@ async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
     }
     let serving = Rc::clone(connection);
     let service = service_fn(move |request| {
-        let serving = Rc::clone(&serving);
-        async move { Ok::<_, Infallible>(service::serve(serving, request).await) }
+        let answer = service::serve(Rc::clone(&serving), request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let served = builder.serve_connection(stream, service);
     let mut served = pin!(served);

@@ -38,10 +38,12 @@ pub struct Answer {
 }
 
 /// Serves one request. Never fails: what goes wrong is an answer, or breaks off the response's body.
-pub async fn serve(
+///
+/// The stream starts at once and not when the future is first polled: a client that leaves in between is logged too.
+pub fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
-) -> Response<ResponseBody> {
+) -> impl Future<Output = Response<ResponseBody>> {
     let (mut parts, body) = request.into_parts();
     let mut stream = Stream::start(&connection, protocol_of(parts.version));
     if body_is_empty(&body) {
@@ -50,10 +52,12 @@ pub async fn serve(
     if parts.version < Version::HTTP_11 && !asks_to_keep_alive(&parts.headers) {
         connection.close_after_response();
     }
-    let head_only = parts.method == Method::HEAD;
-    let answer = act(&mut stream, &mut parts, body).await;
-    let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
-    respond(answer, stream)
+    async move {
+        let head_only = parts.method == Method::HEAD;
+        let answer = act(&mut stream, &mut parts, body).await;
+        let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
+        respond(answer, stream)
+    }
 }
 
 fn body_is_empty(body: &Incoming) -> bool {
