@@ -15,9 +15,11 @@ pub mod endpoint;
 pub mod error;
 pub mod hcm;
 pub mod headers;
+pub mod http_filter;
 pub mod listener;
 pub mod matcher;
 pub mod network_filter;
+pub mod rbac;
 pub mod route;
 pub mod source;
 #[cfg(test)]

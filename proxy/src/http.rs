@@ -5,6 +5,7 @@
 pub mod body;
 pub mod codec;
 pub mod connection;
+pub mod filters;
 pub mod guard;
 pub mod local_reply;
 pub mod manager;
