@@ -101,8 +101,22 @@ impl ValidationContext {
         })
     }
 
+    /// This context with another merged over it, as protobuf merges messages: what stands alone is the other's where it
+    /// has it, lists are joined.
+    pub fn merged(&self, over: &ValidationContext) -> ValidationContext {
+        let ValidationContext { trusted_ca_pem, subject_alt_names } = over.clone();
+        let own_names = self.subject_alt_names.iter().cloned();
+        ValidationContext {
+            trusted_ca_pem: trusted_ca_pem.or_else(|| self.trusted_ca_pem.clone()),
+            subject_alt_names: own_names.chain(subject_alt_names).collect(),
+        }
+    }
+
     /// Refuses names without trust anchors, as Envoy does: anyone can make a certificate with a name.
-    pub(super) fn check_complete(&self, at: &At<'_>) -> Result<(), ConfigError> {
+    ///
+    /// # Errors
+    /// There are such names.
+    pub fn check_complete(&self, at: &At<'_>) -> Result<(), ConfigError> {
         if self.trusted_ca_pem.is_none() && !self.subject_alt_names.is_empty() {
             return Err(at.error(
                 "SAN-based verification of peer certificates without trusted CA is insecure and not allowed",
