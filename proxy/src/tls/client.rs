@@ -45,8 +45,9 @@ pub(super) fn build(
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(&context.common))
         .map_err(|error| at.field("tls_params").error(error))?;
-    let builder =
-        builder.dangerous().with_custom_certificate_verifier(verifier(secrets, &provider, &at)?);
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier(context, secrets, &provider, &at)?);
     let certificates = at.index("tls_certificates", 0);
     let mut config = match secrets.certificates.first() {
         None => builder.with_no_client_auth(),
@@ -63,13 +64,16 @@ pub(super) fn build(
 }
 
 fn verifier(
+    context: &UpstreamTls,
     secrets: &Resolved,
     provider: &Arc<CryptoProvider>,
     at: &At<'_>,
 ) -> Result<Arc<dyn ServerCertVerifier>, ConfigError> {
     let at = at.field("validation_context");
     let validation = secrets.validation.as_ref();
-    if validation.is_some_and(|validation| !validation.subject_alt_names.is_empty()) {
+    if validation.is_some_and(|validation| !validation.is_chain_only())
+        || context.auto_sni_san_validation
+    {
         return Err(at.unsupported());
     }
     let algorithms = provider.signature_verification_algorithms;

@@ -52,7 +52,7 @@ fn client_verifier(
             false => Ok(None),
         };
     };
-    if !validation.subject_alt_names.is_empty() {
+    if !validation.is_chain_only() {
         return Err(at.unsupported());
     }
     let Some(ca) = &validation.trusted_ca_pem else { return Ok(None) };

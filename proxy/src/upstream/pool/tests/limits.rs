@@ -41,8 +41,15 @@ fn context() -> Arc<UpstreamTls> {
         allow_tls12: true,
         allow_tls13: true,
         tls12_cipher_suites: None,
+        groups: None,
     };
-    Arc::new(UpstreamTls { common, sni: "a.test".into(), auto_host_sni: false })
+    Arc::new(UpstreamTls {
+        common,
+        sni: "a.test".into(),
+        auto_host_sni: false,
+        auto_sni_san_validation: false,
+        max_session_keys: 1,
+    })
 }
 
 /// A cluster that speaks TLS.
