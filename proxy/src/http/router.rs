@@ -26,7 +26,7 @@ use crate::route::action::{ClusterTarget, rewrite_host, rewrite_path};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::balance::PickContext;
-use crate::upstream::cluster::{Cluster, Host, PickError};
+use crate::upstream::cluster::{Cluster, PickError, Picked};
 use crate::upstream::pool::ResponseLease;
 
 mod failure;
@@ -77,10 +77,11 @@ pub async fn forward(
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
     let cluster = &plan.cluster;
-    let host = pick(stream, cluster)?;
+    let picked = pick(stream, cluster)?;
+    let host = &picked.host;
     let body = request_body(stream, parts, body);
     let outcome = {
-        let attempt = pin!(attempt(stream, &plan, &host, parts, body));
+        let attempt = pin!(attempt(stream, &plan, &picked, parts, body));
         plan.timeouts.wait(stream, cluster, attempt).await
     };
     match outcome {
@@ -88,7 +89,7 @@ pub async fn forward(
             host.stats.rq_error.inc();
             Err(charged(stream, cluster, reply_to(Failed::protocol_error(), stream)))
         }
-        Ok(Ok(answered)) => Ok(answer(stream, plan, &host, answered)),
+        Ok(Ok(answered)) => Ok(answer(stream, plan, &picked, answered)),
         Ok(Err(failed)) => {
             host.stats.rq_error.inc();
             Err(charged(stream, cluster, reply_to(failed, stream)))
@@ -205,16 +206,16 @@ fn set_host(parts: &mut Parts, host: HeaderValue, append: bool, suppress: bool) 
     }
 }
 
-fn pick(stream: &Stream, cluster: &Arc<Cluster>) -> Result<Arc<Host>, LocalReply> {
+fn pick(stream: &Stream, cluster: &Arc<Cluster>) -> Result<Picked, LocalReply> {
     let connection = &stream.connection;
     let context =
         PickContext { original_dst: connection.info.local.ip(), ..PickContext::default() };
-    let host = cluster.pick(&context);
-    let host = host.map_err(|error| charged(stream, cluster, not_picked(error)))?;
+    let picked = cluster.pick(&context);
+    let picked = picked.map_err(|error| charged(stream, cluster, not_picked(error)))?;
     let mut info = stream.shared.info.borrow_mut();
-    info.upstream.host = Some(host.address().clone());
-    info.upstream.hostname = host.hostname().cloned();
-    Ok(host)
+    info.upstream.host = Some(picked.host.address().clone());
+    info.upstream.hostname = picked.host.hostname().cloned();
+    Ok(picked)
 }
 
 /// The answer when no host could be picked.
@@ -260,7 +261,7 @@ struct Answered {
 fn attempt<'a>(
     stream: &Stream,
     plan: &'a Plan<'_>,
-    host: &'a Arc<Host>,
+    picked: &'a Picked,
     parts: &'a mut Parts,
     body: Body,
 ) -> impl Future<Output = Result<Answered, Failed>> + 'a {
@@ -271,7 +272,8 @@ fn attempt<'a>(
     let priority = usize::from(plan.action.high_priority);
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
-        let lease = worker.pools.http(&plan.cluster, host, downstream, priority).await?;
+        let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
+        let lease = worker.pools.http(cluster, host, downstream, priority).await?;
         if plan.upgrade.is_some() && lease.protocol() == Protocol::Http2 {
             // It would have to be an extended CONNECT, which hosts need not know.
             return Err(Failed::protocol_error());
@@ -340,7 +342,8 @@ fn may_have_body(method: &Method) -> bool {
 }
 
 /// Counts the response and brings its head into the form that goes downstream.
-fn answer(stream: &mut Stream, plan: Plan<'_>, host: &Host, answered: Answered) -> Answer {
+fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: Answered) -> Answer {
+    let host = &picked.host;
     let Answered { mut response, lease } = answered;
     let upstream = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();
@@ -387,7 +390,8 @@ fn answer(stream: &mut Stream, plan: Plan<'_>, host: &Host, answered: Answered) 
         // The host may have taken what followed the request for something else than the proxy did.
         lease.retire();
     }
-    let trailers = protocol == Some(Protocol::Http2) || plan.cluster.config().http1_trailers;
+    let trailers =
+        protocol == Some(Protocol::Http2) || picked.owner(&plan.cluster).config().http1_trailers;
     let source = Source::Upstream { body, lease: Some(lease), trailers };
     Answer { head, source, limits, tunnel: None }
 }
