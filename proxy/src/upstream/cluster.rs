@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use crate::config::cluster::{Cluster as Config, Discovery};
 use crate::config::endpoint::{Assignment, Endpoint, LocalityEndpoints, Target};
 use crate::io::Address;
 use crate::telemetry::stats::Store;
+use crate::tls::ClientTls;
 use crate::upstream::balance::PickContext;
 
 pub mod circuit_breaker;
@@ -28,17 +29,6 @@ pub use registry::{ClusterRegistry, ClusterSlot};
 pub use stats::{EndpointStats, Traffic, TrafficStats};
 
 use original_dst::OriginalDstHosts;
-
-/// The client TLS of a cluster; filled in by the `tls` room when certificates are there.
-#[derive(Clone, Debug)]
-pub struct ClientTls {
-    /// The context, with its ALPN protocols.
-    pub config: Arc<rustls::ClientConfig>,
-    /// The name that is sent as SNI and, if the context verifies names, verified.
-    pub server_name: rustls::pki_types::ServerName<'static>,
-    /// `auto_host_sni`: the host's hostname stands in for `server_name` when it has one.
-    pub auto_host_sni: bool,
-}
 
 /// Why no host was picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,8 +72,8 @@ pub struct Cluster {
     endpoint_stats: Arc<EndpointStats>,
     traffic: Arc<OnceLock<Traffic>>,
     store: Arc<Store>,
-    /// The client TLS context, when the cluster has a `transport_socket` and its secrets are there.
-    pub tls: ArcSwapOption<ClientTls>,
+    /// The client TLS, if the cluster has a `transport_socket`. Set before the cluster is put into the registry.
+    pub tls: OnceLock<Arc<ClientTls>>,
     /// [`WARMING`], [`ACTIVE`] or [`RETIRED`].
     phase: AtomicU8,
 }
@@ -119,7 +109,7 @@ impl Cluster {
             endpoint_stats,
             traffic,
             store: Arc::clone(store),
-            tls: ArcSwapOption::empty(),
+            tls: OnceLock::new(),
             phase: AtomicU8::new(WARMING),
             config,
         });
