@@ -44,6 +44,24 @@ pub enum PickError {
     UnconditionalDropOverload,
 }
 
+/// A host that was picked.
+#[derive(Debug)]
+pub struct Picked {
+    /// The host.
+    pub host: Arc<Host>,
+    /// The cluster that the host belongs to, where it is another than the one that was asked: a member of an aggregate
+    /// cluster. Connections, circuit breakers and their statistics are the member's; answers are counted for the
+    /// aggregate cluster, as in Envoy.
+    pub member: Option<Arc<Cluster>>,
+}
+
+impl Picked {
+    /// The cluster whose connections lead to the host; `asked` is the one that was asked.
+    pub fn owner<'a>(&'a self, asked: &'a Arc<Cluster>) -> &'a Arc<Cluster> {
+        self.member.as_ref().unwrap_or(asked)
+    }
+}
+
 /// A cluster, shared by all threads.
 pub struct Cluster {
     config: Arc<Config>,
@@ -145,9 +163,10 @@ impl Cluster {
     ///
     /// # Errors
     /// No usable host, or the endpoints' policy drops the request.
-    pub fn pick(&self, context: &PickContext) -> Result<Arc<Host>, PickError> {
+    pub fn pick(&self, context: &PickContext<'_>) -> Result<Picked, PickError> {
         if let Some(original_dst) = &self.original_dst {
-            return original_dst.pick(self, context).ok_or_else(|| self.none_healthy());
+            let host = original_dst.pick(self, context).ok_or_else(|| self.none_healthy())?;
+            return Ok(Picked { host, member: None });
         }
         let snapshot = self.hosts.load();
         if let Some((_, per_million)) = &snapshot.membership().drop_overload {
@@ -162,7 +181,8 @@ impl Cluster {
         if pick.panic {
             self.stats().lb_healthy_panic.inc();
         }
-        pick.host.cloned().ok_or_else(|| self.none_healthy())
+        let host = pick.host.cloned().ok_or_else(|| self.none_healthy())?;
+        Ok(Picked { host, member: None })
     }
 
     fn none_healthy(&self) -> PickError {

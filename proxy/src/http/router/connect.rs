@@ -16,10 +16,11 @@ use crate::http::upgrade::{Tunnel, UpstreamSide};
 /// The proxy's own answer where no host can be connected to.
 pub async fn terminate(stream: &mut Stream, mut plan: Plan<'_>) -> Result<Answer, LocalReply> {
     let cluster = &plan.cluster;
-    let host = host::pick(stream, cluster)?;
+    let picked = host::pick(stream, cluster)?;
     stream.shared.info.borrow_mut().upstream.attempts = 1;
     let priority = usize::from(plan.action.high_priority);
-    let connecting = stream.connection.worker.pools.tcp(cluster, &host, priority);
+    let connecting =
+        stream.connection.worker.pools.tcp(picked.owner(cluster), &picked.host, priority);
     let lease = match plan.timeouts.wait(stream, cluster, std::pin::pin!(connecting)).await? {
         Ok(lease) => lease,
         Err(error) => {

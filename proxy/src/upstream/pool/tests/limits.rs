@@ -173,7 +173,7 @@ fn an_abstract_unix_socket_can_be_a_host() {
         next.localities[0].endpoints[0].target =
             crate::config::endpoint::Target::Address(crate::io::Address::Pipe(path));
         fixture.cluster.set_assignment(&next);
-        let host = fixture.cluster.pick(&PickContext::default()).unwrap();
+        let host = fixture.cluster.pick(&PickContext::default()).unwrap().host;
         let lease = fixture.pools.tcp(&fixture.cluster, &host, 0).await.unwrap();
         assert!(lease.local_address().is_none());
     });
