@@ -18,6 +18,7 @@ pub mod headers;
 pub mod http_filter;
 pub mod listener;
 pub mod matcher;
+pub mod metadata_match;
 pub mod network_filter;
 pub mod rbac;
 pub mod route;

@@ -5,10 +5,12 @@
 pub mod body;
 pub mod codec;
 pub mod connection;
+mod delayed_close;
 pub mod filters;
 pub mod guard;
 pub mod local_reply;
 pub mod manager;
+mod overdue;
 pub mod path;
 mod present;
 mod request;
