@@ -11,9 +11,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use crate::config::hcm::{HttpConnectionManager, StripHostPort, Underscores};
 use crate::http::connection::Connection;
 use crate::http::guard::{Refusal, valid_authority};
-use crate::http::local_reply::{LocalReply, is_grpc};
+use crate::http::local_reply::LocalReply;
 use crate::http::path::{self, Normalized};
 use crate::http::present::Present;
+use crate::route::request::is_grpc;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::Protocol;
 

@@ -51,7 +51,9 @@ fn verifier(
 ) -> Result<Arc<dyn ServerCertVerifier>, ConfigError> {
     let at = at.field("validation_context");
     let validation = context.common.validation.as_ref();
-    if validation.is_some_and(|v| v.sds.is_some() || !v.context.subject_alt_names.is_empty()) {
+    if validation.is_some_and(|v| v.sds.is_some() || !v.context.is_chain_only())
+        || context.auto_sni_san_validation
+    {
         return Err(at.unsupported());
     }
     let algorithms = provider.signature_verification_algorithms;

@@ -71,7 +71,7 @@ impl ServerContexts {
                 false => Ok(None),
             };
         };
-        if validation.sds.is_some() || !validation.context.subject_alt_names.is_empty() {
+        if validation.sds.is_some() || !validation.context.is_chain_only() {
             return Err(at.unsupported());
         }
         let Some(ca) = &validation.context.trusted_ca_pem else { return Ok(None) };

@@ -40,8 +40,15 @@ fn with_tls(config: &mut Config) {
         allow_tls12: true,
         allow_tls13: true,
         tls12_cipher_suites: None,
+        groups: None,
     };
-    let tls = UpstreamTls { common, sni: "a.test".into(), auto_host_sni: false };
+    let tls = UpstreamTls {
+        common,
+        sni: "a.test".into(),
+        auto_host_sni: false,
+        auto_sni_san_validation: false,
+        max_session_keys: 1,
+    };
     config.tls = Some(Arc::new(tls));
 }
 
