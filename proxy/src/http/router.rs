@@ -70,7 +70,7 @@ pub async fn forward(
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
     let cluster = &plan.cluster;
-    let host = host::pick(stream, cluster)?;
+    let host = host::pick(stream, cluster, &parts.headers)?;
     let body = attempt::request_body(stream, parts, body);
     let outcome = {
         let attempt = pin!(attempt::attempt(stream, &plan, &host, parts, body));

@@ -51,9 +51,10 @@ pub fn attempt<'a>(
     let downstream = stream.connection.protocol;
     let scheme = stream.scheme;
     let priority = usize::from(plan.action.high_priority);
+    let source = stream.connection.info.source;
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
-        let lease = worker.pools.http(&plan.cluster, host, downstream, priority).await?;
+        let lease = worker.pools.http(&plan.cluster, host, downstream, priority, source).await?;
         if plan.upgrade.is_some() && lease.protocol() == Protocol::Http2 {
             // It would have to be an extended CONNECT, which hosts need not know.
             return Err(Failed::protocol_error());
