@@ -10,7 +10,7 @@ use crate::http::local_reply::LocalReply;
 use crate::http::stream::Stream;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::balance::PickContext;
-use crate::upstream::cluster::{Cluster, Host, PickError};
+use crate::upstream::cluster::{Cluster, PickError, Picked};
 
 /// Picks a host of the cluster.
 ///
@@ -20,15 +20,15 @@ pub fn pick(
     stream: &Stream,
     cluster: &Arc<Cluster>,
     headers: &HeaderMap,
-) -> Result<Arc<Host>, LocalReply> {
+) -> Result<Picked, LocalReply> {
     let original_dst = original_dst(stream, cluster, headers);
     let context = PickContext { original_dst, ..PickContext::default() };
-    let host = cluster.pick(&context);
-    let host = host.map_err(|error| charged(stream, cluster, not_picked(error)))?;
+    let picked = cluster.pick(&context);
+    let picked = picked.map_err(|error| charged(stream, cluster, not_picked(error)))?;
     let mut info = stream.shared.info.borrow_mut();
-    info.upstream.host = Some(host.address().clone());
-    info.upstream.hostname = host.hostname().cloned();
-    Ok(host)
+    info.upstream.host = Some(picked.host.address().clone());
+    info.upstream.hostname = picked.host.hostname().cloned();
+    Ok(picked)
 }
 
 /// Where the request wants to go, which only `ORIGINAL_DST` clusters look at: what their header says, else where the
