@@ -16,6 +16,7 @@ use super::inbox::{Inbox, Notice};
 use super::pending::Pending;
 use super::resources::TypeDump;
 use super::routes::Routes;
+use super::secrets::SharedSecrets;
 use super::sources::{Kind, Sources};
 use super::stats::SubscriptionStats;
 use super::translate;
@@ -40,14 +41,21 @@ pub struct Listeners {
     lds: FullState,
     warming: BTreeMap<Arc<str>, Warming>,
     routes: Routes,
+    secrets: SharedSecrets,
 }
 
 impl Listeners {
     /// No listeners yet; events will go to `inbox`.
-    pub fn new(manager: Rc<RefCell<ListenerManager>>, store: &Arc<Store>, inbox: Inbox) -> Self {
+    pub fn new(
+        manager: Rc<RefCell<ListenerManager>>,
+        store: &Arc<Store>,
+        secrets: SharedSecrets,
+        inbox: Inbox,
+    ) -> Self {
         Listeners {
             manager,
             lds: FullState::new(API, store, inbox.clone()),
+            secrets,
             warming: BTreeMap::new(),
             routes: Routes::new(Arc::clone(store), inbox),
         }
