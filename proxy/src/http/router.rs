@@ -74,7 +74,7 @@ pub async fn forward(
         return Box::pin(connect::terminate(stream, plan)).await;
     }
     let cluster = &plan.cluster;
-    let picked = host::pick(stream, cluster)?;
+    let picked = host::pick(stream, cluster, &parts.headers)?;
     let host = &picked.host;
     let body = attempt::request_body(stream, parts, body);
     let outcome = {

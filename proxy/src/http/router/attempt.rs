@@ -50,10 +50,11 @@ pub fn attempt<'a>(
     let downstream = stream.connection.protocol;
     let scheme = stream.scheme;
     let priority = usize::from(plan.action.high_priority);
+    let source = stream.connection.info.source;
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
         let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
-        let lease = worker.pools.http(cluster, host, downstream, priority).await?;
+        let lease = worker.pools.http(cluster, host, downstream, priority, source).await?;
         if plan.route.virtual_host.include_attempt_count {
             let attempts = shared.info.borrow().upstream.attempts;
             parts.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
