@@ -24,7 +24,7 @@ pub mod rbac;
 pub mod route;
 pub mod source;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod tls;
 pub mod value;
 
