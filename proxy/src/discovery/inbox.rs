@@ -23,6 +23,8 @@ pub enum Notice {
     Listeners(Event),
     /// On the subscription to a source's routes.
     Routes(SourceKind, Event),
+    /// A control plane's time to answer is over, before the resources of an earlier process are used.
+    Grace,
 }
 
 impl Notice {
@@ -34,6 +36,7 @@ impl Notice {
             Notice::Endpoints(..) => 2,
             Notice::Listeners(_) => 3,
             Notice::Routes(..) => 4,
+            Notice::Grace => 5,
         }
     }
 }

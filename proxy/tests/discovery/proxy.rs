@@ -90,6 +90,7 @@ impl Proxy {
             registry: Arc::clone(&registry),
             listeners: Rc::clone(&listeners),
             resolver: Arc::new(SystemResolver::new().unwrap()),
+            state: None,
         };
         let discovery = Discovery::start(&bootstrap, environment);
         Proxy { discovery, registry, listeners, store, _worker: commands }
