@@ -1,4 +1,7 @@
 //! TLS on both sides, from configuration to rustls: who presents what, and whether a peer is who it must be.
+//!
+//! A context and its secrets become a [`Slot`]: what connections read once per handshake. Its secrets are
+//! [`SecretCell`]s, shared by everyone who names them; setting one rebuilds every slot that has it, off the data path.
 
 mod certificate;
 mod client;
@@ -6,15 +9,17 @@ mod distinguished_name;
 mod failure;
 mod identity;
 mod provider;
-mod secrets;
+mod secret;
 mod selection;
 mod server;
 mod session;
+mod slot;
 mod stats;
 pub mod verify;
 
 pub use client::{ClientContext, ServerNames};
 pub use failure::{HandshakeError, reason_of};
-pub use secrets::Secrets;
+pub use secret::{Resolved, SecretCell};
 pub use server::ServerContext;
+pub use slot::{ClientTls, FindSecret, ServerTls, Slot};
 pub use stats::TlsStats;

@@ -204,6 +204,7 @@ mod tests {
             requested_server_name: None,
             filter_chain_name: "".into(),
             tls: None,
+            transport_failure: None,
             accepted: Instant::now(),
         };
         StreamInfo::new(Rc::new(connection), None)

@@ -138,9 +138,10 @@ impl<'a> Parsed<'a> {
     /// Whether it says what its key is for, and signing certificates or revocation lists is not among it.
     pub fn signs_only_handshakes(&self) -> bool {
         let usage = self.certificate.key_usage();
-        usage.ok().flatten().is_some_and(|usage| {
-            !usage.value.key_cert_sign() && !usage.value.crl_sign()
-        })
+        usage
+            .ok()
+            .flatten()
+            .is_some_and(|usage| !usage.value.key_cert_sign() && !usage.value.crl_sign())
     }
 
     /// Whether its extended key usage, if it has one, allows to be this end of a connection.
@@ -157,11 +158,12 @@ impl<'a> Parsed<'a> {
 
     /// Subject and names for a message; bounded, and without control characters.
     pub fn describe(&self) -> String {
-        let mut out = format!("subject {:?}", distinguished_name::print(self.certificate.subject()));
+        let mut out =
+            format!("subject {:?}", distinguished_name::print(self.certificate.subject()));
         let kinds = [SanKind::Uri, SanKind::Dns, SanKind::Ip, SanKind::Email];
-        let all = kinds.iter().flat_map(|kind| {
-            self.names.of(*kind).iter().map(move |name| (kind.as_str(), name))
-        });
+        let all = kinds
+            .iter()
+            .flat_map(|kind| self.names.of(*kind).iter().map(move |name| (kind.as_str(), name)));
         let total = kinds.iter().map(|kind| self.names.of(*kind).len()).sum::<usize>();
         for (kind, name) in all.take(NAMES_TOLD) {
             let name: String = name.chars().take(256).collect();
@@ -181,7 +183,8 @@ impl<'a> Parsed<'a> {
     /// Everything that access logs and `x-forwarded-client-cert` may tell.
     pub fn info(&self) -> CertificateInfo {
         let certificate = &self.certificate;
-        let time = |time: UnixTime| -> SystemTime { UNIX_EPOCH + Duration::from_secs(time.as_secs()) };
+        let time =
+            |time: UnixTime| -> SystemTime { UNIX_EPOCH + Duration::from_secs(time.as_secs()) };
         let validity = self.validity();
         let names = self.names.clone();
         CertificateInfo {

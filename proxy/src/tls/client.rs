@@ -16,7 +16,7 @@ use crate::telemetry::stream_info::{CertificateInfo, TlsInfo};
 use crate::tls::failure::HandshakeError;
 use crate::tls::identity::Identity;
 use crate::tls::provider::{provider, versions};
-use crate::tls::secrets::Secrets;
+use crate::tls::secret::Resolved;
 use crate::tls::session;
 use crate::tls::stats::TlsStats;
 use crate::tls::verify::{ServerVerifier, Verifier, check_name};
@@ -62,7 +62,7 @@ impl ClientContext {
     /// A certificate, key or CA that cannot be used, or a part that is not supported.
     pub fn new(
         context: &UpstreamTls,
-        secrets: &Secrets,
+        secrets: &Resolved,
         at: &At<'_>,
     ) -> Result<ClientContext, ConfigError> {
         let sni = server_name(&context.sni).map_err(|()| {

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
+use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 
 use crate::tls::stats::TlsStats;
 use crate::tls::verify::{Failure, Rule};
@@ -89,9 +89,7 @@ fn tls_error(code: u32, name: &str, more: &str) -> String {
 /// An error of rustls under BoringSSL's name, with rustls's words where they say more.
 fn explain(error: &Error) -> String {
     match error {
-        Error::NoCertificatesPresented => {
-            tls_error(192, "PEER_DID_NOT_RETURN_A_CERTIFICATE", "")
-        }
+        Error::NoCertificatesPresented => tls_error(192, "PEER_DID_NOT_RETURN_A_CERTIFICATE", ""),
         Error::AlertReceived(alert) => {
             tls_error(ALERTS + u32::from(u8::from(*alert)), alert_name(*alert), "")
         }
@@ -109,10 +107,7 @@ fn explain(error: &Error) -> String {
             | PeerIncompatible::SupportedVersionsExtensionRequired
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
             | PeerIncompatible::ServerDoesNotSupportTls12Or13,
-        )
-        | Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedProtocolVersion) => {
-            tls_error(240, "UNSUPPORTED_PROTOCOL", "")
-        }
+        ) => tls_error(240, "UNSUPPORTED_PROTOCOL", ""),
         Error::InvalidCertificate(error) => {
             tls_error(125, "CERTIFICATE_VERIFY_FAILED", &error.to_string())
         }

@@ -14,7 +14,7 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// Reads a hello.
-    pub fn new(hello: &ClientHello<'a>) -> Asked<'a> {
+    pub fn new(hello: &'a ClientHello<'_>) -> Asked<'a> {
         let schemes = hello.signature_schemes();
         let is_ecdsa = |scheme: &SignatureScheme| {
             matches!(

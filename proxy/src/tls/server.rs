@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ServerSessionMemoryCache};
 use rustls::sign::SingleCertAndKey;
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
@@ -17,7 +17,7 @@ use crate::telemetry::stream_info::TlsInfo;
 use crate::tls::failure::HandshakeError;
 use crate::tls::identity::Identity;
 use crate::tls::provider::{provider, versions};
-use crate::tls::secrets::Secrets;
+use crate::tls::secret::Resolved;
 use crate::tls::selection::{Asked, select};
 use crate::tls::session;
 use crate::tls::stats::TlsStats;
@@ -34,7 +34,6 @@ pub struct ServerContext {
     configs: Vec<Offer>,
     full_scan: bool,
     verifier: Option<Arc<Verifier>>,
-    stats: Arc<TlsStats>,
 }
 
 /// The configuration for a certificate. rustls refuses clients that want none of our protocols, where Envoy goes on
@@ -45,14 +44,13 @@ struct Offer {
 }
 
 impl ServerContext {
-    /// A context for connections that count in `stats`; it stands at `at`.
+    /// A context, which stands at `at`.
     ///
     /// # Errors
     /// A certificate, key or CA that cannot be used, or a part that is not supported.
     pub fn new(
         context: &DownstreamTls,
-        secrets: &Secrets,
-        stats: Arc<TlsStats>,
+        secrets: &Resolved,
         at: &At<'_>,
     ) -> Result<ServerContext, ConfigError> {
         let at = at.field("common_tls_context");
@@ -83,22 +81,30 @@ impl ServerContext {
         resume(&mut config, context, &at)?;
         let configs = identities.iter().map(|own| Offer::new(&config, own, &common.alpn)).collect();
         let full_scan = context.full_scan_on_sni_mismatch;
-        Ok(ServerContext { identities, configs, full_scan, verifier, stats })
+        Ok(ServerContext { identities, configs, full_scan, verifier })
     }
 
-    /// Does a handshake. Dropping the future ends the connection.
+    /// Does a handshake, which counts in `stats`. Dropping the future ends the connection.
     ///
     /// # Errors
-    /// It failed, which is counted.
-    pub async fn accept(&self, stream: Stream) -> Result<(Stream, TlsInfo), HandshakeError> {
-        let accepted = self.handshake(stream).await;
+    /// It failed.
+    pub async fn accept(
+        &self,
+        stream: Stream,
+        stats: &TlsStats,
+    ) -> Result<(Stream, TlsInfo), HandshakeError> {
+        let accepted = self.handshake(stream, stats).await;
         if let Err(error) = &accepted {
-            error.count(&self.stats);
+            error.count(stats);
         }
         accepted
     }
 
-    async fn handshake(&self, stream: Stream) -> Result<(Stream, TlsInfo), HandshakeError> {
+    async fn handshake(
+        &self,
+        stream: Stream,
+        stats: &TlsStats,
+    ) -> Result<(Stream, TlsInfo), HandshakeError> {
         let begin = Instant::now();
         let failed = |error| HandshakeError::new(&error);
         let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(failed)?;
@@ -108,8 +114,8 @@ impl ServerContext {
         let local = Arc::clone(&self.identities[index].info);
         let mut info = session::info(session, Some(local), begin.elapsed());
         let resumed = session::is_resumed(session);
-        info.validated = self.validate(session.peer_certificates(), resumed)?;
-        self.stats.done(&info, resumed);
+        info.validated = self.validate(session.peer_certificates(), resumed, stats)?;
+        stats.done(&info, resumed);
         Ok((Stream::Tls(Box::new(TlsStream::Server(tls))), info))
     }
 
@@ -132,8 +138,9 @@ impl ServerContext {
     /// session, or is let in whatever it is.
     fn validate(
         &self,
-        chain: Option<&[rustls::pki_types::CertificateDer<'_>]>,
+        chain: Option<&[CertificateDer<'_>]>,
         resumed: bool,
+        stats: &TlsStats,
     ) -> Result<bool, HandshakeError> {
         let (Some(verifier), Some(chain)) = (&self.verifier, chain) else { return Ok(false) };
         if !resumed && !verifier.accepts_untrusted() {
@@ -142,7 +149,7 @@ impl ServerContext {
         match verifier.verify(chain, Peer::Client, UnixTime::now()) {
             Ok(()) => Ok(verifier.verifies()),
             Err(failure) if verifier.accepts_untrusted() => {
-                self.stats.refused(failure.rule);
+                stats.refused(failure.rule);
                 Ok(false)
             }
             Err(failure) => Err(HandshakeError::refused(&failure)),
@@ -166,7 +173,7 @@ impl Offer {
 /// How clients are verified; none if they are not asked for a certificate.
 fn verifier(
     context: &DownstreamTls,
-    secrets: &Secrets,
+    secrets: &Resolved,
     at: &At<'_>,
 ) -> Result<Option<Arc<Verifier>>, ConfigError> {
     let at = at.field("validation_context");

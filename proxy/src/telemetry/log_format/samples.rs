@@ -83,6 +83,7 @@ fn connection() -> ConnectionInfo {
             peer: Some(certificate().into()),
             ..TlsInfo::default()
         }),
+        transport_failure: None,
         accepted: Instant::now(),
     }
 }

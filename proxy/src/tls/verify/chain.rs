@@ -76,7 +76,11 @@ impl Chain {
         Ok(chain)
     }
 
-    fn add(&mut self, certificate: CertificateDer<'static>, at: &At<'_>) -> Result<(), ConfigError> {
+    fn add(
+        &mut self,
+        certificate: CertificateDer<'static>,
+        at: &At<'_>,
+    ) -> Result<(), ConfigError> {
         let bad = || at.error("holds something that is no X.509 certificate");
         self.validity.push(Parsed::new(&certificate).ok_or_else(bad)?.validity());
         let anchor = webpki::anchor_from_trusted_cert(&certificate)
@@ -124,7 +128,9 @@ impl Chain {
         for _ in 0..MOMENTS {
             time = match self.build(leaf, intermediates, peer, time) {
                 Ok(()) => return Ok(()),
-                Err(webpki::Error::CertExpired { not_after, .. }) if self.allow_expired => not_after,
+                Err(webpki::Error::CertExpired { not_after, .. }) if self.allow_expired => {
+                    not_after
+                }
                 Err(webpki::Error::CertNotValidYet { not_before, .. }) if self.allow_expired => {
                     not_before
                 }

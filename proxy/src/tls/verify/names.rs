@@ -49,7 +49,9 @@ fn label_matches(label: &str, pattern: &str) -> bool {
     match pattern.split_once('*') {
         Some(("", "")) => true,
         Some((start, end)) if !end.contains('*') => {
-            label.len() >= start.len() + end.len() && label.starts_with(start) && label.ends_with(end)
+            label.len() >= start.len() + end.len()
+                && label.starts_with(start)
+                && label.ends_with(end)
         }
         _ => false,
     }
@@ -63,7 +65,10 @@ pub fn check_name(leaf: &CertificateDer<'_>, wanted: &str) -> Result<(), Failure
     let parsed = Parsed::new(leaf)
         .ok_or_else(|| Failure::new(Rule::Chain, "the leaf is no X.509 certificate"))?;
     let names = parsed.names();
-    let is_for = names.of(SanKind::Dns).iter().any(|name| is_whole(name) && dns_matches(wanted, name))
+    let is_for = names
+        .of(SanKind::Dns)
+        .iter()
+        .any(|name| is_whole(name) && dns_matches(wanted, name))
         || names.of(SanKind::Ip).iter().chain(names.of(SanKind::Uri)).any(|name| **name == *wanted);
     if is_for {
         return Ok(());

@@ -55,8 +55,9 @@ impl TrustDomains {
         now: UnixTime,
     ) -> Result<(), String> {
         if leaf.is_ca() || !leaf.signs_only_handshakes() {
-            return Err("SPIFFE: the leaf is or may sign for a CA, or does not say its key's usage"
-                .into());
+            return Err(
+                "SPIFFE: the leaf is or may sign for a CA, or does not say its key's usage".into(),
+            );
         }
         let [id] = leaf.names().of(SanKind::Uri) else {
             return Err("SPIFFE: the leaf must have exactly one URI name".into());
@@ -66,7 +67,9 @@ impl TrustDomains {
             Some((_, chain)) => chain.verify(leaf, intermediates, peer, now),
             None => {
                 let known: Vec<&str> = self.0.iter().map(|(name, _)| &**name).collect();
-                Err(format!("SPIFFE: no trust bundle for trust domain {name:?}, only for {known:?}"))
+                Err(format!(
+                    "SPIFFE: no trust bundle for trust domain {name:?}, only for {known:?}"
+                ))
             }
         }
     }
@@ -86,7 +89,9 @@ mod tests {
     fn a_trust_domain_ends_at_the_first_slash() {
         assert_eq!(trust_domain("spiffe://a.b/ns/c"), Some("a.b"));
         assert_eq!(trust_domain("spiffe://a.b/"), Some("a.b"));
-        for other in ["spiffe://a.b", "SPIFFE://a.b/c", "spiffe:///c", "https://a.b/c", "spiffe://a\0/c"] {
+        for other in
+            ["spiffe://a.b", "SPIFFE://a.b/c", "spiffe:///c", "https://a.b/c", "spiffe://a\0/c"]
+        {
             assert_eq!(trust_domain(other), None, "{other:?}");
         }
     }
