@@ -93,7 +93,7 @@ fn pattern(matcher: &StringMatcher) -> (&'static str, &str) {
         StringPattern::Prefix(text) => ("prefix", text),
         StringPattern::Suffix(text) => ("suffix", text),
         StringPattern::Contains(text) => ("containing", text),
-        StringPattern::Regex(regex) => ("by regex", regex.0.as_str()),
+        StringPattern::Regex(regex) => ("matching", regex.0.as_str()),
     }
 }
 

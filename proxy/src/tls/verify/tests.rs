@@ -7,7 +7,7 @@ use rcgen::{
 };
 
 use super::*;
-use crate::config::matcher::{StringMatcher, StringPattern};
+use crate::config::matcher::{FullRegex, StringMatcher, StringPattern};
 use crate::config::tls::{SanKind, SanMatcher, TrustDomain};
 
 /// Midnight of the first of July 2026; the test's certificates are valid all that year.
@@ -245,8 +245,10 @@ fn names_match_by_kind_and_pattern() {
     let leaf = ca.leaf(&names);
     use SanKind::*;
     use StringPattern::*;
-    let regex =
-        |text: &str| Regex(crate::config::matcher::FullRegex(::regex::Regex::new(text).unwrap()));
+    let regex = |text: &str| {
+        let whole = format!(r"\A(?:{text})\z");
+        Regex(FullRegex(::regex::Regex::new(&whole).unwrap()))
+    };
     for (kind, pattern, expected) in [
         (Uri, Exact("spiffe://td/ns/a/sa/b".into()), true),
         (Uri, Exact("spiffe://td/ns/a/sa/bb".into()), false),
