@@ -104,7 +104,8 @@ impl OutlierDetection {
             threshold: number(threshold, 5),
             enforcing: number(enforcing, default),
         };
-        let base = value::positive_duration(message.base_ejection_time, &at.field("base_ejection_time"))?;
+        let base =
+            value::positive_duration(message.base_ejection_time, &at.field("base_ejection_time"))?;
         let base = base.unwrap_or(DEFAULT_BASE_EJECTION_TIME);
         let at_max = at.field("max_ejection_time");
         let max = match value::positive_duration(message.max_ejection_time, &at_max)? {
@@ -138,8 +139,11 @@ impl OutlierDetection {
                 .unwrap_or(DEFAULT_INTERVAL),
             base_ejection_time: base,
             max_ejection_time: max,
-            max_ejection_time_jitter: value::duration(message.max_ejection_time_jitter, &at_jitter)?
-                .unwrap_or_default(),
+            max_ejection_time_jitter: value::duration(
+                message.max_ejection_time_jitter,
+                &at_jitter,
+            )?
+            .unwrap_or_default(),
             max_ejection_percent: number(message.max_ejection_percent, 10),
             always_eject_one_host: message.always_eject_one_host.is_some_and(|v| v.value),
             uneject_on_health_check: message

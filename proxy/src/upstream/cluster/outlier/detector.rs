@@ -39,7 +39,7 @@ stat_group! {
 /// Starts the cluster's detector on the current runtime, if it is configured to have one. Hosts that a predecessor has
 /// ejected come back if this cluster ejects none.
 pub fn start(cluster: &Arc<Cluster>) {
-    let Some(config) = &cluster.config().outlier_detection else {
+    let Some(detector) = Detector::new(cluster) else {
         let hosts = cluster.hosts();
         let mut returned = false;
         for host in hosts.hosts().iter() {
@@ -55,21 +55,28 @@ pub fn start(cluster: &Arc<Cluster>) {
     if cluster.reports.set(Reports(sender)).is_err() {
         return;
     }
-    let detector = Detector {
-        cluster: Arc::downgrade(cluster),
-        config: config.clone(),
-        stats: cluster.outlier_stats(),
-    };
     tokio::spawn(detector.run(events));
 }
 
-struct Detector {
+pub(super) struct Detector {
     cluster: Weak<Cluster>,
     config: Arc<OutlierDetection>,
     stats: Arc<OutlierStats>,
 }
 
 impl Detector {
+    /// The cluster's detector, if it is configured to have one.
+    pub fn new(cluster: &Arc<Cluster>) -> Option<Detector> {
+        let config = Arc::clone(cluster.config().outlier_detection.as_ref()?);
+        Some(Detector { cluster: Arc::downgrade(cluster), config, stats: cluster.outlier_stats() })
+    }
+
+    /// What it has counted.
+    #[cfg(test)]
+    pub fn stats(&self) -> &OutlierStats {
+        &self.stats
+    }
+
     async fn run(self, mut events: UnboundedReceiver<Event>) {
         let first = tokio::time::Instant::now() + self.config.interval;
         let mut sweeps = interval_at(first, self.config.interval);
@@ -101,7 +108,7 @@ impl Detector {
     }
 
     /// Lets hosts come back whose time is over, and looks for outliers by the interval's rates.
-    fn sweep(&self, cluster: &Cluster, now: Instant) -> bool {
+    pub fn sweep(&self, cluster: &Cluster, now: Instant) -> bool {
         let hosts = Arc::clone(cluster.hosts().hosts());
         let mut changed = false;
         for host in hosts.iter() {
@@ -160,7 +167,7 @@ impl Detector {
     }
 
     /// An outlier was found: ejects it unless too many are ejected, or as rarely as enforcing says. True if it was.
-    fn detect(&self, cluster: &Cluster, host: &Host, reason: Reason, now: Instant) -> bool {
+    pub fn detect(&self, cluster: &Cluster, host: &Host, reason: Reason, now: Instant) -> bool {
         if is_ejected(host) {
             return false;
         }

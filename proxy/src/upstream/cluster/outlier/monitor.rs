@@ -161,7 +161,8 @@ mod tests {
         let joined = "{consecutive_5xx: 2, consecutive_gateway_failure: 9}";
         assert_eq!(reasons(joined, &[Broken, Connected, TimedOut]), [Reason::Consecutive5xx]);
         assert_eq!(reasons(joined, &[Broken, SessionConnected, TimedOut]), []);
-        let split = "{split_external_local_origin_errors: true, consecutive_local_origin_failure: 2}";
+        let split =
+            "{split_external_local_origin_errors: true, consecutive_local_origin_failure: 2}";
         let local = [Reason::ConsecutiveLocalOriginFailure];
         assert_eq!(reasons(split, &[Broken, Answered(500), TimedOut]), local);
         assert_eq!(reasons(split, &[Broken, Connected, TimedOut]), []);

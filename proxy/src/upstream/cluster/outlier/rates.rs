@@ -37,7 +37,11 @@ pub(super) fn failing(rates: &[HostRate], config: FailurePercentage) -> Vec<usiz
         return Vec::new();
     }
     let threshold = f64::from(config.threshold);
-    valid.into_iter().filter(|(_, rate)| 100.0 - rate >= threshold).map(|(place, _)| place).collect()
+    valid
+        .into_iter()
+        .filter(|(_, rate)| 100.0 - rate >= threshold)
+        .map(|(place, _)| place)
+        .collect()
 }
 
 /// The success rates in percent of hosts that had enough to do, with their places.
