@@ -17,15 +17,15 @@ use crate::config::{At, ConfigError};
 use crate::downstream::filter_chain::FilterChains;
 use crate::downstream::inspectors::Inspectors;
 use crate::downstream::listener::{Chain, Handler, State};
-use crate::downstream::shared_stats::SharedStats;
 use crate::downstream::stats::{ListenerStats, TcpStats};
 use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::Drain;
+use crate::http::filters::{Build, FilterEntry};
 use crate::http::manager::{ConnectionManager, RouteSlot, Routes};
 use crate::http::stats::{CodecStats, HttpStats, ListenerHttpStats};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::log_writer::LogWriter;
-use crate::telemetry::stats::{Gauge, Store};
+use crate::telemetry::stats::{Gauge, SharedStats, Store};
 use crate::tls::ServerTls;
 use crate::upstream::cluster::ClusterRegistry;
 
@@ -51,11 +51,7 @@ pub struct Builder {
     store: Arc<Store>,
     registry: Arc<ClusterRegistry>,
     logs: LogWriter,
-    http_stats: SharedStats<HttpStats>,
-    listener_http_stats: SharedStats<ListenerHttpStats>,
-    codec_stats: SharedStats<CodecStats>,
-    tcp_stats: SharedStats<TcpStats>,
-    listener_stats: SharedStats<ListenerStats>,
+    stats: SharedStats,
     inspectors: Inspectors,
     runtime: Runtime,
 }
@@ -67,11 +63,7 @@ impl Builder {
             store,
             registry,
             logs,
-            http_stats: SharedStats::default(),
-            listener_http_stats: SharedStats::default(),
-            codec_stats: SharedStats::default(),
-            tcp_stats: SharedStats::default(),
-            listener_stats: SharedStats::default(),
+            stats: SharedStats::default(),
             inspectors: Inspectors::default(),
             runtime: Runtime::default(),
         }
@@ -85,7 +77,7 @@ impl Builder {
     /// The statistics of a listener.
     pub fn listener_stats(&self, config: &Config) -> Arc<ListenerStats> {
         let prefix = format!("listener.{}.", config.stat_name);
-        self.listener_stats.get(&self.store, prefix, ListenerStats::new)
+        self.stats.get(&self.store, prefix, ListenerStats::new)
     }
 
     /// Makes a listener ready. Chains that `previous` has unchanged are taken over with their connections.
@@ -181,17 +173,29 @@ impl Builder {
         Ok(ConnectionManager {
             config: Arc::clone(config),
             routes,
-            stats: self.http_stats.get(&self.store, format!("http.{prefix}."), HttpStats::new),
+            stats: self.stats.get(&self.store, format!("http.{prefix}."), HttpStats::new),
             codec_stats: ["http1.", "http2."]
-                .map(|prefix| self.codec_stats.get(&self.store, prefix.into(), CodecStats::new)),
-            listener_stats: self.listener_http_stats.get(
+                .map(|prefix| self.stats.get(&self.store, prefix.into(), CodecStats::new)),
+            listener_stats: self.stats.get(
                 &self.store,
                 format!("listener.{}.http.{prefix}.", listener.stat_name),
                 ListenerHttpStats::new,
             ),
             access_logs,
             keeps_heads,
+            filters: self.http_filters(config, &format!("http.{prefix}."), at)?,
         })
+    }
+
+    /// The HTTP filters before the router.
+    fn http_filters(
+        &self,
+        config: &HttpConnectionManager,
+        stat_prefix: &str,
+        at: &At<'_>,
+    ) -> Result<Box<[FilterEntry]>, ConfigError> {
+        let build = Build { stat_prefix, store: &self.store, stats: &self.stats, at };
+        config.filters.iter().map(|filter| FilterEntry::build(filter, &build)).collect()
     }
 
     fn tcp(
@@ -204,7 +208,7 @@ impl Builder {
         Ok(TcpProxy {
             config: Arc::clone(config),
             clusters: clusters.map(|(name, weight)| (self.registry.slot(name), *weight)).collect(),
-            stats: self.tcp_stats.get(&self.store, prefix, TcpStats::new),
+            stats: self.stats.get(&self.store, prefix, TcpStats::new),
             sessions: Gauge::default(),
             access_logs: self.loggers(&config.access_log, at)?,
         })

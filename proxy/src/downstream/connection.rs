@@ -208,6 +208,8 @@ fn connection_info(
         filter_chain_name: chain
             .map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
         tls: None,
+        transport_protocol: facts.transport_protocol,
+        application_protocols: facts.application_protocols.into(),
         accepted,
     }
 }
