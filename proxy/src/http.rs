@@ -9,6 +9,7 @@ pub mod guard;
 pub mod local_reply;
 pub mod manager;
 pub mod path;
+mod number;
 mod present;
 mod request;
 mod request_id;

@@ -1,6 +1,5 @@
 //! HTTP on a downstream connection: which version, and the connection's life around its requests.
 
-use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -145,10 +144,7 @@ async fn serve_http1(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
         .timer(TokioTimer::new())
         .header_read_timeout(config.request_headers_timeout);
     let serving = Rc::clone(connection);
-    let service = service_fn(move |request| {
-        let answer = service::serve(Rc::clone(&serving), request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
+    let service = service_fn(move |request| service::serve(Rc::clone(&serving), request));
     let stream = Guard::new(stream, Rules::new(config), Arc::clone(&connection.verdicts));
     let served = builder.serve_connection(stream, service).with_upgrades();
     let mut served = pin!(served);
@@ -180,10 +176,7 @@ async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
         builder.enable_connect_protocol();
     }
     let serving = Rc::clone(connection);
-    let service = service_fn(move |request| {
-        let answer = service::serve(Rc::clone(&serving), request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
+    let service = service_fn(move |request| service::serve(Rc::clone(&serving), request));
     let served = builder.serve_connection(stream, service);
     let mut served = pin!(served);
     live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;

@@ -14,6 +14,7 @@ use crate::config::route::{HostRewrite, RouteAction, WeightedCluster};
 use crate::http::body::{RequestBody, Source};
 use crate::http::local_reply::LocalReply;
 use crate::http::manager::{Route, Slot};
+use crate::http::number;
 use crate::http::present::Present;
 use crate::http::request;
 use crate::http::sanitize::{append_to_list, names};
@@ -167,7 +168,7 @@ fn rewrite(stream: &Stream, plan: &Plan<'_>, parts: &mut Parts, present: Present
     let Plan { route, action, weighted, timeouts, .. } = plan;
     let suppress = stream.connection.manager.config.router.suppress_envoy_headers;
     if let (Some(expected), false) = (timeouts.expected(), suppress) {
-        parts.headers.insert(&names::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HeaderValue::from(expected));
+        parts.headers.insert(&names::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, number::value(expected));
     }
     stream.with_format(|context| {
         route.mutate_request(*weighted, &mut parts.headers, context);
@@ -370,7 +371,7 @@ fn answer(stream: &mut Stream, plan: Plan<'_>, host: &Host, answered: Answered) 
     // How long the host took is known only if it had the whole request.
     let timed = plan.upgrade.is_none() && stream.shared.request_completed_at().is_some();
     if timed && !stream.connection.manager.config.router.suppress_envoy_headers {
-        head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
+        head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, number::value(millis));
     }
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
     stream.with_format(|context| {

@@ -149,15 +149,23 @@ pub struct Head {
 /// # Errors
 /// Why it is refused.
 pub fn check(head: &[u8], rules: &Rules) -> Result<Head, Refusal> {
-    let lines =
-        head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let mut lines = lines.skip_while(|line| line.is_empty());
+    let mut lines = lines(head).skip_while(|line| line.is_empty());
     let request = RequestLine::read(lines.next().unwrap_or_default(), rules)?;
     let mut fields = Fields::default();
     for line in lines.take_while(|line| !line.is_empty()) {
         fields.add(line, rules)?;
     }
     fields.finish(&request, rules)
+}
+
+/// The lines, without their ends.
+fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    memchr::memchr_iter(b'\n', head).map(move |end| {
+        let line = &head[start..end];
+        start = end + 1;
+        line.strip_suffix(b"\r").unwrap_or(line)
+    })
 }
 
 struct RequestLine {
@@ -172,7 +180,7 @@ impl RequestLine {
         let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let (version, more) = (parts.next(), parts.next());
         let known =
-            if rules.allow_custom_methods { is_token(method) } else { METHODS.contains(&method) };
+            if rules.allow_custom_methods { is_token(method) } else { is_known(method) };
         if !known || target.is_empty() || more.is_some() {
             return Err(Refusal::SYNTAX);
         }
@@ -193,15 +201,16 @@ impl RequestLine {
     }
 }
 
+fn is_known(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"POST") || METHODS.contains(&method)
+}
+
 /// The four forms of a target (RFC 9112 §3.2), in characters that a URI may have.
 fn check_target(method: &[u8], target: &[u8], rules: &Rules) -> Result<(), Refusal> {
     let bad_url = Err(Refusal::bad("http1.invalid_url"));
-    if target.contains(&b'#') {
-        return Err(Refusal::FRAGMENT);
-    }
-    // What the `http` crate has no URI for.
-    if !target.iter().all(|byte| byte.is_ascii_graphic() && !b"<>`".contains(byte)) {
-        return Err(Refusal::SYNTAX);
+    if !target.iter().all(|byte| IN_TARGET[usize::from(*byte)]) {
+        let fragment = target.contains(&b'#');
+        return Err(if fragment { Refusal::FRAGMENT } else { Refusal::SYNTAX });
     }
     match target {
         _ if method == b"CONNECT" => match valid_authority(target) && target.contains(&b':') {
@@ -340,12 +349,34 @@ impl Fields {
 
 /// No white space, no list, no path: what may stand in an authority (RFC 3986 §3.2).
 pub fn valid_authority(host: &[u8]) -> bool {
-    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%@".contains(byte))
+    host.iter().all(|byte| IN_AUTHORITY[usize::from(*byte)])
 }
 
 fn is_token(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !name.is_empty() && name.iter().all(|byte| IN_TOKEN[usize::from(*byte)])
+}
+
+/// Which bytes belong to a set.
+type Bytes = [bool; 256];
+
+static IN_TOKEN: Bytes = alphanumeric_and(b"!#$%&'*+-.^_`|~");
+static IN_AUTHORITY: Bytes = alphanumeric_and(b"-._~!$&'()*+;=:[]%@");
+/// Without `#`, which cuts a fragment off, and what the `http` crate has no URI for.
+static IN_TARGET: Bytes = alphanumeric_and(b"!\"$%&'()*+,-./:;=?@[\\]^_{|}~");
+
+const fn alphanumeric_and(others: &[u8]) -> Bytes {
+    let mut set = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        set[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < others.len() {
+        set[others[index] as usize] = true;
+        index += 1;
+    }
+    set
 }
 
 fn has_control(text: &[u8]) -> bool {
@@ -364,6 +395,12 @@ fn trim(text: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_has_visible_characters_without_four() {
+        let in_target = |byte: u8| byte.is_ascii_graphic() && !b"<>`#".contains(&byte);
+        assert!((0..=255).all(|byte| IN_TARGET[usize::from(byte)] == in_target(byte)));
+    }
 
     const RULES: Rules = Rules {
         accept_http10: true,
