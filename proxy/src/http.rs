@@ -5,11 +5,13 @@
 pub mod body;
 pub mod codec;
 pub mod connection;
+mod delayed_close;
 pub mod guard;
 pub mod local_reply;
 pub mod manager;
-pub mod path;
 mod number;
+mod overdue;
+pub mod path;
 mod present;
 mod request;
 mod request_id;

@@ -106,7 +106,11 @@ impl<'n> Decoder<'_, 'n> {
     }
 
     /// The value of a field; `None` leaves it unset.
-    fn field(&mut self, field: &FieldDescriptor, node: &'n Node) -> Result<Option<Value>, ParseError> {
+    fn field(
+        &mut self,
+        field: &FieldDescriptor,
+        node: &'n Node,
+    ) -> Result<Option<Value>, ParseError> {
         if field.is_map() {
             return self.map(field, node);
         }
@@ -134,7 +138,11 @@ impl<'n> Decoder<'_, 'n> {
         Ok(Some(Value::List(values)))
     }
 
-    fn map(&mut self, field: &FieldDescriptor, node: &'n Node) -> Result<Option<Value>, ParseError> {
+    fn map(
+        &mut self,
+        field: &FieldDescriptor,
+        node: &'n Node,
+    ) -> Result<Option<Value>, ParseError> {
         let kind = field.kind();
         let Some(entry) = kind.as_message() else {
             return Ok(None);
@@ -236,9 +244,7 @@ impl<'n> Decoder<'_, 'n> {
         node: &Node,
         entries: &'n Entries,
     ) -> Result<DynamicMessage, ParseError> {
-        for (key, other) in
-            entries.iter().filter(|(key, _)| !matches!(*key, "@type" | "value"))
-        {
+        for (key, other) in entries.iter().filter(|(key, _)| !matches!(*key, "@type" | "value")) {
             self.steps.push(Crumb::Key(key));
             self.unknown(other, format!("{} has \"value\" only", descriptor.full_name()));
             self.steps.pop();

@@ -155,7 +155,9 @@ impl From<&Node> for serde_json::Value {
             Data::List(values) => values.iter().map(serde_json::Value::from).collect(),
             Data::Map(entries) => {
                 let entries = entries.iter();
-                entries.map(|(key, value)| (key.to_owned(), serde_json::Value::from(value))).collect()
+                entries
+                    .map(|(key, value)| (key.to_owned(), serde_json::Value::from(value)))
+                    .collect()
             }
         }
     }

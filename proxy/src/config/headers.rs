@@ -72,23 +72,24 @@ impl HeaderMutations {
         })
     }
 
-    /// `request_headers_to_add` with `request_headers_to_remove` of the message that stands here.
-    pub fn request_from_proto(
-        add: &[HeaderValueOption],
-        remove: &[String],
+    /// The mutations of the message that stands here, for requests and for responses: each from `*_headers_to_add` with
+    /// `*_headers_to_remove`.
+    pub fn both_from_proto(
+        (request_add, request_remove): (&[HeaderValueOption], &[String]),
+        (response_add, response_remove): (&[HeaderValueOption], &[String]),
         at: &At<'_>,
-    ) -> Result<HeaderMutations, ConfigError> {
-        Self::from_proto(("request_headers_to_add", add), ("request_headers_to_remove", remove), at)
-    }
-
-    /// `response_headers_to_add` with `response_headers_to_remove` of the message that stands here.
-    pub fn response_from_proto(
-        add: &[HeaderValueOption],
-        remove: &[String],
-        at: &At<'_>,
-    ) -> Result<HeaderMutations, ConfigError> {
-        let add = ("response_headers_to_add", add);
-        Self::from_proto(add, ("response_headers_to_remove", remove), at)
+    ) -> Result<(HeaderMutations, HeaderMutations), ConfigError> {
+        let request = Self::from_proto(
+            ("request_headers_to_add", request_add),
+            ("request_headers_to_remove", request_remove),
+            at,
+        )?;
+        let response = Self::from_proto(
+            ("response_headers_to_add", response_add),
+            ("response_headers_to_remove", response_remove),
+            at,
+        )?;
+        Ok((request, response))
     }
 
     fn from_proto(
@@ -188,7 +189,8 @@ mod tests {
         remove: &[&str],
     ) -> Result<HeaderMutations, ConfigError> {
         let remove: Vec<String> = remove.iter().map(|name| (*name).into()).collect();
-        HeaderMutations::request_from_proto(add, &remove, &At::resource("route", "r"))
+        let at = At::resource("route", "r");
+        HeaderMutations::both_from_proto((add, &remove), (&[], &[]), &at).map(|both| both.0)
     }
 
     #[test]

@@ -9,11 +9,13 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use crate::io::Stream;
+use crate::http::delayed_close::DelayedClose;
+use crate::io::deadline::Deadline;
 
 mod body;
 mod head;
@@ -68,19 +70,21 @@ enum State {
 
 /// A downstream connection whose HTTP/1 requests are checked while they are read. What is good stays where hyper reads it.
 pub struct Guard {
-    inner: Stream,
+    inner: DelayedClose,
     gate: Gate,
 }
 
 impl Guard {
     /// Guards `inner` with `rules`; what is found goes into `verdicts`.
-    pub fn new(inner: Stream, rules: Rules, verdicts: Arc<Verdicts>) -> Self {
+    pub fn new(inner: DelayedClose, rules: Rules, verdicts: Arc<Verdicts>) -> Self {
         let gate = Gate {
             rules,
             state: State::Head,
             heads: 0,
             held: BytesMut::new(),
             searched: 0,
+            head_since: None,
+            head_deadline: Deadline::default(),
             ready: BytesMut::new(),
             verdicts,
         };
@@ -98,6 +102,9 @@ struct Gate {
     held: BytesMut,
     /// How much of `held` has been searched for its end.
     searched: usize,
+    /// Since when `held` holds something.
+    head_since: Option<Instant>,
+    head_deadline: Deadline,
     /// What hyper gets next.
     ready: BytesMut,
     verdicts: Arc<Verdicts>,
@@ -150,6 +157,7 @@ impl Gate {
             Search::BareLineFeed => Err(Refusal::SYNTAX),
         };
         self.searched = 0;
+        self.head_since = None;
         self.heads += 1;
         match checked {
             Ok(head) => {
@@ -166,13 +174,37 @@ impl Gate {
             Err(refusal) => {
                 // hyper cuts the fragment off, and the log may tell the rest.
                 let passes = refusal == Refusal::FRAGMENT;
-                self.verdicts.refusal.get_or_init(|| (self.heads, refusal));
-                self.state = State::Refused;
-                if !passes {
-                    self.ready.extend_from_slice(STAND_IN);
-                }
+                self.refuse(refusal, !passes);
                 length.filter(|_| passes)
             }
+        }
+    }
+
+    /// Refuses the latest head, perhaps with a stand-in for it.
+    fn refuse(&mut self, refusal: Refusal, stand_in: bool) {
+        self.verdicts.refusal.get_or_init(|| (self.heads, refusal));
+        self.state = State::Refused;
+        if stand_in {
+            self.ready.extend_from_slice(STAND_IN);
+        }
+    }
+
+    /// Refuses a head that has begun and does not come to its end in time.
+    fn poll_late_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.head_since.zip(self.rules.head_timeout);
+        ready!(self.head_deadline.poll(cx, limit.map(|(since, timeout)| since + timeout)));
+        self.head_since = None;
+        self.held.clear();
+        self.heads += 1;
+        self.refuse(Refusal::LATE, true);
+        Poll::Ready(())
+    }
+
+    /// Keeps the start of a head until the rest comes.
+    fn hold(&mut self, start: BytesMut) {
+        if matches!(self.state, State::Head) && !start.is_empty() {
+            self.head_since.get_or_insert_with(Instant::now);
+            self.held = start;
         }
     }
 
@@ -183,8 +215,8 @@ impl Gate {
         }
         if self.held.is_empty() {
             let passed = self.scan(read);
-            if matches!(self.state, State::Head) {
-                self.held.extend_from_slice(&read[passed..]);
+            if passed < read.len() {
+                self.hold(BytesMut::from(&read[passed..]));
             }
             return passed;
         }
@@ -195,9 +227,7 @@ impl Gate {
         // A stand-in comes behind what passed.
         let stand_in = std::mem::replace(&mut self.ready, held);
         self.ready.unsplit(stand_in);
-        if matches!(self.state, State::Head) {
-            self.held = rest;
-        }
+        self.hold(rest);
         0
     }
 }
@@ -235,9 +265,13 @@ impl Read for Guard {
                 _ => {}
             }
             let Guard { inner, gate } = &mut *this;
-            let polled =
-                Pin::new(inner).poll_read_passing(cx, &mut cursor, |read| gate.take_in(read));
-            let open = ready!(polled)? > 0;
+            let stream = inner.stream();
+            let polled = stream.poll_read_passing(cx, &mut cursor, |read| gate.take_in(read));
+            let Poll::Ready(read) = polled else {
+                ready!(gate.poll_late_head(cx));
+                continue;
+            };
+            let open = read? > 0;
             if cursor.remaining() < room {
                 continue;
             }

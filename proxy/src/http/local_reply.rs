@@ -104,13 +104,6 @@ fn set(headers: &mut HeaderMap, more: Vec<(HeaderName, HeaderValue)>, grpc: bool
     }
 }
 
-/// Whether a request is gRPC: its content type is `application/grpc`, alone or with `+` and a codec.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(CONTENT_TYPE) else { return false };
-    let rest = content_type.as_bytes().strip_prefix(b"application/grpc");
-    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'+')
-}
-
 /// The gRPC status for an HTTP status (gRPC's `http-grpc-status-mapping.md`).
 fn grpc_status(status: StatusCode) -> u8 {
     match status.as_u16() {
@@ -155,18 +148,5 @@ mod tests {
         let response = LocalReply::new(StatusCode::NOT_FOUND, "x", "gone").response(false, true);
         assert_eq!(response.headers()[CONTENT_LENGTH], "4");
         assert!(response.body().is_empty());
-    }
-
-    #[test]
-    fn only_grpc_content_types_are_grpc() {
-        for (value, grpc) in [
-            ("application/grpc", true),
-            ("application/grpc+proto", true),
-            ("application/grpc-web", false),
-            ("text/plain", false),
-        ] {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
-            assert_eq!(is_grpc(&headers), grpc, "{value}");
-        }
     }
 }

@@ -11,9 +11,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use crate::config::hcm::{HttpConnectionManager, StripHostPort, Underscores};
 use crate::http::connection::Connection;
 use crate::http::guard::{Refusal, valid_authority};
-use crate::http::local_reply::{LocalReply, is_grpc};
+use crate::http::local_reply::LocalReply;
 use crate::http::path::{self, Normalized};
 use crate::http::present::Present;
+use crate::route::request::is_grpc;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::Protocol;
 
@@ -73,6 +74,10 @@ pub fn refused(refusal: Refusal, connection: &Connection) -> LocalReply {
     if refusal == Refusal::FRAGMENT {
         stats.downstream_rq_failed_path_normalization.inc();
         return LocalReply::new(refusal.status, refusal.details, "").close();
+    }
+    if refusal == Refusal::LATE {
+        stats.downstream_rq_header_timeout.inc();
+        return LocalReply::new(refusal.status, refusal.details, "request header timeout").close();
     }
     if refusal == Refusal::UNDERSCORE {
         count_rejected(connection);

@@ -11,11 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use hyper::body::Incoming;
 
 use crate::config::route::Action;
-use crate::http::body::{Limits, ResponseBody, Source};
+use crate::http::body::{ResponseBody, Source};
 use crate::http::connection::Connection;
 use crate::http::guard::Refusal;
-use crate::http::local_reply::{self, LocalReply};
+use crate::http::local_reply::LocalReply;
 use crate::http::manager::Route;
+use crate::http::overdue::Limits;
 use crate::http::present::Present;
 use crate::http::router::{self, Plan};
 use crate::http::sanitize::{asks_to_keep_alive, names};
@@ -23,6 +24,7 @@ use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel};
 use crate::http::{request, response, sanitize};
 use crate::route::action::{redirect_location, tls_redirect_location};
+use crate::route::request::is_grpc;
 use crate::route::{Found, RouteRequest};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::Protocol;
@@ -104,7 +106,7 @@ async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<A
 /// Checks and cleans the request's head.
 fn prepare(parts: &mut Parts, present: Present, stream: &mut Stream) -> Result<(), LocalReply> {
     let connection = Rc::clone(&stream.connection);
-    stream.grpc = present.has(Present::CONTENT_TYPE) && local_reply::is_grpc(&parts.headers);
+    stream.grpc = present.has(Present::CONTENT_TYPE) && is_grpc(&parts.headers);
     let admitted = request::admit(parts, present, &connection);
     if admitted.is_ok() {
         let upgrade = present.has(Present::UPGRADE) && upgrade::requested(parts).is_some();

@@ -253,7 +253,8 @@ mod tests {
     ) -> Vec<String> {
         let remove: Vec<String> = remove.iter().map(|name| (*name).into()).collect();
         let at = At::resource("route", "r");
-        let mutations = HeaderMutations::request_from_proto(add, &remove, &at).unwrap();
+        let mutations = HeaderMutations::both_from_proto((add, &remove), (&[], &[]), &at);
+        let mutations = mutations.unwrap().0;
         let mut headers = HeaderMap::new();
         for (name, value) in before {
             headers.append(*name, HeaderValue::from_static(value));

@@ -50,10 +50,7 @@ mod tests {
         let line = |permissions| {
             format!("55d0c0a00000-55d0c1816000 {permissions} 0057a000 fe:00 9978219    /a/pillion")
         };
-        assert_eq!(
-            code_of(&line("r-xp"), "/a/pillion"),
-            Some(0x55d0_c0a0_0000..0x55d0_c181_6000)
-        );
+        assert_eq!(code_of(&line("r-xp"), "/a/pillion"), Some(0x55d0_c0a0_0000..0x55d0_c181_6000));
         assert_eq!(code_of(&line("r-xp"), "/a/other"), None);
         assert_eq!(code_of(&line("r--p"), "/a/pillion"), None);
         assert_eq!(code_of("7ffd54eca000-7ffd54eeb000 rw-p 00000000 00:00 0", "/a"), None);

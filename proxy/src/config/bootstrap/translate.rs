@@ -44,7 +44,11 @@ impl Bootstrap {
         let resources = rest.static_resources.as_mut();
         let clusters = resources.map(|resources| std::mem::take(&mut resources.clusters));
         let clusters = clusters.unwrap_or_default();
-        Self::from_parts(&rest, clusters.iter().map(|cluster| cluster.encode_to_vec().into()), context)
+        Self::from_parts(
+            &rest,
+            clusters.iter().map(|cluster| cluster.encode_to_vec().into()),
+            context,
+        )
     }
 
     /// [`from_proto`](Self::from_proto) with the static clusters apart, in binary form; those in the message do not count.

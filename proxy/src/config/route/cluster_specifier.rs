@@ -103,19 +103,16 @@ impl WeightedCluster {
             }
             _ => None,
         };
+        let (request_headers, response_headers) = HeaderMutations::both_from_proto(
+            (&message.request_headers_to_add, &message.request_headers_to_remove),
+            (&message.response_headers_to_add, &message.response_headers_to_remove),
+            at,
+        )?;
         Ok(WeightedCluster {
             cluster,
             weight: required(&message.weight, &at.field("weight"))?.value,
-            request_headers: HeaderMutations::request_from_proto(
-                &message.request_headers_to_add,
-                &message.request_headers_to_remove,
-                at,
-            )?,
-            response_headers: HeaderMutations::response_from_proto(
-                &message.response_headers_to_add,
-                &message.response_headers_to_remove,
-                at,
-            )?,
+            request_headers,
+            response_headers,
             host_rewrite,
         })
     }

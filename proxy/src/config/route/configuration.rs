@@ -44,20 +44,17 @@ impl RouteConfiguration {
         let virtual_hosts = hosts.collect::<Result<Vec<_>, _>>()?;
         check_domains(&virtual_hosts, at)?;
         let internal_only = message.internal_only_headers.iter().enumerate();
+        let (request_headers, response_headers) = HeaderMutations::both_from_proto(
+            (&message.request_headers_to_add, &message.request_headers_to_remove),
+            (&message.response_headers_to_add, &message.response_headers_to_remove),
+            at,
+        )?;
         Ok(RouteConfiguration {
             name: message.name.as_str().into(),
             virtual_hosts,
             ignore_port: message.ignore_port_in_host_matching,
-            request_headers: HeaderMutations::request_from_proto(
-                &message.request_headers_to_add,
-                &message.request_headers_to_remove,
-                at,
-            )?,
-            response_headers: HeaderMutations::response_from_proto(
-                &message.response_headers_to_add,
-                &message.response_headers_to_remove,
-                at,
-            )?,
+            request_headers,
+            response_headers,
             most_specific_wins: message.most_specific_header_mutations_wins,
             internal_only_headers: internal_only
                 .map(|(index, name)| header_name(name, &at.index("internal_only_headers", index)))
@@ -109,6 +106,11 @@ impl VirtualHost {
         let routes = message.routes.iter().enumerate().map(|(index, route)| {
             Route::from_proto(route, body_limit, &at.index("routes", index), context).map(Arc::new)
         });
+        let (request_headers, response_headers) = HeaderMutations::both_from_proto(
+            (&message.request_headers_to_add, &message.request_headers_to_remove),
+            (&message.response_headers_to_add, &message.response_headers_to_remove),
+            at,
+        )?;
         Ok(VirtualHost {
             name: non_empty(&message.name, &at.field("name"))?.into(),
             domains: message
@@ -122,16 +124,8 @@ impl VirtualHost {
                 TlsRequirementType::ExternalOnly => RequireTls::ExternalOnly,
                 TlsRequirementType::All => RequireTls::All,
             },
-            request_headers: HeaderMutations::request_from_proto(
-                &message.request_headers_to_add,
-                &message.request_headers_to_remove,
-                at,
-            )?,
-            response_headers: HeaderMutations::response_from_proto(
-                &message.response_headers_to_add,
-                &message.response_headers_to_remove,
-                at,
-            )?,
+            request_headers,
+            response_headers,
             include_attempt_count: message.include_request_attempt_count,
             include_attempt_count_in_response: message.include_attempt_count_in_response,
         })
@@ -152,6 +146,11 @@ impl Route {
         warn_set!(context, at, message, [stat_prefix], "routes have no statistics of their own");
         per_filter_config(&message.typed_per_filter_config, at, context)?;
         let at_match = at.field("match");
+        let (request_headers, response_headers) = HeaderMutations::both_from_proto(
+            (&message.request_headers_to_add, &message.request_headers_to_remove),
+            (&message.response_headers_to_add, &message.response_headers_to_remove),
+            at,
+        )?;
         Ok(Route {
             name: message.name.as_str().into(),
             matches: RouteMatch::from_proto(
@@ -160,16 +159,8 @@ impl Route {
                 context,
             )?,
             action: Action::from_proto(message.action.as_ref(), body_limit, at, context)?,
-            request_headers: HeaderMutations::request_from_proto(
-                &message.request_headers_to_add,
-                &message.request_headers_to_remove,
-                at,
-            )?,
-            response_headers: HeaderMutations::response_from_proto(
-                &message.response_headers_to_add,
-                &message.response_headers_to_remove,
-                at,
-            )?,
+            request_headers,
+            response_headers,
             metadata: metadata(message.metadata.as_ref(), &at.field("metadata"), context),
         })
     }

@@ -1,0 +1,69 @@
+//! A host's answer on its way downstream.
+
+use http::{HeaderValue, StatusCode, Version};
+
+use super::Plan;
+use super::attempt::Answered;
+use crate::http::body::Source;
+use crate::http::number;
+use crate::http::sanitize::names;
+use crate::http::service::Answer;
+use crate::http::stream::Stream;
+use crate::http::upgrade::Tunnel;
+use crate::telemetry::stream_info::Protocol;
+use crate::upstream::cluster::Picked;
+
+/// Counts the response and brings its head into the form that goes downstream.
+pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: Answered) -> Answer {
+    let host = &picked.host;
+    let Answered { mut response, lease } = answered;
+    let upstream = hyper::upgrade::on(&mut response);
+    let (mut head, body) = response.into_parts();
+    // What the host spoke is no matter of the downstream.
+    head.version = Version::HTTP_11;
+    let (elapsed, protocol) = {
+        let mut info = stream.shared.info.borrow_mut();
+        let elapsed = info.elapsed();
+        info.upstream.first_rx = Some(elapsed);
+        info.details = Some("via_upstream".into());
+        info.response_code = head.status.as_u16();
+        (elapsed - info.upstream.first_tx.unwrap_or_default(), info.upstream.protocol)
+    };
+    let millis = elapsed.as_millis() as u64;
+    plan.cluster.traffic().charge(head.status.as_u16(), stream.internal);
+    plan.cluster.stats().upstream_rq_time.record(millis);
+    let failed = head.status.is_server_error();
+    if failed {
+        host.stats.rq_error.inc()
+    } else {
+        host.stats.rq_success.inc()
+    }
+    if plan.route.virtual_host.include_attempt_count_in_response {
+        let attempts = stream.shared.info.borrow().upstream.attempts;
+        head.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
+    }
+    // How long the host took is known only if it had the whole request.
+    let timed = plan.upgrade.is_none() && stream.shared.request_completed_at().is_some();
+    if timed && !stream.connection.manager.config.router.suppress_envoy_headers {
+        head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, number::value(millis));
+    }
+    let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    stream.with_format(|context| {
+        plan.route.mutate_response(plan.weighted, &mut head.headers, context);
+    });
+    let limits = plan.timeouts.for_response(stream);
+    let refused_upgrade = plan.upgrade.is_some() && !switching;
+    if let (true, Some(upgrade)) = (switching, plan.upgrade) {
+        let tunnel = Tunnel::new(upgrade, upstream, lease, limits);
+        let source = Source::Local(bytes::Bytes::new());
+        return Answer { head, source, limits, tunnel: Some(tunnel) };
+    }
+    if refused_upgrade {
+        // The host may have taken what followed the request for something else than the proxy did.
+        lease.retire();
+    }
+    let trailers =
+        protocol == Some(Protocol::Http2) || picked.owner(&plan.cluster).config().http1_trailers;
+    let source = Source::Upstream { body, lease: Some(lease), trailers };
+    Answer { head, source, limits, tunnel: None }
+}

@@ -1,0 +1,122 @@
+//! One attempt at one host.
+
+use std::rc::Rc;
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Uri, Version};
+use hyper::body::Incoming;
+
+use super::Plan;
+use super::failure::Failed;
+use super::rewrite::set_host;
+use crate::config::route::HostRewrite;
+use crate::http::body::RequestBody;
+use crate::http::sanitize::names;
+use crate::http::stream::Stream;
+use crate::io::Body;
+use crate::telemetry::stream_info::Protocol;
+use crate::upstream::cluster::Picked;
+use crate::upstream::pool::ResponseLease;
+
+/// The request's body as it streams from the downstream.
+pub fn request_body(stream: &Stream, parts: &Parts, body: Incoming) -> Body {
+    if stream.shared.request_completed_at().is_some() {
+        return Body::Empty;
+    }
+    let trailers =
+        parts.version >= Version::HTTP_2 || stream.connection.manager.config.http1_trailers;
+    Body::stream(RequestBody::new(body, Rc::clone(&stream.shared), trailers))
+}
+
+/// A response's head with the lease on the connection that its body comes over.
+pub struct Answered {
+    /// The head, and the body still to come.
+    pub response: http::Response<Incoming>,
+    /// Given back when the body has ended.
+    pub lease: ResponseLease,
+}
+
+/// One attempt at one host: a connection, the request, the response's head.
+pub fn attempt<'a>(
+    stream: &Stream,
+    plan: &'a Plan<'_>,
+    picked: &'a Picked,
+    parts: &'a mut Parts,
+    body: Body,
+) -> impl Future<Output = Result<Answered, Failed>> + 'a {
+    let worker = Rc::clone(&stream.connection.worker);
+    let shared = Rc::clone(&stream.shared);
+    let downstream = stream.connection.protocol;
+    let scheme = stream.scheme;
+    let priority = usize::from(plan.action.high_priority);
+    async move {
+        shared.info.borrow_mut().upstream.attempts += 1;
+        let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
+        let lease = worker.pools.http(cluster, host, downstream, priority).await?;
+        if plan.upgrade.is_some() && lease.protocol() == Protocol::Http2 {
+            // It would have to be an extended CONNECT, which hosts need not know.
+            return Err(Failed::protocol_error());
+        }
+        if plan.route.virtual_host.include_attempt_count {
+            let attempts = shared.info.borrow().upstream.attempts;
+            parts.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
+        }
+        if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, host.hostname())
+            && let Ok(name) = HeaderValue::from_str(name)
+        {
+            set_host(parts, name, plan.action.append_x_forwarded_host, false);
+        }
+        let request = upstream_request(parts, body, lease.protocol(), scheme);
+        {
+            let mut info = shared.info.borrow_mut();
+            info.upstream.protocol = Some(lease.protocol());
+            info.upstream.local = lease.local_address().cloned();
+            info.upstream.connection_id = Some(lease.connection_id());
+            let elapsed = info.elapsed();
+            info.upstream.pool_ready = Some(elapsed);
+            info.upstream.first_tx = Some(elapsed);
+            if matches!(request.body(), Body::Empty) {
+                info.upstream.last_tx = Some(elapsed);
+            }
+        }
+        let (response, lease) = lease.send(request).await?;
+        Ok(Answered { response, lease })
+    }
+}
+
+/// The request in the form that the upstream's protocol wants.
+fn upstream_request(
+    parts: &mut Parts,
+    body: Body,
+    protocol: Protocol,
+    scheme: &'static str,
+) -> Request<Body> {
+    let mut request = Request::new(body);
+    *request.method_mut() = std::mem::take(&mut parts.method);
+    *request.headers_mut() = std::mem::take(&mut parts.headers);
+    *request.uri_mut() = std::mem::take(&mut parts.uri);
+    if protocol == Protocol::Http2 {
+        let host = request.headers_mut().remove(HOST);
+        let authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
+        uri.authority = authority;
+        uri.scheme = Some(match scheme {
+            "https" => http::uri::Scheme::HTTPS,
+            _ => http::uri::Scheme::HTTP,
+        });
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        *request.version_mut() = Version::HTTP_2;
+    } else if matches!(request.body(), Body::Empty) && may_have_body(request.method()) {
+        // Says that there is none (RFC 9110 §8.6).
+        let headers = request.headers_mut();
+        headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+    }
+    request
+}
+
+/// Whether a request of this method is expected to have a body.
+fn may_have_body(method: &Method) -> bool {
+    let bodiless = [Method::GET, Method::HEAD, Method::DELETE, Method::TRACE, Method::CONNECT];
+    !bodiless.contains(method)
+}

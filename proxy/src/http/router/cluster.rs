@@ -1,0 +1,66 @@
+//! The choice of a request's cluster.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+
+use crate::config::route::{RouteAction, WeightedCluster};
+use crate::http::local_reply::LocalReply;
+use crate::http::manager::{Route, Slot};
+use crate::http::request;
+use crate::http::stream::Stream;
+use crate::route::RouteRequest;
+use crate::route::action::ClusterTarget;
+use crate::telemetry::response_flags::ResponseFlags;
+use crate::upstream::cluster::Cluster;
+
+/// The cluster of the request, or why there is none.
+pub fn choose_cluster<'a>(
+    stream: &Stream,
+    route: &'a Route,
+    action: &RouteAction,
+    parts: &Parts,
+    random: u64,
+) -> Result<(Arc<Cluster>, Option<&'a WeightedCluster>), LocalReply> {
+    let (cluster, weighted) = match route.only_cluster() {
+        Some(slot) => (slot.get(), None),
+        None => choose_by_request(stream, route, parts, random),
+    };
+    match cluster {
+        Some(cluster) => {
+            let mut info = stream.shared.info.borrow_mut();
+            info.upstream.cluster = Some(Arc::clone(cluster.name()));
+            Ok((cluster, weighted))
+        }
+        None => {
+            stream.connection.manager.stats.no_cluster.inc();
+            let status = action.cluster_not_found;
+            let reply = LocalReply::new(status, "cluster_not_found", "");
+            Err(reply.flag(ResponseFlags::NO_CLUSTER_FOUND))
+        }
+    }
+}
+
+/// The cluster where it depends on the request: on a weighted choice or on a header.
+fn choose_by_request<'a>(
+    stream: &Stream,
+    route: &'a Route,
+    parts: &Parts,
+    random: u64,
+) -> (Option<Arc<Cluster>>, Option<&'a WeightedCluster>) {
+    let wanted = RouteRequest {
+        method: &parts.method,
+        scheme: stream.scheme,
+        authority: request::authority(&parts.headers),
+        path: request::path(&parts.uri),
+        headers: &parts.headers,
+        random,
+    };
+    let choice = route.choose_cluster(&wanted);
+    let cluster = match choice.target {
+        ClusterTarget::Known(slot) => Slot::get(slot),
+        ClusterTarget::Named(name) => stream.connection.worker.registry.get(name),
+        ClusterTarget::Missing => None,
+    };
+    (cluster, choice.weighted)
+}

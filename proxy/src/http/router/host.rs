@@ -1,0 +1,52 @@
+//! The host of an attempt.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+
+use super::charged;
+use crate::http::local_reply::LocalReply;
+use crate::http::stream::Stream;
+use crate::telemetry::response_flags::ResponseFlags;
+use crate::upstream::balance::PickContext;
+use crate::upstream::cluster::{Cluster, PickError, Picked};
+
+/// Picks a host of the cluster.
+///
+/// # Errors
+/// The answer that says why there is none.
+pub fn pick(stream: &Stream, cluster: &Arc<Cluster>) -> Result<Picked, LocalReply> {
+    let connection = &stream.connection;
+    let context =
+        PickContext { original_dst: connection.info.local.ip(), ..PickContext::default() };
+    let picked = cluster.pick(&context);
+    let picked = picked.map_err(|error| charged(stream, cluster, not_picked(error)))?;
+    let mut info = stream.shared.info.borrow_mut();
+    info.upstream.host = Some(picked.host.address().clone());
+    info.upstream.hostname = picked.host.hostname().cloned();
+    Ok(picked)
+}
+
+/// The answer when no host could be picked.
+fn not_picked(error: PickError) -> LocalReply {
+    let drop = |details: &'static str, flag| {
+        let header = http::HeaderName::from_static(match error {
+            PickError::UnconditionalDropOverload => "x-envoy-unconditional-drop-overload",
+            _ => "x-envoy-drop-overload",
+        });
+        LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, details, details.replace('_', " "))
+            .flag(flag)
+            .header(header, HeaderValue::from_static("true"))
+    };
+    match error {
+        PickError::NoHealthyUpstream => {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            LocalReply::new(status, "no_healthy_upstream", "no healthy upstream")
+                .flag(ResponseFlags::NO_HEALTHY_UPSTREAM)
+        }
+        PickError::DropOverload => drop("drop_overload", ResponseFlags::DROP_OVERLOAD),
+        PickError::UnconditionalDropOverload => {
+            drop("unconditional_drop_overload", ResponseFlags::UNCONDITIONAL_DROP_OVERLOAD)
+        }
+    }
+}
