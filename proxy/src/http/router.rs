@@ -71,7 +71,7 @@ pub async fn forward(
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
     if plan.upgrade.as_ref().is_some_and(Upgrade::terminates) {
-        return Box::pin(connect::terminate(stream, plan)).await;
+        return Box::pin(connect::terminate(stream, plan, &parts.headers)).await;
     }
     let cluster = &plan.cluster;
     let picked = host::pick(stream, cluster, &parts.headers)?;

@@ -1,6 +1,6 @@
 //! CONNECT that ends here (`connect_config`): the tunnel goes on to the host as plain TCP.
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 
 use super::failure::{Failed, reply_to};
 use super::{Plan, charged, host};
@@ -14,13 +14,18 @@ use crate::http::upgrade::{Tunnel, UpstreamSide};
 ///
 /// # Errors
 /// The proxy's own answer where no host can be connected to.
-pub async fn terminate(stream: &mut Stream, mut plan: Plan<'_>) -> Result<Answer, LocalReply> {
+pub async fn terminate(
+    stream: &mut Stream,
+    mut plan: Plan<'_>,
+    headers: &HeaderMap,
+) -> Result<Answer, LocalReply> {
     let cluster = &plan.cluster;
-    let picked = host::pick(stream, cluster)?;
+    let picked = host::pick(stream, cluster, headers)?;
     stream.shared.info.borrow_mut().upstream.attempts = 1;
     let priority = usize::from(plan.action.high_priority);
-    let connecting =
-        stream.connection.worker.pools.tcp(picked.owner(cluster), &picked.host, priority);
+    let source = stream.connection.info.source;
+    let pools = &stream.connection.worker.pools;
+    let connecting = pools.tcp(picked.owner(cluster), &picked.host, priority, source);
     let lease = match plan.timeouts.wait(stream, cluster, std::pin::pin!(connecting)).await? {
         Ok(lease) => lease,
         Err(error) => {
