@@ -18,10 +18,12 @@ use crate::http::delayed_close::DelayedClose;
 use crate::io::deadline::Deadline;
 
 mod body;
+mod charset;
 mod head;
 
 use body::Body;
-pub use head::{Refusal, Rules, valid_authority};
+pub use charset::valid_authority;
+pub use head::{Refusal, Rules};
 use head::{Search, search};
 
 /// What hyper reads in place of a head that is refused.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::body::{Body, Chunks};
+use super::charset::{is_in_target, is_token, valid_authority};
 use crate::config::hcm::{HttpConnectionManager, Underscores};
 
 /// The methods that pass without `allow_custom_methods`: those that Envoy knows.
@@ -215,7 +216,7 @@ fn is_known(method: &[u8]) -> bool {
 /// The four forms of a target (RFC 9112 §3.2), in characters that a URI may have.
 fn check_target(method: &[u8], target: &[u8], rules: &Rules) -> Result<(), Refusal> {
     let bad_url = Err(Refusal::bad("http1.invalid_url"));
-    if !target.iter().all(|byte| IN_TARGET[usize::from(*byte)]) {
+    if !is_in_target(target) {
         let fragment = target.contains(&b'#');
         return Err(if fragment { Refusal::FRAGMENT } else { Refusal::SYNTAX });
     }
@@ -354,38 +355,6 @@ impl Fields {
     }
 }
 
-/// No white space, no list, no path: what may stand in an authority (RFC 3986 §3.2).
-pub fn valid_authority(host: &[u8]) -> bool {
-    host.iter().all(|byte| IN_AUTHORITY[usize::from(*byte)])
-}
-
-fn is_token(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|byte| IN_TOKEN[usize::from(*byte)])
-}
-
-/// Which bytes belong to a set.
-type Bytes = [bool; 256];
-
-static IN_TOKEN: Bytes = alphanumeric_and(b"!#$%&'*+-.^_`|~");
-static IN_AUTHORITY: Bytes = alphanumeric_and(b"-._~!$&'()*+;=:[]%@");
-/// Without `#`, which cuts a fragment off, and what the `http` crate has no URI for.
-static IN_TARGET: Bytes = alphanumeric_and(b"!\"$%&'()*+,-./:;=?@[\\]^_{|}~");
-
-const fn alphanumeric_and(others: &[u8]) -> Bytes {
-    let mut set = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        set[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut index = 0;
-    while index < others.len() {
-        set[others[index] as usize] = true;
-        index += 1;
-    }
-    set
-}
-
 fn has_control(text: &[u8]) -> bool {
     // Without a way out of the loop, so that the compiler can look at many bytes at once.
     text.iter()
@@ -402,12 +371,6 @@ fn trim(text: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_target_has_visible_characters_without_four() {
-        let in_target = |byte: u8| byte.is_ascii_graphic() && !b"<>`#".contains(&byte);
-        assert!((0..=255).all(|byte| IN_TARGET[usize::from(byte)] == in_target(byte)));
-    }
 
     const RULES: Rules = Rules {
         accept_http10: true,

@@ -51,22 +51,6 @@ const FAMILIES: [(DnsFamily, LookupIpStrategy); 5] = [
     (DnsFamily::All, LookupIpStrategy::Ipv4AndIpv6),
 ];
 
-/// Reads the system's configuration. Without one, only `/etc/hosts` and literal addresses resolve.
-fn build(strategy: LookupIpStrategy) -> Result<TokioResolver, ResolveError> {
-    let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot read the system's DNS configuration; no name server is asked");
-        TokioResolver::builder_with_config(
-            ResolverConfig::default(),
-            TokioRuntimeProvider::default(),
-        )
-    });
-    let options = builder.options_mut();
-    options.ip_strategy = strategy;
-    // The refresh rate decides when to ask again.
-    options.cache_size = 0;
-    builder.build().map_err(|error| ResolveError(error.to_string()))
-}
-
 impl Resolver for SystemResolver {
     fn resolve(
         &self,
@@ -89,4 +73,20 @@ impl Resolver for SystemResolver {
             }
         })
     }
+}
+
+/// Reads the system's configuration. Without one, only `/etc/hosts` and literal addresses resolve.
+fn build(strategy: LookupIpStrategy) -> Result<TokioResolver, ResolveError> {
+    let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read the system's DNS configuration; no name server is asked");
+        TokioResolver::builder_with_config(
+            ResolverConfig::default(),
+            TokioRuntimeProvider::default(),
+        )
+    });
+    let options = builder.options_mut();
+    options.ip_strategy = strategy;
+    // The refresh rate decides when to ask again.
+    options.cache_size = 0;
+    builder.build().map_err(|error| ResolveError(error.to_string()))
 }
