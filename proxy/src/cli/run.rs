@@ -14,6 +14,7 @@ use crate::cli::version::version;
 use crate::cli::{Mode, RunArgs, bootstrap};
 use crate::config::Context;
 use crate::config::bootstrap::Bootstrap;
+use crate::http::filters;
 use crate::server::{self, Options};
 use crate::telemetry::log_level::{Level, LogLevels, UnknownLogger};
 use crate::telemetry::log_writer::LogWriterOptions;
@@ -81,7 +82,7 @@ fn load(args: &RunArgs) -> Result<Bootstrap, Box<dyn std::error::Error>> {
     };
     let mut message = pb::Bootstrap::decode(parts.rest)?;
     name_node(&mut message, args);
-    let context = Context::default();
+    let context = Context::with_http_filters(&filters::Table);
     let bootstrap = Bootstrap::from_parts(&message, parts.clusters, &context)?;
     for warning in context.take_warnings() {
         tracing::warn!("{warning}");
