@@ -26,4 +26,4 @@ mod testing;
 pub mod tls;
 pub mod value;
 
-pub use error::{At, ConfigError, Context};
+pub use error::{At, ConfigError, Context, Files};

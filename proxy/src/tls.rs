@@ -8,6 +8,7 @@ mod pem;
 mod secret;
 mod server;
 mod slot;
+mod stats;
 
 use std::sync::{Arc, LazyLock};
 
@@ -15,7 +16,8 @@ use rustls::crypto::CryptoProvider;
 
 pub use client::Client;
 pub use secret::{Resolved, SecretCell};
-pub use slot::{ClientTls, FindSecret, ServerTls, Slot};
+pub use slot::{ClientTls, FindSecret, ServerTls, Slot, TlsContext};
+pub use stats::FactoryStats;
 
 /// The cryptography of every context.
 fn provider() -> Arc<CryptoProvider> {

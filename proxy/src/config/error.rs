@@ -2,6 +2,9 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::path::PathBuf;
+
+use xxhash_rust::xxh64::xxh64;
 
 /// A rejected value: which resource, which field, what is wrong. Becomes the NACK's `error_detail`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +86,16 @@ impl fmt::Display for At<'_> {
 #[derive(Debug, Default)]
 pub struct Context {
     warnings: RefCell<Vec<String>>,
+    files: RefCell<Files>,
+}
+
+/// The files that a translation has read, to read them again when they change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Each file with a hash of what was in it.
+    pub read: Vec<(PathBuf, u64)>,
+    /// Every `watched_directory`.
+    pub watched: Vec<PathBuf>,
 }
 
 /// How many warnings are kept: a field of every endpoint would otherwise give one for each.
@@ -96,6 +109,21 @@ impl Context {
         if warnings.len() < MAX_WARNINGS {
             warnings.push(format!("{at}: {reason}"));
         }
+    }
+
+    /// Notes a file that was read.
+    pub fn note_file(&self, path: impl Into<PathBuf>, content: &[u8]) {
+        self.files.borrow_mut().read.push((path.into(), xxh64(content, 0)));
+    }
+
+    /// Notes a `watched_directory`.
+    pub fn note_watched(&self, directory: impl Into<PathBuf>) {
+        self.files.borrow_mut().watched.push(directory.into());
+    }
+
+    /// The files so far; empties the list.
+    pub fn take_files(&self) -> Files {
+        self.files.take()
     }
 
     /// The warnings so far; empties the list.

@@ -17,7 +17,7 @@ use crate::config::{At, ConfigError};
 use crate::downstream::filter_chain::FilterChains;
 use crate::downstream::inspectors::Inspectors;
 use crate::downstream::listener::{Chain, Handler, State};
-use crate::downstream::shared_stats::SharedStats;
+use crate::telemetry::stats::SharedStats;
 use crate::downstream::stats::{ListenerStats, TcpStats};
 use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::Drain;

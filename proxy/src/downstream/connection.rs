@@ -147,6 +147,7 @@ async fn handshake(
 ) -> Option<(Stream, Option<TlsInfo>)> {
     let Some(tls) = &chain.tls else { return Some((stream, None)) };
     let Some(ready) = tls.ready().clone() else {
+        tls.stats.downstream_context_secrets_not_ready.inc();
         tracing::debug!(chain = %chain.config.name, "closed: a secret is not there");
         return None;
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::listener::ListenerFilter;
 use crate::downstream::inspect::Filter;
 use crate::downstream::inspect::proxy_protocol::ProxyProtocol;
-use crate::downstream::shared_stats::SharedStats;
+use crate::telemetry::stats::SharedStats;
 use crate::downstream::stats::{
     HttpInspectorStats, ProxyProtocolStats, ProxyVersionStats, TlsInspectorStats,
 };

@@ -5,8 +5,10 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use rustls::sign::CertifiedKey;
 
 use crate::config::tls::{Certificate, SecretKind, ValidationContext};
+use super::{pem, provider};
 use crate::config::{At, ConfigError};
 
 /// The secrets of a context, wherever they came from.
@@ -82,9 +84,10 @@ impl SecretCell {
     /// Sets a new value: every user is built with it, and only if all can be built, all change to it.
     ///
     /// # Errors
-    /// A user cannot use it; everything stays as it was.
+    /// It cannot be used at all, or not by one of the users; everything stays as it was.
     pub fn set(&self, secret: SecretKind) -> Result<(), ConfigError> {
         self.settle();
+        check(&secret, &At::resource("secret", &self.name))?;
         let users: Vec<_> = self.users.lock().iter().filter_map(Weak::upgrade).collect();
         let installs = users.into_iter().map(|user| user.prepare(self, &secret));
         let installs = installs.collect::<Result<Vec<_>, _>>()?;
@@ -107,6 +110,24 @@ impl SecretCell {
 impl std::fmt::Debug for SecretCell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SecretCell").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Refuses what nobody can use, also while nobody can be asked: a user may still wait for another secret.
+fn check(secret: &SecretKind, at: &At<'_>) -> Result<(), ConfigError> {
+    match secret {
+        SecretKind::Certificate(certificate) => {
+            let at = at.field("tls_certificate");
+            let (chain, key) = pem::identity(certificate, &at)?;
+            CertifiedKey::from_der(chain, key, &provider())
+                .map(drop)
+                .map_err(|error| at.error(format_args!("cannot be used: {error}")))
+        }
+        SecretKind::Validation(validation) => {
+            let at = at.field("validation_context");
+            let ca = validation.trusted_ca_pem.as_ref();
+            ca.map_or(Ok(()), |ca| pem::anchors(ca, &at.field("trusted_ca")).map(drop))
+        }
     }
 }
 

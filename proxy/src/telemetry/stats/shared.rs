@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::telemetry::stats::{StatGroup, Store};
 
 /// Groups of statistics by prefix, for as long as somebody holds them.
-pub(super) struct SharedStats<G>(Mutex<HashMap<String, Weak<G>>>);
+pub struct SharedStats<G>(Mutex<HashMap<String, Weak<G>>>);
 
 impl<G> Default for SharedStats<G> {
     fn default() -> Self {
@@ -18,7 +18,7 @@ impl<G> Default for SharedStats<G> {
 
 impl<G: StatGroup + 'static> SharedStats<G> {
     /// The group of this prefix; `make` makes it if nobody holds it.
-    pub(super) fn get(
+    pub fn get(
         &self,
         store: &Store,
         prefix: String,
@@ -28,7 +28,10 @@ impl<G: StatGroup + 'static> SharedStats<G> {
         if let Some(group) = groups.get(&prefix).and_then(Weak::upgrade) {
             return group;
         }
-        groups.retain(|_, group| group.strong_count() > 0);
+        // Those that nobody holds any more are swept when the table would have to grow.
+        if groups.len() == groups.capacity() {
+            groups.retain(|_, group| group.strong_count() > 0);
+        }
         let group = store.register(make(prefix.as_str().into()));
         groups.insert(prefix, Arc::downgrade(&group));
         group
