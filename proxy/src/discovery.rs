@@ -6,6 +6,7 @@
 
 mod clusters;
 mod endpoints;
+mod full_state;
 mod inbox;
 mod listeners;
 mod pending;
@@ -125,8 +126,7 @@ impl Discovery {
         let core = self.core.borrow();
         let (clusters, endpoints) = core.clusters.dump();
         let (listeners, routes) = core.listeners.dump();
-        let secrets =
-            TypeDump { dynamic: core.secrets.borrow().dump(), ..TypeDump::default() };
+        let secrets = TypeDump { dynamic: core.secrets.borrow().dump(), ..TypeDump::default() };
         Dump { clusters, endpoints, listeners, routes, secrets }
     }
 
@@ -165,6 +165,7 @@ async fn run(core: Rc<RefCell<Core>>, mut inbox: mpsc::UnboundedReceiver<Notice>
         let mut core = core.borrow_mut();
         batch.drain(..).for_each(|notice| core.take(notice));
         core.clusters.install();
+        core.listeners.publish();
         core.advance();
     }
 }

@@ -10,6 +10,7 @@ pub mod inspect;
 mod inspectors;
 pub mod listener;
 pub mod manager;
+pub mod reservation;
 pub mod socket;
 pub mod stats;
 pub mod tcp_proxy;

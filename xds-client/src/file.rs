@@ -83,8 +83,8 @@ fn watcher(file: &FileConfig, changed: Arc<Notify>) -> Result<Directories, FileE
             changed.notify_one();
         }
     };
-    let mut directories = Directories::new(on_move)
-        .map_err(|source| WatchError { path: folder.clone(), source })?;
+    let mut directories =
+        Directories::new(on_move).map_err(|source| WatchError { path: folder.clone(), source })?;
     directories.watch(&folder)?;
     Ok(directories)
 }

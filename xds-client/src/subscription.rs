@@ -65,6 +65,12 @@ pub struct Update {
 }
 
 impl Update {
+    /// Resources that came from no server: nobody waits for the answer.
+    pub fn local(version: impl Into<String>, resources: Vec<Resource>) -> Self {
+        let answer = Answer::settled(Vec::new());
+        Self { version: version.into(), resources, removed: Vec::new(), answer }
+    }
+
     /// Says that everything was applied.
     pub fn accept(self) {
         self.answer.accept();
@@ -180,8 +186,8 @@ impl SubscriptionHandle {
     }
 
     /// Asks for these names anew, as a cluster that warms again does with its endpoints: their
-    /// initial fetch timeouts start over, and the server is made to repeat them where the protocol
-    /// allows it (delta: unsubscribe, then subscribe; state-of-the-world: the request is repeated).
+    /// initial fetch timeouts start over, and the server is made to repeat them by a request
+    /// without them and one with them.
     pub fn refresh<S: Into<String>>(&self, names: impl IntoIterator<Item = S>) {
         self.mailbox.send(Command::Refresh(collect(names)));
     }

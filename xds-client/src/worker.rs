@@ -121,7 +121,10 @@ impl<V: Variant> Worker<V> {
     }
 
     async fn next_input(&mut self, blocked: Blocked) -> Input<V::Response> {
-        let reads = self.topics.iter().all(|topic| topic.backlog() < MAX_UNANSWERED);
+        // What was answered while its type is paused waits for something else that comes on this stream.
+        let held = |topic: &Topic<V>| self.paused.contains_key(&topic.type_url);
+        let mut backlogs = self.topics.iter().map(|topic| topic.backlog(held(topic)));
+        let reads = backlogs.all(|backlog| backlog < MAX_UNANSWERED);
         let down = self.link.is_none();
         let (requests, responses) = match &mut self.link {
             Some(link) => (Some(&link.requests), Some(&mut link.responses)),

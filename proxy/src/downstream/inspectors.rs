@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::config::listener::ListenerFilter;
 use crate::downstream::inspect::Filter;
 use crate::downstream::inspect::proxy_protocol::ProxyProtocol;
-use crate::telemetry::stats::SharedStats;
 use crate::downstream::stats::{
     HttpInspectorStats, ProxyProtocolStats, ProxyVersionStats, TlsInspectorStats,
 };
+use crate::telemetry::stats::SharedStats;
 use crate::telemetry::stats::Store;
 
 /// Makes listener filters. All filters of a kind share their statistics, as in Envoy.

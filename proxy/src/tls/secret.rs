@@ -7,8 +7,8 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use rustls::sign::CertifiedKey;
 
-use crate::config::tls::{Certificate, SecretKind, ValidationContext};
 use super::{pem, provider};
+use crate::config::tls::{Certificate, SecretKind, ValidationContext};
 use crate::config::{At, ConfigError};
 
 /// The secrets of a context, wherever they came from.

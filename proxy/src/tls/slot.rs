@@ -146,6 +146,12 @@ impl<C: TlsContext> Slot<C> {
         self.cells().all(|cell| cell.is_settled())
     }
 
+    /// The names of the secrets that are waited for, for people.
+    pub fn waits_for(&self) -> String {
+        let waiting = self.cells().filter(|cell| !cell.is_settled());
+        waiting.map(|cell| format!("{:?}", cell.name())).collect::<Vec<_>>().join(", ")
+    }
+
     /// The secrets that come by name.
     pub fn cells(&self) -> impl Iterator<Item = &Arc<SecretCell>> {
         let certificates = self.certificates.iter().filter_map(|input| match input {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use proto::envoy::config::core::v3::{DataSource, WatchedDirectory};
 use proto::envoy::config::core::v3::data_source::Specifier;
+use proto::envoy::config::core::v3::{DataSource, WatchedDirectory};
 
 use super::{non_empty, required};
 use crate::config::error::{At, ConfigError, Context};

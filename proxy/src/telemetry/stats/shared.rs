@@ -18,12 +18,7 @@ impl<G> Default for SharedStats<G> {
 
 impl<G: StatGroup + 'static> SharedStats<G> {
     /// The group of this prefix; `make` makes it if nobody holds it.
-    pub fn get(
-        &self,
-        store: &Store,
-        prefix: String,
-        make: impl FnOnce(Box<str>) -> G,
-    ) -> Arc<G> {
+    pub fn get(&self, store: &Store, prefix: String, make: impl FnOnce(Box<str>) -> G) -> Arc<G> {
         let mut groups = self.0.lock();
         if let Some(group) = groups.get(&prefix).and_then(Weak::upgrade) {
             return group;
