@@ -96,6 +96,12 @@ impl SecretCell {
         Ok(())
     }
 
+    /// How many users are kept, those that are gone but not swept yet among them.
+    #[cfg(test)]
+    pub(super) fn users(&self) -> usize {
+        self.users.lock().len()
+    }
+
     /// Builds `user` anew at every change, for as long as it lives.
     pub(super) fn tell(&self, user: Weak<dyn SecretUser>) {
         let mut users = self.users.lock();

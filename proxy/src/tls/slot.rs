@@ -229,3 +229,6 @@ impl<C: TlsContext> std::fmt::Debug for Slot<C> {
         f.debug_struct("Slot").field("place", &self.place).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
