@@ -54,7 +54,7 @@ struct GivenUp {
 impl Sotw {
     /// Those of the names that the server of this stream may have heard of. Everything at once has no name to leave out.
     fn told_of<'a>(&self, names: &'a [Arc<str>]) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
-        let heard = if self.requests > 0 { names } else { &[] };
+        let heard = if self.has_begun() { names } else { &[] };
         heard.iter().filter(|name| &***name != WILDCARD)
     }
 
@@ -130,12 +130,16 @@ impl Variant for Sotw {
         }
     }
 
+    fn has_begun(&self) -> bool {
+        self.requests > 0
+    }
+
     /// While the receiver owes an answer, the server would ignore everything as stale. An empty
     /// list means everything if it comes first, so wanting nothing is only said later.
     fn has_request(&self, table: &Table) -> bool {
         self.due
             && !table.owes_answer(self.stream, self.answered)
-            && (self.requests > 0 || table.wants_anything())
+            && (self.has_begun() || table.wants_anything())
     }
 
     fn next_request(&mut self, table: &Table) -> Option<DiscoveryRequest> {

@@ -238,12 +238,21 @@ pub(crate) struct Mailbox {
     pub sender: mpsc::UnboundedSender<ToOwner>,
 }
 
+/// Which requests of a type are held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Held {
+    /// All of them.
+    Requests,
+    /// All but the first of a stream.
+    Answers,
+}
+
 /// Everything that reaches the task that owns subscriptions.
 #[derive(Debug)]
 pub(crate) enum ToOwner {
     Letter(Letter),
-    Pause(Arc<str>),
-    Resume(Arc<str>),
+    Pause((Arc<str>, Held)),
+    Resume((Arc<str>, Held)),
     States(oneshot::Sender<Vec<TypeState>>),
     Stats(oneshot::Sender<ClientStats>),
 }

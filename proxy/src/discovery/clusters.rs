@@ -188,7 +188,7 @@ impl Clusters {
     /// everything else are asked for and answered meanwhile.
     fn hold_answers(&mut self, sources: &Sources) {
         if self.is_started && self.held.is_empty() && !self.warming.is_empty() {
-            self.held = sources.pause(&[Kind::Clusters]);
+            self.held = sources.hold_answers(Kind::Clusters);
         }
     }
 

@@ -74,7 +74,7 @@ fn bind_tcp(address: SocketAddr, config: &Listener) -> io::Result<Socket> {
     if config.transparent {
         match address {
             SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
-            SocketAddr::V6(_) => rustix::net::sockopt::set_ipv6_freebind(&socket, true)?,
+            SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
         }
     }
     if config.freebind {

@@ -57,6 +57,11 @@ impl<V: Variant> Topic<V> {
         self.variant.forget_versions();
     }
 
+    /// Whether the current stream has carried a request.
+    pub fn has_begun(&self) -> bool {
+        self.variant.has_begun()
+    }
+
     pub fn has_request(&self) -> bool {
         self.variant.has_request(&self.table)
     }

@@ -361,7 +361,7 @@ async fn held_acks_do_not_keep_other_types_from_coming() {
     let mut stream = script.accept().await;
     stream.delta().await;
     stream.delta().await;
-    let held = client.pause(&[CDS]);
+    let held = client.hold_answers(&[CDS]);
     for number in 0..100 {
         stream.send(&change(CDS, &number.to_string(), &[("a", "1")], &[]));
         update(&mut cds).await.accept();
