@@ -40,14 +40,27 @@ fn listeners_and_clusters_share_secrets_that_the_control_plane_issues() {
         assert!(proxy.stat(factory) >= Some(1));
         assert_eq!(proxy.stat("sds.default.update_success"), Some(2));
         assert!(versions(&proxy.discovery.dump().secrets, OWN).active.is_some());
+    });
+}
 
-        // Nobody needs them any more.
-        control_plane.delete(CLUSTER, ["a", "b"]);
-        let version = control_plane.delete(LISTENER, ["in"]);
-        accepted(&control_plane, LISTENER, version).await;
-        proxy
-            .until("no secret is kept", |proxy| proxy.discovery.dump().secrets.dynamic.is_empty())
-            .await;
+#[test]
+fn secrets_that_nobody_needs_any_more_are_forgotten() {
+    run_both(Options::default(), |control_plane, proxy| async move {
+        let other = "spiffe://cluster.local/other";
+        control_plane
+            .put([tls_cluster(LONG, "a", OWN, TRUST), tls_cluster(LONG, "b", other, TRUST)]);
+        proxy.initialized().await;
+        let names = || {
+            let dump = proxy.discovery.dump().secrets.dynamic;
+            dump.iter().map(|secret| secret.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(), [TRUST, OWN, other]);
+        let version = control_plane.delete(CLUSTER, ["a"]);
+        accepted(&control_plane, CLUSTER, version).await;
+        assert_eq!(names(), [TRUST, other]);
+        let version = control_plane.delete(CLUSTER, ["b"]);
+        accepted(&control_plane, CLUSTER, version).await;
+        assert!(names().is_empty());
     });
 }
 
