@@ -23,6 +23,7 @@ use crate::config::cluster::{Cluster as Config, Discovery};
 use crate::config::source::{ConfigSource, SourceKind};
 use crate::config::{At, ConfigError};
 use crate::telemetry::stats::Store;
+use crate::upstream::cluster::outlier;
 use crate::upstream::cluster::resolve::{self, Resolver};
 use crate::upstream::cluster::{Cluster, ClusterRegistry};
 
@@ -236,6 +237,7 @@ impl Clusters {
         if is_known {
             self.assign_known(&cluster, before.as_deref());
         }
+        outlier::start(&cluster);
         let names = resolve::start(&cluster, &self.tools.resolver);
         let has_hosts = is_known && names.is_none();
         if let Some(first_answers) = names {

@@ -35,9 +35,7 @@ pub struct Secrets {
     watched: Watches<Entry>,
     directories: Directories,
     store: Arc<Store>,
-    stats: SharedStats<SubscriptionStats>,
-    rotations: SharedStats<RotationStats>,
-    factories: SharedStats<FactoryStats>,
+    stats: SharedStats,
 }
 
 /// The secrets, as clusters and listeners hold them.
@@ -67,8 +65,6 @@ impl Secrets {
             directories: Directories::new(inbox),
             store: Arc::clone(store),
             stats: SharedStats::default(),
-            rotations: SharedStats::default(),
-            factories: SharedStats::default(),
         }))
     }
 
@@ -84,7 +80,7 @@ impl Secrets {
         factory: String,
         at: &At<'_>,
     ) -> Result<Arc<Slot<C>>, ConfigError> {
-        let stats = self.factories.get(&self.store, factory, FactoryStats::new);
+        let stats = self.stats.get(&self.store, factory, FactoryStats::new);
         let mut find = |name: &Arc<str>, source: Option<&ConfigSource>| match source {
             None => self.of_bootstrap(name),
             Some(source) => {
@@ -109,10 +105,10 @@ impl Secrets {
         name: &Arc<str>,
         source: &ConfigSource,
     ) -> Result<Arc<SecretCell>, SourceError> {
-        let Secrets { watched, store, stats, rotations, .. } = self;
+        let Secrets { watched, store, stats: shared, .. } = self;
         let entry = watched.watch(sources, source, name, |fetch| {
             let prefix = format!("sds.{}.", name.replace(':', "_"));
-            let stats = stats.get(store, prefix.clone(), SubscriptionStats::new);
+            let stats = shared.get(store, prefix.clone(), SubscriptionStats::new);
             stats.update_attempt.inc();
             let mut versions = Versions::default();
             let nothing = PbSecret { name: name.to_string(), ..PbSecret::default() };
@@ -123,7 +119,7 @@ impl Secrets {
                 versions,
                 files: Files::default(),
                 stats,
-                rotation: rotations.get(store, prefix, RotationStats::new),
+                rotation: shared.get(store, prefix, RotationStats::new),
             }
         })?;
         Ok(Arc::clone(&entry.cell))

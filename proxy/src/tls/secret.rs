@@ -5,9 +5,10 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use rustls::sign::CertifiedKey;
+use rustls::crypto::aws_lc_rs::default_provider;
 
-use super::{pem, provider};
+use super::identity::Identity;
+use super::verify::Verifier;
 use crate::config::tls::{Certificate, SecretKind, ValidationContext};
 use crate::config::{At, ConfigError};
 
@@ -124,15 +125,13 @@ fn check(secret: &SecretKind, at: &At<'_>) -> Result<(), ConfigError> {
     match secret {
         SecretKind::Certificate(certificate) => {
             let at = at.field("tls_certificate");
-            let (chain, key) = pem::identity(certificate, &at)?;
-            CertifiedKey::from_der(chain, key, &provider())
-                .map(drop)
-                .map_err(|error| at.error(format_args!("cannot be used: {error}")))
+            Identity::new(certificate, &default_provider(), &at).map(drop)
         }
         SecretKind::Validation(validation) => {
+            let has_anchors = validation.trusted_ca_pem.is_some() || validation.spiffe.is_some();
+            // Without trust anchors it is for a default context that has them.
             let at = at.field("validation_context");
-            let ca = validation.trusted_ca_pem.as_ref();
-            ca.map_or(Ok(()), |ca| pem::anchors(ca, &at.field("trusted_ca")).map(drop))
+            has_anchors.then(|| Verifier::new(validation, &at)).transpose().map(drop)
         }
     }
 }

@@ -57,7 +57,7 @@ impl Warming {
 
 /// The TLS contexts of the chains.
 fn contexts(state: &State) -> impl Iterator<Item = &Arc<ServerTls>> {
-    state.chains.iter().filter_map(|chain| chain.tls.as_ref())
+    state.chains.iter().filter_map(|chain| chain.tls.as_ref()).map(|tls| &tls.slot)
 }
 
 /// Whether no secret is to be waited for.
