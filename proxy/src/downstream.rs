@@ -10,7 +10,7 @@ pub mod inspect;
 mod inspectors;
 pub mod listener;
 pub mod manager;
-mod shared_stats;
+pub mod reservation;
 pub mod socket;
 pub mod stats;
 pub mod tcp_proxy;

@@ -6,6 +6,7 @@ pub mod body;
 pub mod codec;
 pub mod connection;
 mod delayed_close;
+pub mod filters;
 pub mod guard;
 pub mod local_reply;
 pub mod manager;

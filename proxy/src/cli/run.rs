@@ -13,6 +13,7 @@ use crate::cli::version::version;
 use crate::cli::{Mode, RunArgs, bootstrap};
 use crate::config::Context;
 use crate::config::bootstrap::Bootstrap;
+use crate::http::filters;
 use crate::server::{self, Options};
 use crate::telemetry::log_level::{Level, LogLevels, UnknownLogger};
 use crate::telemetry::log_writer::LogWriterOptions;
@@ -79,7 +80,7 @@ fn load(args: &RunArgs) -> Result<Bootstrap, Box<dyn std::error::Error>> {
         Mode::Validate | Mode::InitOnly => bootstrap::read(&args.bootstrap)?,
     };
     name_node(&mut message, args);
-    let context = Context::default();
+    let context = Context::with_http_filters(&filters::Table);
     let bootstrap = Bootstrap::from_proto(&message, &context)?;
     for warning in context.take_warnings() {
         tracing::warn!("{warning}");

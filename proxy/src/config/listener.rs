@@ -61,7 +61,7 @@ pub struct Listener {
 }
 
 /// `TrafficDirection`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// `UNSPECIFIED`
     Unspecified,

@@ -2,8 +2,8 @@
 
 use http::{HeaderValue, Version};
 
-use super::Plan;
 use super::attempt::Answered;
+use super::{Plan, outcome};
 use crate::http::body::Source;
 use crate::http::sanitize::names;
 use crate::http::service::Answer;
@@ -14,7 +14,6 @@ use crate::upstream::cluster::Picked;
 
 /// Counts the response and brings its head into the form that goes downstream.
 pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: Answered) -> Answer {
-    let host = &picked.host;
     let Answered { mut response, lease } = answered;
     let upstream = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();
@@ -31,12 +30,8 @@ pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: An
     let millis = elapsed.as_millis() as u64;
     plan.cluster.traffic().charge(head.status.as_u16(), stream.internal);
     plan.cluster.stats().upstream_rq_time.record(millis);
-    let failed = head.status.is_server_error();
-    if failed {
-        host.stats.rq_error.inc()
-    } else {
-        host.stats.rq_success.inc()
-    }
+    let owner = picked.owner(&plan.cluster);
+    outcome::answered(owner, &picked.host, stream.grpc, head.status, &head.headers);
     if plan.route.virtual_host.include_attempt_count_in_response {
         let attempts = stream.shared.info.borrow().upstream.attempts;
         head.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
