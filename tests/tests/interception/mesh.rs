@@ -40,6 +40,14 @@ pub fn tcp(cluster: &str) -> Value {
     json!([{"name": "tcp", "typed_config": {"@type": kind, "stat_prefix": cluster, "cluster": cluster}}])
 }
 
+/// An access log on stderr.
+fn stderr_log(format: &str) -> Value {
+    json!([{"name": "log", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
+        "log_format": {"text_format_source": {"inline_string": format!("{format}\n")}},
+    }}])
+}
+
 /// HTTP to a cluster, logged to stderr.
 fn http(cluster: &str, log: &str) -> Value {
     let kind = format!("{NETWORK}.http_connection_manager.v3.HttpConnectionManager");
@@ -49,10 +57,7 @@ fn http(cluster: &str, log: &str) -> Value {
         "@type": kind,
         "stat_prefix": cluster,
         "http_filters": [{"name": "router", "typed_config": {"@type": router}}],
-        "access_log": [{"name": "log", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
-            "log_format": {"text_format_source": {"inline_string": format!("{log}\n")}},
-        }}],
+        "access_log": stderr_log(log),
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
     }}])
 }
@@ -69,6 +74,9 @@ fn common_tls(svid: &Svid, bundle: &str) -> Value {
         }],
         "validation_context": {
             "trusted_ca": {"inline_string": bundle},
+            "match_typed_subject_alt_names": [
+                {"san_type": "URI", "matcher": {"prefix": "spiffe://cluster.local/"}},
+            ],
         },
     })
 }
@@ -144,6 +152,7 @@ pub fn server(svid: &Svid, bundle: &str, inbound: Inbound) -> Value {
             "listener_filters": filters,
             "listener_filters_timeout": "0.2s",
             "continue_on_listener_filters_timeout": true,
+            "access_log": stderr_log("connection %DOWNSTREAM_TRANSPORT_FAILURE_REASON%"),
             "filter_chains": [
                 {"filter_chain_match": {"destination_port": 15006}, "filters": tcp("black_hole")},
                 {
