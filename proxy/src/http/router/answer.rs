@@ -5,6 +5,7 @@ use http::{HeaderValue, Version};
 use super::attempt::Answered;
 use super::{Plan, outcome};
 use crate::http::body::Source;
+use crate::http::number;
 use crate::http::sanitize::names;
 use crate::http::service::Answer;
 use crate::http::stream::Stream;
@@ -39,7 +40,7 @@ pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: An
     // How long the host took is known only if it had the whole request.
     let timed = plan.upgrade.is_none() && stream.shared.request_completed_at().is_some();
     if timed && !stream.connection.manager.config.router.suppress_envoy_headers {
-        head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
+        head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, number::value(millis));
     }
     stream.with_format(|context| {
         plan.route.mutate_response(plan.weighted, &mut head.headers, context);
