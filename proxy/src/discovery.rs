@@ -43,7 +43,7 @@ pub use state::StateOptions;
 use clusters::{Clusters, Tools};
 use inbox::Notice;
 use listeners::Listeners;
-use secrets::Secrets;
+use secrets::{Secrets, SharedSecrets};
 use sources::Sources;
 use startup::Startup;
 use state::keeper::{Holder, Keeper};
@@ -80,6 +80,7 @@ struct Core {
     sources: Sources,
     clusters: Clusters,
     listeners: Listeners,
+    secrets: SharedSecrets,
     startup: Startup,
     /// Where the last good resources are kept.
     restore: Option<Restore>,
@@ -94,19 +95,19 @@ impl Discovery {
         let (startup, outcome) = Startup::new(bootstrap);
         let node = bootstrap.node.clone();
         let sources = Sources::new(node, bootstrap.ads.clone(), Arc::clone(&registry));
-        let secrets = Secrets::new(&bootstrap.secrets);
+        let secrets = Secrets::new(&bootstrap.secrets, &store, &inbox);
         let (cds, lds) = (bootstrap.cds.as_ref(), bootstrap.lds.as_ref());
         let listeners = Listeners::new(listeners, lds, &store, Rc::clone(&secrets), inbox.clone());
         let control_plane = store.register(ControlPlaneStats::new("control_plane."));
         let stats = state.as_ref().map(|_| store.register(StateStats::new("control_plane.")));
-        let clusters =
-            Clusters::new(Tools { store, registry, resolver, secrets }, cds, inbox.clone());
+        let tools = Tools { store, registry, resolver, secrets: Rc::clone(&secrets) };
+        let clusters = Clusters::new(tools, cds, inbox.clone());
         let kept = state
             .zip(stats)
             .map(|(options, stats)| (options, state::owner(&bootstrap.node), stats));
         let restore =
             kept.clone().map(|(options, owner, stats)| Restore::new(options, owner, stats, inbox));
-        let mut core = Core { sources, clusters, listeners, startup, restore };
+        let mut core = Core { sources, clusters, listeners, secrets, startup, restore };
         core.advance();
         let core = Rc::new(RefCell::new(core));
         let keeper = kept.map(|(options, owner, stats)| {
@@ -146,7 +147,8 @@ impl Discovery {
         let core = self.core.borrow();
         let (clusters, endpoints) = core.clusters.dump();
         let (listeners, routes) = core.listeners.dump();
-        Dump { clusters, endpoints, listeners, routes }
+        let secrets = TypeDump { dynamic: core.secrets.borrow().dump(), ..TypeDump::default() };
+        Dump { clusters, endpoints, listeners, routes, secrets }
     }
 
     /// Whether CDS brought the cluster of this name (`added_via_api` of `/clusters`).
@@ -218,6 +220,12 @@ impl Core {
             Notice::Clusters(event) => self.clusters.on_event(&mut self.sources, event),
             Notice::Resolved(cluster) => self.clusters.on_resolved(&cluster),
             Notice::Endpoints(source, event) => self.clusters.on_endpoints(&source, event),
+            Notice::Secrets(source, event) => {
+                self.secrets.borrow_mut().on_event(&source, event);
+                self.clusters.on_secrets();
+                self.listeners.on_secrets();
+            }
+            Notice::Moved(folders) => self.secrets.borrow_mut().on_moved(&folders),
             Notice::Listeners(event) => self.listeners.on_event(&mut self.sources, event),
             Notice::Routes(source, event) => self.listeners.on_routes(&source, event),
             Notice::Grace => {
@@ -230,7 +238,7 @@ impl Core {
 
     /// Moves the start on, and what serves in place of a control plane that does not answer.
     fn advance(&mut self) {
-        let Core { sources, clusters, listeners, startup, restore } = self;
+        let Core { sources, clusters, listeners, startup, restore, .. } = self;
         loop {
             startup.advance(sources, clusters, listeners);
             let restored =
