@@ -10,7 +10,9 @@ use crate::config::bootstrap::Runtime;
 use crate::config::hcm::{HttpConnectionManager, RouteSource};
 use crate::config::listener::FilterChain;
 use crate::config::network_filter::NetworkFilter;
-use crate::config::route::{Action, ClusterSpecifier, RouteConfiguration, WeightedTarget};
+use crate::config::route::{
+    Action, ClusterSpecifier, MirrorTarget, RouteConfiguration, WeightedTarget,
+};
 use crate::config::source::ConfigSource;
 use crate::config::{At, ConfigError};
 use crate::downstream::filter_chain::FilterChains;
@@ -237,9 +239,10 @@ impl Builder {
     }
 }
 
+/// Every cluster that an action names, mirrors included.
 fn named_clusters(action: &Action) -> Vec<&Arc<str>> {
     let Action::Forward(action) = action else { return Vec::new() };
-    match &action.cluster {
+    let mut names = match &action.cluster {
         ClusterSpecifier::Cluster(name) => vec![name],
         ClusterSpecifier::Header(_) => Vec::new(),
         ClusterSpecifier::Weighted(weighted) => {
@@ -250,7 +253,12 @@ fn named_clusters(action: &Action) -> Vec<&Arc<str>> {
             });
             named.collect()
         }
-    }
+    };
+    names.extend(action.resilience.mirrors.iter().filter_map(|mirror| match &mirror.target {
+        MirrorTarget::Cluster(name) => Some(name),
+        MirrorTarget::Header(_) => None,
+    }));
+    names
 }
 
 /// Envoy replaces `:` in names that go into statistics.
