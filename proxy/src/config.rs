@@ -17,6 +17,7 @@ pub mod hcm;
 pub mod headers;
 pub mod listener;
 pub mod matcher;
+pub mod metadata_match;
 pub mod network_filter;
 pub mod route;
 pub mod source;

@@ -5,9 +5,11 @@
 pub mod body;
 pub mod codec;
 pub mod connection;
+mod delayed_close;
 pub mod guard;
 pub mod local_reply;
 pub mod manager;
+mod overdue;
 pub mod path;
 mod present;
 mod request;

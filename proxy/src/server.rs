@@ -26,7 +26,6 @@ use crate::server::workers::{Shared, Workers};
 use crate::telemetry::log_level::LogLevels;
 use crate::telemetry::log_writer::{LogWriter, LogWriterOptions};
 use crate::telemetry::stats::Store;
-use crate::tls::ServerContexts;
 use crate::upstream::cluster::ClusterRegistry;
 use crate::upstream::cluster::resolve::SystemResolver;
 
@@ -135,13 +134,8 @@ fn data_path(
         hand_off: Arc::default(),
     };
     let (workers, handles) = Workers::start(options.workers, &shared)?;
-    let builder = Builder::new(
-        Arc::clone(store),
-        Arc::clone(registry),
-        logs.clone(),
-        ServerContexts::default(),
-    )
-    .with_runtime(bootstrap.runtime.clone());
+    let builder = Builder::new(Arc::clone(store), Arc::clone(registry), logs.clone())
+        .with_runtime(bootstrap.runtime.clone());
     let Shared { hand_off, .. } = shared;
     let listeners = ListenerManager::new(builder, store, handles, hand_off, options.drain_time);
     listeners.stats.workers_started.set(1);

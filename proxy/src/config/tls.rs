@@ -7,6 +7,7 @@ use crate::config::source::ConfigSource;
 mod context;
 mod parameters;
 mod secret;
+mod validation;
 
 /// `DownstreamTlsContext`.
 #[derive(Clone, Debug)]
@@ -19,6 +20,11 @@ pub struct DownstreamTls {
     pub stateless_resumption: bool,
     /// Sessions may be resumed from the server's memory: not `disable_stateful_session_resumption`.
     pub stateful_resumption: bool,
+    /// `full_scan_certs_on_sni_mismatch`: without a certificate for the name, the first that the client can check is
+    /// taken, not just the first.
+    pub full_scan_on_sni_mismatch: bool,
+    /// `prefer_client_ciphers`: the client's order of cipher suites decides, not the server's.
+    pub prefer_client_ciphers: bool,
 }
 
 /// `UpstreamTlsContext`.
@@ -30,6 +36,11 @@ pub struct UpstreamTls {
     pub sni: Arc<str>,
     /// `auto_host_sni`: the endpoint's hostname is sent.
     pub auto_host_sni: bool,
+    /// `auto_sni_san_validation`: the server's certificate must be for the name that was sent, whatever else the
+    /// validation context says of names.
+    pub auto_sni_san_validation: bool,
+    /// `max_session_keys`: how many sessions are kept for resumption; default 1, 0 resumes none.
+    pub max_session_keys: u32,
 }
 
 /// `CommonTlsContext`.
@@ -47,6 +58,8 @@ pub struct CommonTls {
     pub allow_tls13: bool,
     /// `tls_params.cipher_suites`: what TLS 1.2 may use, in order of preference; none means every suite there is.
     pub tls12_cipher_suites: Option<Vec<rustls::CipherSuite>>,
+    /// `tls_params.ecdh_curves`: what keys may be agreed with, in order of preference; none means the default.
+    pub groups: Option<Vec<rustls::NamedGroup>>,
 }
 
 /// `Secret`: what SDS delivers under a name, or the bootstrap holds.
@@ -88,6 +101,8 @@ pub struct Certificate {
     pub chain_pem: Vec<u8>,
     /// `private_key`
     pub key_pem: Vec<u8>,
+    /// `ocsp_staple` in DER: what is sent with the chain.
+    pub ocsp_staple: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Certificate {
@@ -110,10 +125,35 @@ pub struct Validation {
 /// `CertificateValidationContext`.
 #[derive(Clone, Debug, Default)]
 pub struct ValidationContext {
-    /// `trusted_ca` in PEM; none means that the peer's chain is not verified.
+    /// `trusted_ca` in PEM; none means that the peer's chain is not verified, unless `spiffe` is there.
     pub trusted_ca_pem: Option<Vec<u8>>,
     /// `match_typed_subject_alt_names`: one must match; empty accepts every name.
     pub subject_alt_names: Vec<SanMatcher>,
+    /// `verify_certificate_hash`: SHA-256 digests of the leaf. If this list or the next has any, one must match.
+    pub certificate_hashes: Vec<[u8; 32]>,
+    /// `verify_certificate_spki`: SHA-256 digests of the leaf's public key.
+    pub spki_hashes: Vec<[u8; 32]>,
+    /// `crl` in PEM: every certificate of a chain must be covered by a list, and not be on it.
+    pub crl_pem: Option<Vec<u8>>,
+    /// `only_verify_leaf_cert_crl`
+    pub crl_of_leaf_only: bool,
+    /// `allow_expired_certificate`
+    pub allow_expired: bool,
+    /// `trust_chain_verification` is `ACCEPT_UNTRUSTED`: what fails is noted and let in.
+    pub accept_untrusted: bool,
+    /// `max_verify_depth`: how many certificates may stand between the leaf and the trust anchor.
+    pub max_verify_depth: Option<u32>,
+    /// The trust domains of `custom_validator_config`, if it is the SPIFFE validator.
+    pub spiffe: Option<Vec<TrustDomain>>,
+}
+
+/// `SPIFFECertValidatorConfig.TrustDomain`: who may speak for the identities of a trust domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustDomain {
+    /// `name`, without `spiffe://`.
+    pub name: Arc<str>,
+    /// `trust_bundle`: trust anchors in PEM.
+    pub bundle_pem: Vec<u8>,
 }
 
 /// `SubjectAltNameMatcher`.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use proto::google::protobuf::Any;
-use rustls_pki_types::ServerName;
 use xds_client::{Event, Resource, ResourceError, Update};
 
 use super::endpoints::Endpoints;
 use super::inbox::{Feed, Inbox, Notice};
 use super::pending::Pending;
 use super::resources::{Resources, TypeDump, Version};
+use super::secrets::SharedSecrets;
 use super::sources::{Kind, Sources};
 use super::stats::{ReloadStats, SubscriptionStats};
 use super::translate;
@@ -21,9 +21,9 @@ use crate::config::cluster::{Cluster as Config, Discovery};
 use crate::config::source::{ConfigSource, SourceKind};
 use crate::config::{At, ConfigError};
 use crate::telemetry::stats::Store;
-use crate::tls;
+use crate::tls::ClientTls;
 use crate::upstream::cluster::resolve::{self, Resolver};
-use crate::upstream::cluster::{ClientTls, Cluster, ClusterRegistry};
+use crate::upstream::cluster::{Cluster, ClusterRegistry};
 
 /// What clusters are made with.
 pub struct Tools {
@@ -33,6 +33,8 @@ pub struct Tools {
     pub registry: Arc<ClusterRegistry>,
     /// Resolves the names of DNS clusters.
     pub resolver: Arc<dyn Resolver>,
+    /// The secrets of TLS contexts.
+    pub secrets: SharedSecrets,
 }
 
 /// Every cluster that serves or warms.
@@ -207,7 +209,16 @@ impl Clusters {
     /// Makes a cluster, which warms from now on and is ready at once if it need not wait for anything.
     fn make(&mut self, sources: &mut Sources, config: Arc<Config>) -> Result<(), ConfigError> {
         let at = At::resource("cluster", &config.name);
-        let tls = client_tls(&config, &at)?;
+        let tls = match &config.tls {
+            Some(context) => {
+                let mut secrets = self.tools.secrets.borrow_mut();
+                let mut find =
+                    |name: &Arc<str>, source: Option<&ConfigSource>| secrets.find(name, source);
+                let at = at.field("transport_socket");
+                Some(ClientTls::new(Arc::clone(context), &at, &mut find)?)
+            }
+            None => None,
+        };
         let is_known = self.watch_endpoints(sources, &config, &at)?;
         let name = Arc::clone(&config.name);
         let entry = self.entries.entry(Arc::clone(&name)).or_default();
@@ -217,7 +228,10 @@ impl Clusters {
         }
         let before = entry.active.clone();
         let cluster = Cluster::new(config, &self.tools.store, before.as_deref());
-        cluster.tls.store(tls);
+        if let Some(tls) = tls {
+            // It was just made.
+            let _ = cluster.tls.set(tls);
+        }
         if is_known {
             self.assign_known(&cluster, before.as_deref());
         }
@@ -325,18 +339,4 @@ pub fn is_primary(config: &Config) -> bool {
         Discovery::Eds { source, .. } => matches!(source.kind, SourceKind::Path { .. }),
         _ => true,
     }
-}
-
-/// The client side of a cluster's TLS.
-fn client_tls(config: &Config, at: &At<'_>) -> Result<Option<Arc<ClientTls>>, ConfigError> {
-    let Some(context) = &config.tls else { return Ok(None) };
-    let at = at.field("transport_socket");
-    let server_name = match &*context.sni {
-        // Not sent, and the verifier does not look at it.
-        "" => ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()),
-        sni => ServerName::try_from(sni.to_owned())
-            .map_err(|_| at.field("sni").error(format_args!("{sni:?} is no host name")))?,
-    };
-    let config = tls::client_config(context, &at)?;
-    Ok(Some(Arc::new(ClientTls { config, server_name, auto_host_sni: context.auto_host_sni })))
 }

@@ -16,6 +16,7 @@ use super::inbox::{Feed, Inbox, Notice};
 use super::pending::Pending;
 use super::resources::{Resources, TypeDump, Version};
 use super::routes::Routes;
+use super::secrets::SharedSecrets;
 use super::sources::{Kind, Sources};
 use super::stats::{ReloadStats, SubscriptionStats};
 use super::translate;
@@ -35,6 +36,7 @@ pub struct Listeners {
     fixed_names: HashSet<Arc<str>>,
     warming: BTreeMap<Arc<str>, Warming>,
     routes: Routes,
+    secrets: SharedSecrets,
     resources: Resources,
     feed: Option<Feed>,
     /// Since when LDS is waited for; none once it has answered or its time is over.
@@ -45,9 +47,15 @@ pub struct Listeners {
 
 impl Listeners {
     /// No listeners yet; events will go to `inbox`.
-    pub fn new(manager: Rc<RefCell<ListenerManager>>, store: &Arc<Store>, inbox: Inbox) -> Self {
+    pub fn new(
+        manager: Rc<RefCell<ListenerManager>>,
+        store: &Arc<Store>,
+        secrets: SharedSecrets,
+        inbox: Inbox,
+    ) -> Self {
         Listeners {
             manager,
+            secrets,
             routes: Routes::new(Arc::clone(store), inbox.clone()),
             inbox,
             fixed: Vec::new(),

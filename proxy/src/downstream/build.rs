@@ -8,12 +8,13 @@ use crate::config;
 use crate::config::access_log::AccessLog;
 use crate::config::bootstrap::Runtime;
 use crate::config::hcm::{HttpConnectionManager, RouteSource};
-use crate::config::listener::FilterChain;
+use crate::config::listener::{FilterChain, Listener as Config};
 use crate::config::network_filter::NetworkFilter;
 use crate::config::route::{
     Action, ClusterSpecifier, MirrorTarget, RouteConfiguration, WeightedTarget,
 };
 use crate::config::source::ConfigSource;
+use crate::config::tls::DownstreamTls;
 use crate::config::{At, ConfigError};
 use crate::downstream::filter_chain::FilterChains;
 use crate::downstream::inspectors::Inspectors;
@@ -27,18 +28,31 @@ use crate::http::stats::{CodecStats, HttpStats, ListenerHttpStats};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::stats::{Gauge, Store};
-use crate::tls::ServerContexts;
+use crate::tls::ServerTls;
 use crate::upstream::cluster::ClusterRegistry;
 
-/// Gives the slot of a route table that comes over RDS, and sees to it that it gets filled.
-pub type RdsSlots<'a> = &'a mut dyn FnMut(&Arc<str>, &ConfigSource) -> RouteSlot;
+/// Gives what comes over xDS into filter chains, and sees to it that it gets filled.
+pub trait Slots {
+    /// A route table that comes over RDS.
+    fn routes(&mut self, name: &Arc<str>, source: &ConfigSource) -> RouteSlot;
+
+    /// The TLS side of a chain of the listener, whose secrets may come over SDS.
+    ///
+    /// # Errors
+    /// A secret that is not known, or cannot be used.
+    fn tls(
+        &mut self,
+        context: &Arc<DownstreamTls>,
+        listener: &Config,
+        at: &At<'_>,
+    ) -> Result<Arc<ServerTls>, ConfigError>;
+}
 
 /// Makes listeners ready. Groups of statistics with the same prefix are shared, so that an update keeps its counts.
 pub struct Builder {
     store: Arc<Store>,
     registry: Arc<ClusterRegistry>,
     logs: LogWriter,
-    tls: ServerContexts,
     http_stats: SharedStats<HttpStats>,
     listener_http_stats: SharedStats<ListenerHttpStats>,
     codec_stats: SharedStats<CodecStats>,
@@ -50,17 +64,11 @@ pub struct Builder {
 
 impl Builder {
     /// A builder over what the process shares.
-    pub fn new(
-        store: Arc<Store>,
-        registry: Arc<ClusterRegistry>,
-        logs: LogWriter,
-        tls: ServerContexts,
-    ) -> Self {
+    pub fn new(store: Arc<Store>, registry: Arc<ClusterRegistry>, logs: LogWriter) -> Self {
         Builder {
             store,
             registry,
             logs,
-            tls,
             http_stats: SharedStats::default(),
             listener_http_stats: SharedStats::default(),
             codec_stats: SharedStats::default(),
@@ -77,7 +85,7 @@ impl Builder {
     }
 
     /// The statistics of a listener.
-    pub fn listener_stats(&self, config: &config::listener::Listener) -> Arc<ListenerStats> {
+    pub fn listener_stats(&self, config: &Config) -> Arc<ListenerStats> {
         let prefix = format!("listener.{}.", config.stat_name);
         self.listener_stats.get(&self.store, prefix, ListenerStats::new)
     }
@@ -88,21 +96,21 @@ impl Builder {
     /// A part that cannot be made: a certificate, a log file, an unknown cluster where clusters are validated.
     pub fn state(
         &self,
-        config: Arc<config::listener::Listener>,
+        config: Arc<Config>,
         previous: Option<&State>,
-        rds: RdsSlots<'_>,
+        slots: &mut dyn Slots,
     ) -> Result<State, ConfigError> {
         let at = At::resource("listener", &config.name);
         let mut chains = Vec::with_capacity(config.filter_chains.len());
         for (index, chain) in config.filter_chains.iter().enumerate() {
             let at = at.index("filter_chains", index);
-            let ready = self.chain(chain, &config, previous, &at, rds)?;
+            let ready = self.chain(chain, &config, previous, &at, slots)?;
             chains.push((chain.matches.clone(), ready));
         }
         let default = match &config.default_filter_chain {
             Some(chain) => {
                 let at = at.field("default_filter_chain");
-                Some(self.chain(chain, &config, previous, &at, rds)?)
+                Some(self.chain(chain, &config, previous, &at, slots)?)
             }
             None => None,
         };
@@ -126,10 +134,10 @@ impl Builder {
     fn chain(
         &self,
         chain: &Arc<FilterChain>,
-        listener: &config::listener::Listener,
+        listener: &Config,
         previous: Option<&State>,
         at: &At<'_>,
-        rds: RdsSlots<'_>,
+        slots: &mut dyn Slots,
     ) -> Result<Arc<Chain>, ConfigError> {
         let same = |old: &&Arc<Chain>| {
             old.config.fingerprint == chain.fingerprint && old.config.name == chain.name
@@ -139,14 +147,14 @@ impl Builder {
         }
         let handler = match chain.filters.last() {
             Some(NetworkFilter::Http(config)) => {
-                Handler::Http(Arc::new(self.http(config, listener, at, rds)?))
+                Handler::Http(Arc::new(self.http(config, listener, at, slots)?))
             }
             Some(NetworkFilter::TcpProxy(config)) => Handler::Tcp(Arc::new(self.tcp(config, at)?)),
             Some(NetworkFilter::DirectResponse(bytes)) => Handler::Direct(bytes.clone()),
             None => Handler::None,
         };
         let tls = match &chain.tls {
-            Some(context) => Some(self.tls.acceptor(context, &at.field("transport_socket"))?),
+            Some(context) => Some(slots.tls(context, listener, &at.field("transport_socket"))?),
             None => None,
         };
         Ok(Arc::new(Chain { config: Arc::clone(chain), tls, handler, drain: Drain::default() }))
@@ -155,9 +163,9 @@ impl Builder {
     fn http(
         &self,
         config: &Arc<HttpConnectionManager>,
-        listener: &config::listener::Listener,
+        listener: &Config,
         at: &At<'_>,
-        rds: RdsSlots<'_>,
+        slots: &mut dyn Slots,
     ) -> Result<ConnectionManager, ConfigError> {
         let prefix = stat_safe(&config.stat_prefix);
         let routes = match &config.routes {
@@ -168,7 +176,7 @@ impl Builder {
                 let table = self.route_table(table);
                 Arc::new(ArcSwapOption::from_pointee(table))
             }
-            RouteSource::Rds { name, source } => rds(name, source),
+            RouteSource::Rds { name, source } => slots.routes(name, source),
         };
         let access_logs = self.loggers(&config.access_log, at)?;
         let keeps_heads = access_logs.iter().any(AccessLogger::needs_heads);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use crate::downstream::filter_chain::Facts;
 use crate::downstream::inspect::{self, Filter};
@@ -144,7 +145,12 @@ async fn handshake(
     chain: &Chain,
     stats: &ListenerStats,
 ) -> Option<(Stream, Option<TlsInfo>)> {
-    let Some(acceptor) = &chain.tls else { return Some((stream, None)) };
+    let Some(tls) = &chain.tls else { return Some((stream, None)) };
+    let Some(ready) = tls.ready().clone() else {
+        tracing::debug!(chain = %chain.config.name, "closed: a secret is not there");
+        return None;
+    };
+    let acceptor = TlsAcceptor::from(ready);
     let limit = chain.config.handshake_timeout.unwrap_or(Duration::MAX);
     match timeout(limit, acceptor.accept(stream)).await {
         Ok(Ok(tls)) => {

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio_rustls::TlsAcceptor;
 
 use crate::config;
 use crate::config::listener::FilterChain;
@@ -16,6 +15,7 @@ use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::{Drain, Phase};
 use crate::http::manager::ConnectionManager;
 use crate::telemetry::access_log::AccessLogger;
+use crate::tls::ServerTls;
 
 /// A listener. An update in place swaps its state; connections keep the chain that they were given.
 pub struct Listener {
@@ -46,7 +46,7 @@ pub struct Chain {
     /// The configuration.
     pub config: Arc<FilterChain>,
     /// The TLS side, if connections speak TLS.
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Arc<ServerTls>>,
     /// What serves connections.
     pub handler: Handler,
     /// Drains its connections.

@@ -126,16 +126,17 @@ impl TcpProxy {
             PickContext { original_dst: info.connection.local.ip(), ..Default::default() };
         let attempts = self.config.max_connect_attempts.max(1);
         for attempt in 1..=attempts {
-            let Ok(host) = cluster.pick(&context) else {
+            let Ok(picked) = cluster.pick(&context) else {
                 info.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);
                 return None;
             };
-            let connected = worker.pools.tcp(cluster, &host, 0).await;
+            let host = &picked.host;
+            let connected = worker.pools.tcp(picked.owner(cluster), host, 0).await;
             if matches!(&connected, Err(error) if error.reason == ResetReason::Overflow) {
                 info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
                 return None;
             }
-            note_host(info, &host, attempt);
+            note_host(info, host, attempt);
             match connected {
                 Ok(lease) => return Some(lease),
                 Err(error) => {

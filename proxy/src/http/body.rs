@@ -1,20 +1,17 @@
 //! The two bodies of a stream: the request's on its way up, the response's on its way down.
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::http::overdue::Limits;
 use crate::http::reset;
 use crate::http::stream::{Shared, Stream};
 use crate::io::BodyError;
-use crate::io::deadline::Deadline;
-use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::pool::{ResetReason, ResponseLease};
 
 /// The downstream's request body, counted on its way upstream.
@@ -83,15 +80,6 @@ pub enum Source {
     },
 }
 
-/// The limits on a response that streams.
-#[derive(Clone, Copy, Default)]
-pub struct Limits {
-    /// `stream_idle_timeout`
-    pub idle: Option<Duration>,
-    /// When the route's timeout or the longest duration of the stream is over.
-    pub until: Option<Instant>,
-}
-
 /// The response's body on its way downstream.
 pub enum ResponseBody {
     /// It streams.
@@ -103,14 +91,8 @@ pub enum ResponseBody {
 impl ResponseBody {
     /// The body of `stream`'s response.
     pub fn new(source: Source, stream: Stream, limits: Limits) -> Self {
-        let deadline = Deadline::default();
-        ResponseBody::Stream(Box::new(StreamBody {
-            source,
-            stream,
-            limits,
-            deadline,
-            ended: false,
-        }))
+        stream.shared.limits.set(limits);
+        ResponseBody::Stream(Box::new(StreamBody { source, stream, ended: false }))
     }
 }
 
@@ -118,25 +100,17 @@ impl ResponseBody {
 pub struct StreamBody {
     source: Source,
     stream: Stream,
-    limits: Limits,
-    deadline: Deadline,
     ended: bool,
 }
 
-/// Why a response broke off after it had started.
+/// The upstream broke off a response that had started.
 #[derive(Debug, thiserror::Error)]
-pub enum ResponseBroken {
-    /// The upstream broke off.
-    #[error("upstream reset after the response had started: {reason}")]
-    Upstream {
-        /// The reason.
-        reason: ResetReason,
-        /// What the codec says: an HTTP/2 reason passes on.
-        source: Option<hyper::Error>,
-    },
-    /// A timer of the proxy ended the stream.
-    #[error("{0}")]
-    Timeout(&'static str),
+#[error("upstream reset after the response had started: {reason}")]
+pub struct ResponseBroken {
+    /// The reason.
+    pub reason: ResetReason,
+    /// What the codec says: an HTTP/2 reason passes on.
+    pub source: Option<hyper::Error>,
 }
 
 impl StreamBody {
@@ -184,23 +158,7 @@ impl StreamBody {
         }
     }
 
-    /// The upstream broke off, or a timer ended the stream: said in the stream's facts, passed on as a reset.
-    fn broken(
-        &mut self,
-        flag: ResponseFlags,
-        details: impl Into<Cow<'static, str>>,
-        error: ResponseBroken,
-    ) -> BodyError {
-        let stats = &self.stream.connection.manager.stats;
-        stats.rq_reset_after_downstream_response_started.inc();
-        let mut info = self.stream.shared.info.borrow_mut();
-        info.flags.insert(flag);
-        info.details = Some(details.into());
-        drop(info);
-        error.into()
-    }
-
-    /// The upstream broke off: counted where its connection is kept.
+    /// The upstream broke off: counted where its connection is kept, said in the stream's facts, passed on as a reset.
     fn upstream_broke(&mut self, error: hyper::Error) -> BodyError {
         let lease = match &mut self.source {
             Source::Upstream { lease, .. } => lease.take(),
@@ -209,34 +167,14 @@ impl StreamBody {
         // The lease is there until the body has ended, well or not.
         let Some(lease) = lease else { return error.into() };
         let failed = lease.failed(error);
-        let details = reset::details(true, failed.reason, failed.transport_failure.as_deref());
-        let broken = ResponseBroken::Upstream { reason: failed.reason, source: failed.source };
-        self.broken(reset::flag(failed.reason), details, broken)
-    }
-
-    /// Whether a limit has passed while the body had nothing to give.
-    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let idle_at = self.limits.idle.map(|idle| self.stream.shared.last_activity() + idle);
-        let until = self.limits.until;
-        let at = idle_at.into_iter().chain(until).min();
-        ready!(self.deadline.poll(cx, at));
         let stats = &self.stream.connection.manager.stats;
-        let error = if at == idle_at {
-            stats.downstream_rq_idle_timeout.inc();
-            self.broken(
-                ResponseFlags::STREAM_IDLE_TIMEOUT,
-                "stream_idle_timeout",
-                ResponseBroken::Timeout("stream timeout"),
-            )
-        } else {
-            stats.downstream_rq_max_duration_reached.inc();
-            self.broken(
-                ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
-                "response_timeout",
-                ResponseBroken::Timeout("upstream request timeout"),
-            )
-        };
-        Poll::Ready(error)
+        stats.rq_reset_after_downstream_response_started.inc();
+        let mut info = self.stream.shared.info.borrow_mut();
+        info.flags.insert(reset::flag(failed.reason));
+        info.details =
+            Some(reset::details(true, failed.reason, failed.transport_failure.as_deref()).into());
+        drop(info);
+        ResponseBroken { reason: failed.reason, source: failed.source }.into()
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -257,7 +195,7 @@ impl StreamBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.upstream_broke(error)))),
-            Poll::Pending => this.poll_limits(cx).map(|error| Some(Err(error))),
+            Poll::Pending => Poll::Pending,
         }
     }
 }

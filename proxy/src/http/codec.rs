@@ -1,10 +1,11 @@
 //! HTTP on a downstream connection: which version, and the connection's life around its requests.
 
 use std::convert::Infallible;
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -17,13 +18,15 @@ use tokio::time::sleep_until;
 use crate::config::hcm::{Codec, HttpConnectionManager};
 use crate::drain::{DrainSignal, Phase};
 use crate::http::connection::Connection;
+use crate::http::delayed_close::DelayedClose;
 use crate::http::guard::{Guard, Rules};
 use crate::http::manager::ConnectionManager;
+use crate::http::overdue::{self, StreamExecutor};
 use crate::http::service;
 use crate::http::stats::HttpStats;
 use crate::http::worker::Worker;
 use crate::io::Stream;
-use crate::io::local::LocalExecutor;
+use crate::io::deadline::Deadline;
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
 
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).
@@ -142,13 +145,14 @@ async fn serve_http1(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
         .title_case_headers(config.proper_case_words)
         .max_headers(config.max_headers_count as usize)
         .max_buf_size(http1_buffer(config))
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.request_headers_timeout);
+        // The guard in front gives a slow head an answer.
+        .header_read_timeout(None);
     let serving = Rc::clone(connection);
     let service = service_fn(move |request| {
         let answer = service::serve(Rc::clone(&serving), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
+    let stream = DelayedClose::new(stream, &connection.manager);
     let stream = Guard::new(stream, Rules::new(config), Arc::clone(&connection.verdicts));
     let served = builder.serve_connection(stream, service).with_upgrades();
     let mut served = pin!(served);
@@ -163,7 +167,7 @@ fn http1_buffer(config: &HttpConnectionManager) -> usize {
 
 async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSignal) {
     let config = &connection.manager.config;
-    let mut builder = http2::Builder::new(LocalExecutor);
+    let mut builder = http2::Builder::new(StreamExecutor::new(connection));
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
@@ -184,7 +188,7 @@ async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
         let answer = service::serve(Rc::clone(&serving), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let served = builder.serve_connection(stream, service);
+    let served = builder.serve_connection(DelayedClose::new(stream, &connection.manager), service);
     let mut served = pin!(served);
     live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
 }
@@ -223,6 +227,7 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
     let mut phase = drain.phase();
     let mut shut_down = false;
     let mut shut_down_since = None;
+    let mut response_deadline = Deadline::default();
     loop {
         if phase == Phase::Closing {
             return note_end(connection, &Ok(()), true);
@@ -244,6 +249,9 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
             result = served.as_mut() => {
                 return note_end(connection, &result, shut_down || connection.must_close());
             }
+            () = overdue(connection, &mut response_deadline) => {
+                return note_end(connection, &Ok(()), true);
+            }
             now = drain.changed() => phase = now,
             () = connection.shutdown.notified() => shut_down = true,
             () = wait_until(wake) => match shut_down_since {
@@ -255,6 +263,15 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
             },
         }
     }
+}
+
+/// Waits until the response of an HTTP/1 connection is overdue. Those of HTTP/2 have tasks of their own.
+async fn overdue(connection: &Connection, deadline: &mut Deadline) {
+    poll_fn(|cx| match (connection.protocol, &*connection.current.borrow()) {
+        (Protocol::Http2, _) | (_, None) => Poll::Pending,
+        (_, Some(shared)) => overdue::poll(connection, shared, deadline, cx),
+    })
+    .await;
 }
 
 async fn wait_until(at: Option<Instant>) {

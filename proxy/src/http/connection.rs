@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::drain::{DrainSignal, Phase};
 use crate::http::guard::Verdicts;
 use crate::http::manager::ConnectionManager;
+use crate::http::stream::Shared;
 use crate::http::worker::Worker;
 use crate::io::deadline::Deadline;
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
@@ -32,6 +33,8 @@ pub struct Connection {
     idle_since: Cell<Instant>,
     closing: Cell<bool>,
     deadlines: RefCell<Vec<Deadline>>,
+    /// HTTP/1: the stream under way. HTTP/2: the latest, until its task takes it over.
+    pub current: RefCell<Option<Rc<Shared>>>,
     /// Told when the connection must be shut down gracefully at once.
     pub shutdown: Notify,
 }
@@ -57,6 +60,7 @@ impl Connection {
             idle_since: Cell::new(Instant::now()),
             closing: Cell::new(false),
             deadlines: RefCell::default(),
+            current: RefCell::default(),
             shutdown: Notify::new(),
         }
     }
@@ -76,6 +80,9 @@ impl Connection {
     pub fn stream_ended(&self, now: Instant) {
         self.active.set(self.active.get() - 1);
         self.idle_since.set(now);
+        if self.protocol != Protocol::Http2 {
+            self.current.take();
+        }
     }
 
     /// A timer for a stream. It may have been another's before, which saves making it.

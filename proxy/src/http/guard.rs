@@ -10,12 +10,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::io::Stream;
+use crate::http::delayed_close::DelayedClose;
+use crate::io::deadline::Deadline;
 
 mod body;
 mod head;
@@ -78,7 +80,7 @@ enum State {
 
 /// A downstream connection whose HTTP/1 requests are checked while they are read.
 pub struct Guard {
-    inner: Stream,
+    inner: DelayedClose,
     rules: Rules,
     state: State,
     /// How many heads have come.
@@ -87,6 +89,9 @@ pub struct Guard {
     held: BytesMut,
     /// How much of `held` has been searched for its end.
     searched: usize,
+    /// Since when `held` holds something.
+    head_since: Option<Instant>,
+    head_deadline: Deadline,
     /// What hyper gets next.
     ready: BytesMut,
     verdicts: Arc<Verdicts>,
@@ -94,7 +99,7 @@ pub struct Guard {
 
 impl Guard {
     /// Guards `inner` with `rules`; what is found goes into `verdicts`.
-    pub fn new(inner: Stream, rules: Rules, verdicts: Arc<Verdicts>) -> Self {
+    pub fn new(inner: DelayedClose, rules: Rules, verdicts: Arc<Verdicts>) -> Self {
         Guard {
             inner,
             rules,
@@ -102,6 +107,8 @@ impl Guard {
             heads: 0,
             held: BytesMut::new(),
             searched: 0,
+            head_since: None,
+            head_deadline: Deadline::default(),
             ready: BytesMut::new(),
             verdicts,
         }
@@ -153,6 +160,7 @@ impl Guard {
             Search::BareLineFeed => Err(Refusal::SYNTAX),
         };
         self.searched = 0;
+        self.head_since = None;
         self.heads += 1;
         match checked {
             Ok(head) => {
@@ -169,13 +177,37 @@ impl Guard {
             Err(refusal) => {
                 // hyper cuts the fragment off, and the log may tell the rest.
                 let passes = refusal == Refusal::FRAGMENT;
-                self.verdicts.refusal.get_or_init(|| (self.heads, refusal));
-                self.state = State::Refused;
-                if !passes {
-                    self.ready.extend_from_slice(STAND_IN);
-                }
+                self.refuse(refusal, !passes);
                 length.filter(|_| passes)
             }
+        }
+    }
+
+    /// Refuses the latest head, perhaps with a stand-in for it.
+    fn refuse(&mut self, refusal: Refusal, stand_in: bool) {
+        self.verdicts.refusal.get_or_init(|| (self.heads, refusal));
+        self.state = State::Refused;
+        if stand_in {
+            self.ready.extend_from_slice(STAND_IN);
+        }
+    }
+
+    /// Refuses a head that has begun and does not come to its end in time.
+    fn poll_late_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.head_since.zip(self.rules.head_timeout);
+        ready!(self.head_deadline.poll(cx, limit.map(|(since, timeout)| since + timeout)));
+        self.head_since = None;
+        self.held.clear();
+        self.heads += 1;
+        self.refuse(Refusal::LATE, true);
+        Poll::Ready(())
+    }
+
+    /// Keeps the start of a head until the rest comes.
+    fn hold(&mut self, start: BytesMut) {
+        if matches!(self.state, State::Head) && !start.is_empty() {
+            self.head_since.get_or_insert_with(Instant::now);
+            self.held = start;
         }
     }
 
@@ -184,9 +216,7 @@ impl Guard {
         if self.held.is_empty() {
             let passed = self.scan(read);
             cursor.put_slice(&read[..passed]);
-            if matches!(self.state, State::Head) {
-                self.held.extend_from_slice(&read[passed..]);
-            }
+            self.hold(BytesMut::from(&read[passed..]));
             return;
         }
         let mut held = std::mem::take(&mut self.held);
@@ -196,9 +226,7 @@ impl Guard {
         // A stand-in comes behind what passed.
         let stand_in = std::mem::replace(&mut self.ready, held);
         self.ready.unsplit(stand_in);
-        if matches!(self.state, State::Head) {
-            self.held = rest;
-        }
+        self.hold(rest);
     }
 }
 
@@ -237,7 +265,7 @@ impl Read for Guard {
             let polled = SCRATCH.with_borrow_mut(|scratch| {
                 let most = room.min(scratch.len());
                 let mut buf = ReadBuf::new(&mut scratch[..most]);
-                ready!(AsyncRead::poll_read(Pin::new(&mut this.inner), cx, &mut buf))?;
+                ready!(AsyncRead::poll_read(this.inner.stream(), cx, &mut buf))?;
                 let read = buf.filled();
                 let open = !read.is_empty();
                 if !matches!(this.state, State::Refused) {
@@ -245,7 +273,11 @@ impl Read for Guard {
                 }
                 Poll::Ready(io::Result::Ok(open))
             });
-            let open = ready!(polled)?;
+            let Poll::Ready(open) = polled else {
+                ready!(this.poll_late_head(cx));
+                continue;
+            };
+            let open = open?;
             if cursor.remaining() < room {
                 continue;
             }

@@ -75,6 +75,10 @@ pub fn refused(refusal: Refusal, connection: &Connection) -> LocalReply {
         stats.downstream_rq_failed_path_normalization.inc();
         return LocalReply::new(refusal.status, refusal.details, "").close();
     }
+    if refusal == Refusal::LATE {
+        stats.downstream_rq_header_timeout.inc();
+        return LocalReply::new(refusal.status, refusal.details, "request header timeout").close();
+    }
     if refusal == Refusal::UNDERSCORE {
         count_rejected(connection);
     }

@@ -70,10 +70,11 @@ pub async fn forward(
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
     let cluster = &plan.cluster;
-    let host = host::pick(stream, cluster)?;
+    let picked = host::pick(stream, cluster)?;
+    let host = &picked.host;
     let body = attempt::request_body(stream, parts, body);
     let outcome = {
-        let attempt = pin!(attempt::attempt(stream, &plan, &host, parts, body));
+        let attempt = pin!(attempt::attempt(stream, &plan, &picked, parts, body));
         plan.timeouts.wait(stream, cluster, attempt).await
     };
     match outcome {
@@ -81,7 +82,7 @@ pub async fn forward(
             host.stats.rq_error.inc();
             Err(charged(stream, cluster, reply_to(Failed::protocol_error(), stream)))
         }
-        Ok(Ok(answered)) => Ok(answer::answer(stream, plan, &host, answered)),
+        Ok(Ok(answered)) => Ok(answer::answer(stream, plan, &picked, answered)),
         Ok(Err(failed)) => {
             host.stats.rq_error.inc();
             Err(charged(stream, cluster, reply_to(failed, stream)))

@@ -9,11 +9,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use hyper::body::Incoming;
 
 use crate::config::route::Action;
-use crate::http::body::{Limits, ResponseBody, Source};
+use crate::http::body::{ResponseBody, Source};
 use crate::http::connection::Connection;
 use crate::http::guard::Refusal;
 use crate::http::local_reply::LocalReply;
 use crate::http::manager::Route;
+use crate::http::overdue::Limits;
 use crate::http::present::Present;
 use crate::http::router::{self, Plan};
 use crate::http::sanitize::{asks_to_keep_alive, names};

@@ -24,6 +24,7 @@ stat_group! {
         counter downstream_cx_protocol_error,
         histogram downstream_cx_length_ms,
         counter downstream_cx_drain_close,
+        counter downstream_cx_delayed_close_timeout,
         counter downstream_cx_idle_timeout,
         counter downstream_cx_max_duration_reached,
         counter downstream_cx_max_requests_reached,

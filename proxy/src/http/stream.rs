@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use crate::http::connection::Connection;
+use crate::http::overdue::Limits;
 use crate::http::request;
 use crate::telemetry::log_format::{FormatContext, RequestHead};
 use crate::telemetry::response_flags::ResponseFlags;
@@ -18,6 +19,8 @@ use crate::telemetry::stream_info::{Protocol, StreamInfo};
 pub struct Shared {
     /// The stream's facts.
     pub info: RefCell<StreamInfo>,
+    /// What holds for its response, once that has begun.
+    pub limits: Cell<Limits>,
     activity: Cell<Instant>,
     request_complete: Cell<Option<Instant>>,
     waiter: RefCell<Option<Waker>>,
@@ -107,14 +110,16 @@ impl Stream {
         }
         connection.stream_started();
         let info = StreamInfo::new(Rc::clone(&connection.info), Some(protocol));
-        let shared = Shared {
+        let shared = Rc::new(Shared {
             activity: Cell::new(info.start),
             info: RefCell::new(info),
+            limits: Cell::default(),
             request_complete: Cell::new(None),
             waiter: RefCell::new(None),
-        };
+        });
+        connection.current.replace(Some(Rc::clone(&shared)));
         Stream {
-            shared: Rc::new(shared),
+            shared,
             connection: Rc::clone(connection),
             request: None,
             response: None,

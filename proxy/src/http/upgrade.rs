@@ -7,8 +7,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
 use crate::config::route::RouteAction;
-use crate::http::body::Limits;
 use crate::http::local_reply::LocalReply;
+use crate::http::overdue::Limits;
 use crate::http::present::Present;
 use crate::http::stream::Stream;
 use crate::io::relay::{Ended, relay};

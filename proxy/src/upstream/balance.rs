@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::cluster::LbPolicy;
+use crate::config::metadata_match::MetadataMatch;
 use crate::upstream::cluster::host::Host;
 
 mod least_request;
@@ -19,17 +20,39 @@ pub type HostList = Arc<[Arc<Host>]>;
 
 /// What a pick may depend on besides the hosts.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PickContext {
+pub struct PickContext<'a> {
     /// The request's hash by the route's hash policies.
     pub hash: Option<u64>,
     /// Where the connection wanted to go, or what the request header of an `ORIGINAL_DST` cluster says.
     pub original_dst: Option<SocketAddr>,
+    /// What the route wants of hosts' metadata: chooses a subset, where the cluster has subsets.
+    pub metadata: Option<&'a MetadataMatch>,
+    /// Hosts that a retry passes over.
+    pub avoid: Option<Avoid<'a>>,
+    /// Priorities that get nothing as long as others have hosts (a retry's `previous_priorities`).
+    pub avoid_priorities: &'a [u32],
+}
+
+/// Hosts that a retry passes over (`retry_host_predicate`).
+#[derive(Clone, Copy)]
+pub struct Avoid<'a> {
+    /// How often another host is picked at most; after that the last one is taken all the same
+    /// (`host_selection_retry_max_attempts`).
+    pub attempts: u32,
+    /// Whether a host is passed over.
+    pub is_avoided: &'a dyn Fn(&Host) -> bool,
+}
+
+impl std::fmt::Debug for Avoid<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Avoid").field("attempts", &self.attempts).finish_non_exhaustive()
+    }
 }
 
 /// A load balancing policy over a fixed list of hosts.
 pub trait Picker: Send + Sync + std::fmt::Debug {
     /// The host for a request; none only if there are no hosts.
-    fn pick(&self, context: &PickContext) -> Option<&Arc<Host>>;
+    fn pick(&self, context: &PickContext<'_>) -> Option<&Arc<Host>>;
 }
 
 /// Builds the picker of a policy. Weights are read now; a later change of weights needs a new picker.

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tonic::body::Body;
 
 use super::balance::PickContext;
-use super::cluster::{Cluster, ClusterSlot, Host, PickError};
+use super::cluster::{Cluster, ClusterSlot, Host, PickError, Picked};
 use super::connect::connect;
 use super::count::{ConnectionCount, RequestCount};
 use super::meter::Metered;
@@ -67,6 +67,9 @@ struct Shared {
 /// The connection in use.
 #[derive(Clone)]
 struct Link {
+    /// The cluster that is called.
+    asked: Arc<Cluster>,
+    /// The one that the host belongs to.
     cluster: Arc<Cluster>,
     host: Arc<Host>,
     /// The generation of connections to the host that the link is of.
@@ -142,15 +145,19 @@ impl Shared {
 
 impl Link {
     fn is_usable(&self, cluster: &Arc<Cluster>) -> bool {
-        Arc::ptr_eq(&self.cluster, cluster)
+        Arc::ptr_eq(&self.asked, cluster)
+            && !self.cluster.is_retired()
             && self.epoch == self.host.epoch()
             && !self.sender.is_closed()
     }
 
     async fn open(cluster: Arc<Cluster>) -> Result<Link, ClientError> {
+        let picked = cluster.pick(&PickContext::default());
+        let Picked { host, member } =
+            picked.map_err(|error| ClientError::Pick(Arc::clone(cluster.name()), error))?;
+        let asked = Arc::clone(&cluster);
+        let cluster = member.unwrap_or(cluster);
         let name = cluster.name();
-        let host = cluster.pick(&PickContext::default());
-        let host = host.map_err(|error| ClientError::Pick(Arc::clone(name), error))?;
         let epoch = host.epoch();
         let count = ConnectionCount::start(&cluster, &host, 0);
         let sender = match open_http2(&cluster, &host).await {
@@ -169,7 +176,7 @@ impl Link {
                 return Err(ClientError::Connect { cluster: Arc::clone(name), error });
             }
         };
-        Ok(Link { cluster, host, epoch, sender })
+        Ok(Link { asked, cluster, host, epoch, sender })
     }
 }
 

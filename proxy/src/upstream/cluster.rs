@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use crate::config::cluster::{Cluster as Config, Discovery};
 use crate::config::endpoint::{Assignment, Endpoint, LocalityEndpoints, Target};
 use crate::io::Address;
 use crate::telemetry::stats::Store;
+use crate::tls::ClientTls;
 use crate::upstream::balance::PickContext;
 
 pub mod circuit_breaker;
@@ -29,17 +30,6 @@ pub use stats::{EndpointStats, Traffic, TrafficStats};
 
 use original_dst::OriginalDstHosts;
 
-/// The client TLS of a cluster; filled in by the `tls` room when certificates are there.
-#[derive(Clone, Debug)]
-pub struct ClientTls {
-    /// The context, with its ALPN protocols.
-    pub config: Arc<rustls::ClientConfig>,
-    /// The name that is sent as SNI and, if the context verifies names, verified.
-    pub server_name: rustls::pki_types::ServerName<'static>,
-    /// `auto_host_sni`: the host's hostname stands in for `server_name` when it has one.
-    pub auto_host_sni: bool,
-}
-
 /// Why no host was picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PickError {
@@ -54,6 +44,24 @@ pub enum PickError {
     UnconditionalDropOverload,
 }
 
+/// A host that was picked.
+#[derive(Debug)]
+pub struct Picked {
+    /// The host.
+    pub host: Arc<Host>,
+    /// The cluster that the host belongs to, where it is another than the one that was asked: a member of an aggregate
+    /// cluster. Connections, circuit breakers and their statistics are the member's; answers are counted for the
+    /// aggregate cluster, as in Envoy.
+    pub member: Option<Arc<Cluster>>,
+}
+
+impl Picked {
+    /// The cluster whose connections lead to the host; `asked` is the one that was asked.
+    pub fn owner<'a>(&'a self, asked: &'a Arc<Cluster>) -> &'a Arc<Cluster> {
+        self.member.as_ref().unwrap_or(asked)
+    }
+}
+
 /// A cluster, shared by all threads.
 pub struct Cluster {
     config: Arc<Config>,
@@ -64,8 +72,8 @@ pub struct Cluster {
     endpoint_stats: Arc<EndpointStats>,
     traffic: Arc<OnceLock<Traffic>>,
     store: Arc<Store>,
-    /// The client TLS context, when the cluster has a `transport_socket` and its secrets are there.
-    pub tls: ArcSwapOption<ClientTls>,
+    /// The client TLS, if the cluster has a `transport_socket`. Set before the cluster is put into the registry.
+    pub tls: OnceLock<Arc<ClientTls>>,
     /// [`WARMING`], [`ACTIVE`] or [`RETIRED`].
     phase: AtomicU8,
 }
@@ -101,7 +109,7 @@ impl Cluster {
             endpoint_stats,
             traffic,
             store: Arc::clone(store),
-            tls: ArcSwapOption::empty(),
+            tls: OnceLock::new(),
             phase: AtomicU8::new(WARMING),
             config,
         });
@@ -155,9 +163,10 @@ impl Cluster {
     ///
     /// # Errors
     /// No usable host, or the endpoints' policy drops the request.
-    pub fn pick(&self, context: &PickContext) -> Result<Arc<Host>, PickError> {
+    pub fn pick(&self, context: &PickContext<'_>) -> Result<Picked, PickError> {
         if let Some(original_dst) = &self.original_dst {
-            return original_dst.pick(self, context).ok_or_else(|| self.none_healthy());
+            let host = original_dst.pick(self, context).ok_or_else(|| self.none_healthy())?;
+            return Ok(Picked { host, member: None });
         }
         let snapshot = self.hosts.load();
         if let Some((_, per_million)) = &snapshot.membership().drop_overload {
@@ -172,7 +181,8 @@ impl Cluster {
         if pick.panic {
             self.stats().lb_healthy_panic.inc();
         }
-        pick.host.cloned().ok_or_else(|| self.none_healthy())
+        let host = pick.host.cloned().ok_or_else(|| self.none_healthy())?;
+        Ok(Picked { host, member: None })
     }
 
     fn none_healthy(&self) -> PickError {

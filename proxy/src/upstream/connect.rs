@@ -11,7 +11,8 @@ use tokio::net::{TcpSocket, UnixStream};
 
 use crate::config::cluster::{Cluster as Config, TcpKeepalive as KeepaliveConfig};
 use crate::io::{Address, Stream};
-use crate::upstream::cluster::{ClientTls, Cluster, Host};
+use crate::tls::Client;
+use crate::upstream::cluster::{Cluster, Host};
 
 /// A connection that is ready for application data.
 pub struct Connected {
@@ -49,10 +50,10 @@ pub async fn connect(cluster: &Cluster, host: &Host) -> Result<Connected, Connec
 
 async fn connect_unlimited(cluster: &Cluster, host: &Host) -> Result<Connected, ConnectError> {
     let config = cluster.config();
-    let tls = cluster.tls.load_full();
-    if config.tls.is_some() && tls.is_none() {
-        return Err(ConnectError::Local("TLS error: Secret is not supplied by SDS".into()));
-    }
+    let tls = match &config.tls {
+        Some(_) => Some(client_tls(cluster)?),
+        None => None,
+    };
     let (stream, local) = match host.address() {
         Address::Ip(address) => connect_tcp(*address, config).await?,
         Address::Pipe(path) => (connect_unix(path).await?, None),
@@ -61,6 +62,12 @@ async fn connect_unlimited(cluster: &Cluster, host: &Host) -> Result<Connected, 
         Some(tls) => handshake(stream, local, &tls, host).await,
         None => Ok(Connected { stream, local, is_h2: false }),
     }
+}
+
+/// The client TLS as it is now: a secret that changes serves the next connection.
+fn client_tls(cluster: &Cluster) -> Result<Arc<Client>, ConnectError> {
+    let ready = cluster.tls.get().and_then(|tls| tls.ready().clone());
+    ready.ok_or_else(|| ConnectError::Local("TLS error: Secret is not supplied by SDS".into()))
 }
 
 async fn connect_tcp(
@@ -128,7 +135,7 @@ fn os_text(error: &io::Error) -> String {
 async fn handshake(
     stream: Stream,
     local: Option<Address>,
-    tls: &ClientTls,
+    tls: &Client,
     host: &Host,
 ) -> Result<Connected, ConnectError> {
     let hostname = host.hostname().filter(|_| tls.auto_host_sni);

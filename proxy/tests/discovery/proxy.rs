@@ -17,7 +17,6 @@ use pillion::downstream::worker::Command;
 use pillion::http::manager::Routes;
 use pillion::telemetry::log_writer::{LogWriter, LogWriterOptions};
 use pillion::telemetry::stats::{Metric, Store};
-use pillion::tls::ServerContexts;
 use pillion::upstream::cluster::resolve::SystemResolver;
 use pillion::upstream::cluster::{Cluster, ClusterRegistry};
 use tokio::sync::mpsc;
@@ -81,8 +80,7 @@ impl Proxy {
         let store = Arc::new(Store::default());
         let registry = ClusterRegistry::new(&store);
         let logs = LogWriter::start(LogWriterOptions::default(), &store).unwrap();
-        let tls = ServerContexts::default();
-        let builder = Builder::new(Arc::clone(&store), Arc::clone(&registry), logs, tls);
+        let builder = Builder::new(Arc::clone(&store), Arc::clone(&registry), logs);
         let (worker, commands) = mpsc::unbounded_channel();
         let drain = Duration::from_secs(1);
         let manager = ListenerManager::new(builder, &store, vec![worker], Arc::default(), drain);

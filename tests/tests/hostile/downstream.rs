@@ -6,6 +6,7 @@ use pillion_tests::programs::free_address;
 use pillion_tests::scenario::config::{cluster, http_listener, static_bootstrap};
 use pillion_tests::scenario::{Connection, PATIENCE, Protocol, Sidecar, Upstream};
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -68,6 +69,36 @@ async fn trouble_at(listener: SocketAddr, bytes: Vec<u8>, trouble: Trouble) {
     // An error is a reset, which is an end too.
     let ended = timeout(PATIENCE, trouble.make(stream, &bytes)).await;
     assert!(ended.is_ok(), "{trouble:?} after {} bytes: the connection hangs", bytes.len());
+}
+
+/// Asks for more than all buffers hold and reads nothing of it, until the sidecar gives up.
+async fn read_nothing(request: Vec<u8>) {
+    let (sidecar, _upstream, listener) = start().await;
+    let mut client = TcpStream::connect(listener).await.expect("a listener");
+    client.write_all(&request).await.expect("room for a request");
+    sidecar.wait_stat("http.ingress.downstream_rq_idle_timeout", 1).await;
+    wait_zero(&sidecar, "downstream_rq_.*active$").await;
+    wait_zero(&sidecar, "^cluster.up.upstream_(rq|cx)_(pending_)?active$").await;
+    drop(client);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http1_client_that_does_not_read_is_cut() {
+    read_nothing(b"GET /bytes/100000000 HTTP/1.1\r\nhost: test\r\n\r\n".to_vec()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http2_client_that_opens_no_window_is_cut() {
+    // GET, http, and a path and an authority that are not in HPACK's static table.
+    let path = b"/bytes/100000000";
+    let length = u8::try_from(path.len()).expect("it is short");
+    let head = [b"\x82\x86\x44", &[length][..], path, b"\x41\x04test"].concat();
+    let request = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(SETTINGS, 0, 0, &[]),
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, &head),
+    ];
+    read_nothing(request.concat()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

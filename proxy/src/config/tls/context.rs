@@ -53,10 +53,7 @@ impl UpstreamTls {
         at: &At<'_>,
         context: &Context,
     ) -> Result<UpstreamTls, ConfigError> {
-        refuse_set!(at, message, [auto_sni_san_validation]);
         warn_set!(context, at, message, [allow_renegotiation], "connections never renegotiate");
-        let reason = "sessions are resumed by Pillion's own rules";
-        warn_set!(context, at, message, [max_session_keys], reason);
         let reason = "key usage is checked by Pillion's own rules";
         warn_set!(context, at, message, [enforce_rsa_key_usage], reason);
         if message.sni.len() > MAX_SNI {
@@ -70,10 +67,17 @@ impl UpstreamTls {
                 at_common.error("multiple TLS certificates are not supported for client contexts")
             );
         }
+        let anchored = common.validation.as_ref().is_some_and(Validation::has_trust_anchors);
+        if message.auto_sni_san_validation && !anchored {
+            let at = at.field("auto_sni_san_validation");
+            return Err(at.error("needs a trusted_ca: anyone can make a certificate with a name"));
+        }
         Ok(UpstreamTls {
             common,
             sni: message.sni.as_str().into(),
             auto_host_sni: message.auto_host_sni,
+            auto_sni_san_validation: message.auto_sni_san_validation,
+            max_session_keys: message.max_session_keys.map_or(1, |keys| keys.value),
         })
     }
 }
@@ -106,9 +110,6 @@ impl DownstreamTls {
         if is_true(message.require_sni) {
             return Err(at.field("require_sni").unsupported());
         }
-        if is_true(message.full_scan_certs_on_sni_mismatch) {
-            return Err(at.field("full_scan_certs_on_sni_mismatch").unsupported());
-        }
         let policy = at.field("ocsp_staple_policy");
         match value::enumeration(message.ocsp_staple_policy, &policy)? {
             OcspStaplePolicy::LenientStapling => {}
@@ -116,8 +117,6 @@ impl DownstreamTls {
                 return Err(policy.unsupported());
             }
         }
-        let reason = "the server's order of cipher suites decides";
-        warn_set!(context, at, message, [prefer_client_ciphers], reason);
         let reason = "sessions end by Pillion's own rules";
         warn_set!(context, at, message, [session_timeout], reason);
         let at_common = at.field("common_tls_context");
@@ -131,6 +130,8 @@ impl DownstreamTls {
             require_client_certificate: is_true(message.require_client_certificate),
             stateless_resumption: stateless_resumption(message, at, context),
             stateful_resumption: !message.disable_stateful_session_resumption,
+            full_scan_on_sni_mismatch: is_true(message.full_scan_certs_on_sni_mismatch),
+            prefer_client_ciphers: message.prefer_client_ciphers,
         })
     }
 }
@@ -198,7 +199,7 @@ impl CommonTls {
         );
         warn_set!(context, at, message, [key_log], "keys are never written to a file");
         let parameters = message.tls_params.as_ref();
-        let Parameters { allow_tls12, allow_tls13, tls12_cipher_suites } =
+        let Parameters { allow_tls12, allow_tls13, tls12_cipher_suites, groups } =
             Parameters::from_proto(parameters, side, &at.field("tls_params"), context)?;
         let validation = message.validation_context_type.as_ref();
         Ok(CommonTls {
@@ -210,6 +211,7 @@ impl CommonTls {
             allow_tls12,
             allow_tls13,
             tls12_cipher_suites,
+            groups,
         })
     }
 }
@@ -255,6 +257,12 @@ fn sds(
 }
 
 impl Validation {
+    /// Whether chains are verified; what comes over SDS is taken to have what is needed.
+    fn has_trust_anchors(&self) -> bool {
+        let context = &self.context;
+        self.sds.is_some() || context.trusted_ca_pem.is_some() || context.spiffe.is_some()
+    }
+
     fn from_proto(
         message: &ValidationContextType,
         at: &At<'_>,

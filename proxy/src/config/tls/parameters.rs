@@ -2,7 +2,7 @@
 
 use proto::envoy::extensions::transport_sockets::tls::v3 as pb;
 use proto::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
-use rustls::CipherSuite;
+use rustls::{CipherSuite, NamedGroup};
 
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::value;
@@ -20,6 +20,7 @@ pub(super) struct Parameters {
     pub allow_tls12: bool,
     pub allow_tls13: bool,
     pub tls12_cipher_suites: Option<Vec<CipherSuite>>,
+    pub groups: Option<Vec<NamedGroup>>,
 }
 
 /// The TLS 1.2 suites that are safe, by the names of OpenSSL, which Envoy uses.
@@ -30,6 +31,30 @@ const TLS12_CIPHER_SUITES: [(&str, CipherSuite); 6] = [
     ("ECDHE-RSA-AES256-GCM-SHA384", CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384),
     ("ECDHE-ECDSA-CHACHA20-POLY1305", CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
     ("ECDHE-RSA-CHACHA20-POLY1305", CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
+];
+
+/// Suites that Envoy knows and Pillion does not offer: they encrypt without forward secrecy or without authentication of
+/// the ciphertext.
+const NOT_OFFERED: [&str; 11] = [
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-ECDSA-AES128-SHA256",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "ECDHE-RSA-AES128-SHA256",
+    "AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-SHA",
+    "AES256-SHA",
+    "DES-CBC3-SHA",
+];
+
+/// The groups for key agreement, by Envoy's names.
+const GROUPS: [(&str, NamedGroup); 4] = [
+    ("X25519", NamedGroup::X25519),
+    ("P-256", NamedGroup::secp256r1),
+    ("P-384", NamedGroup::secp384r1),
+    ("X25519MLKEM768", NamedGroup::X25519MLKEM768),
 ];
 
 impl Parameters {
@@ -47,11 +72,12 @@ impl Parameters {
                 allow_tls12: true,
                 allow_tls13: default_max == TlsProtocol::TlSv13,
                 tls12_cipher_suites: None,
+                groups: None,
             });
         };
         refuse_set!(at, message, [compliance_policies]);
         let reason = "Pillion's own safe list applies";
-        warn_set!(context, at, message, [ecdh_curves, signature_algorithms], reason);
+        warn_set!(context, at, message, [signature_algorithms], reason);
         let (at_min, at_max) =
             (at.field("tls_minimum_protocol_version"), at.field("tls_maximum_protocol_version"));
         let min = version(message.tls_minimum_protocol_version, TlsProtocol::TlSv12, &at_min)?;
@@ -69,6 +95,7 @@ impl Parameters {
             allow_tls12: min <= TlsProtocol::TlSv12,
             allow_tls13: max == TlsProtocol::TlSv13,
             tls12_cipher_suites: cipher_suites(&message.cipher_suites, at, context)?,
+            groups: groups(&message.ecdh_curves, at)?,
         })
     }
 }
@@ -92,10 +119,12 @@ fn cipher_suites(
         for name in entry.trim_matches(['[', ']']).split('|') {
             match TLS12_CIPHER_SUITES.iter().find(|(known, _)| *known == name) {
                 Some((_, suite)) => suites.push(*suite),
-                None => context.warn(
-                    &at.index("cipher_suites", i),
-                    format_args!("{name:?} is not offered: it is unknown or not safe"),
-                ),
+                None if NOT_OFFERED.contains(&name) => context
+                    .warn(&at.index("cipher_suites", i), format_args!("{name:?} is not offered")),
+                None => {
+                    let at = at.index("cipher_suites", i);
+                    return Err(at.error(format_args!("{name:?} is no cipher suite")));
+                }
             }
         }
     }
@@ -103,4 +132,17 @@ fn cipher_suites(
         return Err(at.field("cipher_suites").error("none of the suites is supported"));
     }
     Ok(Some(suites))
+}
+
+fn groups(names: &[String], at: &At<'_>) -> Result<Option<Vec<NamedGroup>>, ConfigError> {
+    let found = names.iter().enumerate().map(|(i, name)| {
+        let group = GROUPS.iter().find(|(known, _)| known == name).map(|(_, group)| *group);
+        group.ok_or_else(|| {
+            at.index("ecdh_curves", i).error(format_args!(
+                "{name:?} is not supported; X25519, P-256, P-384 and X25519MLKEM768 are"
+            ))
+        })
+    });
+    let groups: Vec<NamedGroup> = found.collect::<Result<_, _>>()?;
+    Ok((!groups.is_empty()).then_some(groups))
 }

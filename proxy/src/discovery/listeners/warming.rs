@@ -11,10 +11,14 @@ use crate::config::hcm::RouteSource;
 use crate::config::listener::Listener as Config;
 use crate::config::network_filter::NetworkFilter;
 use crate::config::source::{ConfigSource, SourceKind};
+use crate::config::tls::DownstreamTls;
 use crate::config::{At, ConfigError};
 use crate::discovery::pending::Pending;
 use crate::discovery::sources::Sources;
+use crate::downstream::build::Slots;
 use crate::downstream::listener::State;
+use crate::http::manager::RouteSlot;
+use crate::tls::ServerTls;
 
 /// A listener that is ready but for route tables. One of the same name may serve meanwhile.
 pub(super) struct Warming {
@@ -81,9 +85,7 @@ impl Listeners {
         // Connections of unchanged chains stay only if the listener does.
         let active = manager.get(&config.name).filter(|_| in_place);
         let previous = active.map(|listener| listener.state.load_full());
-        let mut slot =
-            |name: &Arc<str>, source: &ConfigSource| self.routes.slot(&source.kind, name);
-        manager.builder.state(config, previous.as_deref(), &mut slot)
+        manager.builder.state(config, previous.as_deref(), &mut Dependencies { listeners: self })
     }
 
     /// Takes an event of RDS.
@@ -151,6 +153,28 @@ impl Listeners {
     pub(super) fn count_warming(&self) {
         let warming = self.warming.len() as u64;
         self.manager.borrow().stats.total_listeners_warming.set(warming);
+    }
+}
+
+/// What the chains of a listener get from elsewhere.
+struct Dependencies<'a> {
+    listeners: &'a Listeners,
+}
+
+impl Slots for Dependencies<'_> {
+    fn routes(&mut self, name: &Arc<str>, source: &ConfigSource) -> RouteSlot {
+        self.listeners.routes.slot(&source.kind, name)
+    }
+
+    fn tls(
+        &mut self,
+        context: &Arc<DownstreamTls>,
+        _listener: &Config,
+        at: &At<'_>,
+    ) -> Result<Arc<ServerTls>, ConfigError> {
+        let mut secrets = self.listeners.secrets.borrow_mut();
+        let mut find = |name: &Arc<str>, source: Option<&ConfigSource>| secrets.find(name, source);
+        ServerTls::new(Arc::clone(context), at, &mut find)
     }
 }
 

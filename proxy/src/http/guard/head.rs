@@ -1,5 +1,7 @@
 //! Whether the head of an HTTP/1 request is well-formed, and how its body is framed (RFC 9112).
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use super::body::{Body, Chunks};
@@ -53,6 +55,8 @@ pub struct Rules {
     reject_underscores: bool,
     most_kb: usize,
     most_headers: usize,
+    /// `request_headers_timeout`: how long a head may take from its first byte to its last.
+    pub head_timeout: Option<Duration>,
 }
 
 impl Rules {
@@ -65,6 +69,7 @@ impl Rules {
             reject_underscores: config.underscores == Underscores::Reject,
             most_kb: config.max_request_headers_kb as usize,
             most_headers: config.max_headers_count as usize,
+            head_timeout: config.request_headers_timeout,
         }
     }
 
@@ -91,6 +96,9 @@ impl Refusal {
         status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         details: "http1.headers_too_large",
     };
+    /// A head that did not come to its end in time.
+    pub const LATE: Refusal =
+        Refusal { status: StatusCode::REQUEST_TIMEOUT, details: "request_header_timeout" };
     /// A path with a fragment, which is no part of what a server may see.
     pub const FRAGMENT: Refusal = Refusal::bad("path_normalization_failed");
     /// A name with an underscore, where those are not wanted.
@@ -371,6 +379,7 @@ mod tests {
         allow_custom_methods: false,
         reject_underscores: false,
         most_kb: 1,
+        head_timeout: None,
         most_headers: 3,
     };
 

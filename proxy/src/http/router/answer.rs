@@ -10,10 +10,11 @@ use crate::http::service::Answer;
 use crate::http::stream::Stream;
 use crate::http::upgrade::Tunnel;
 use crate::telemetry::stream_info::Protocol;
-use crate::upstream::cluster::Host;
+use crate::upstream::cluster::Picked;
 
 /// Counts the response and brings its head into the form that goes downstream.
-pub fn answer(stream: &mut Stream, plan: Plan<'_>, host: &Host, answered: Answered) -> Answer {
+pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: Answered) -> Answer {
+    let host = &picked.host;
     let Answered { mut response, lease } = answered;
     let upstream = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();
@@ -60,7 +61,8 @@ pub fn answer(stream: &mut Stream, plan: Plan<'_>, host: &Host, answered: Answer
         // The host may have taken what followed the request for something else than the proxy did.
         lease.retire();
     }
-    let trailers = protocol == Some(Protocol::Http2) || plan.cluster.config().http1_trailers;
+    let trailers =
+        protocol == Some(Protocol::Http2) || picked.owner(&plan.cluster).config().http1_trailers;
     let source = Source::Upstream { body, lease: Some(lease), trailers };
     Answer { head, source, limits, tunnel: None }
 }

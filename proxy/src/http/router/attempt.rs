@@ -1,7 +1,6 @@
 //! One attempt at one host.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
@@ -17,7 +16,7 @@ use crate::http::sanitize::names;
 use crate::http::stream::Stream;
 use crate::io::Body;
 use crate::telemetry::stream_info::Protocol;
-use crate::upstream::cluster::Host;
+use crate::upstream::cluster::Picked;
 use crate::upstream::pool::ResponseLease;
 
 /// The request's body as it streams from the downstream.
@@ -42,7 +41,7 @@ pub struct Answered {
 pub fn attempt<'a>(
     stream: &Stream,
     plan: &'a Plan<'_>,
-    host: &'a Arc<Host>,
+    picked: &'a Picked,
     parts: &'a mut Parts,
     body: Body,
 ) -> impl Future<Output = Result<Answered, Failed>> + 'a {
@@ -53,7 +52,8 @@ pub fn attempt<'a>(
     let priority = usize::from(plan.action.high_priority);
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
-        let lease = worker.pools.http(&plan.cluster, host, downstream, priority).await?;
+        let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
+        let lease = worker.pools.http(cluster, host, downstream, priority).await?;
         if plan.upgrade.is_some() && lease.protocol() == Protocol::Http2 {
             // It would have to be an extended CONNECT, which hosts need not know.
             return Err(Failed::protocol_error());

@@ -9,22 +9,22 @@ use crate::http::local_reply::LocalReply;
 use crate::http::stream::Stream;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::balance::PickContext;
-use crate::upstream::cluster::{Cluster, Host, PickError};
+use crate::upstream::cluster::{Cluster, PickError, Picked};
 
 /// Picks a host of the cluster.
 ///
 /// # Errors
 /// The answer that says why there is none.
-pub fn pick(stream: &Stream, cluster: &Arc<Cluster>) -> Result<Arc<Host>, LocalReply> {
+pub fn pick(stream: &Stream, cluster: &Arc<Cluster>) -> Result<Picked, LocalReply> {
     let connection = &stream.connection;
     let context =
         PickContext { original_dst: connection.info.local.ip(), ..PickContext::default() };
-    let host = cluster.pick(&context);
-    let host = host.map_err(|error| charged(stream, cluster, not_picked(error)))?;
+    let picked = cluster.pick(&context);
+    let picked = picked.map_err(|error| charged(stream, cluster, not_picked(error)))?;
     let mut info = stream.shared.info.borrow_mut();
-    info.upstream.host = Some(host.address().clone());
-    info.upstream.hostname = host.hostname().cloned();
-    Ok(host)
+    info.upstream.host = Some(picked.host.address().clone());
+    info.upstream.hostname = picked.host.hostname().cloned();
+    Ok(picked)
 }
 
 /// The answer when no host could be picked.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::config::route::RouteAction;
-use crate::http::body::Limits;
 use crate::http::local_reply::LocalReply;
+use crate::http::overdue::Limits;
 use crate::http::present::Present;
 use crate::http::sanitize::names;
 use crate::http::stream::Stream;

@@ -19,7 +19,7 @@ impl LeastRequest {
 }
 
 impl Picker for LeastRequest {
-    fn pick(&self, _context: &PickContext) -> Option<&Arc<Host>> {
+    fn pick(&self, _context: &PickContext<'_>) -> Option<&Arc<Host>> {
         let len = self.hosts.len();
         if len < 2 {
             return self.hosts.first();
@@ -55,7 +55,7 @@ impl WeightedLeastRequest {
 }
 
 impl Picker for WeightedLeastRequest {
-    fn pick(&self, _context: &PickContext) -> Option<&Arc<Host>> {
+    fn pick(&self, _context: &PickContext<'_>) -> Option<&Arc<Host>> {
         let mut picked = None;
         let mut total = 0.0;
         // One pass, since active requests may change between two: each host replaces the earlier ones by its share.

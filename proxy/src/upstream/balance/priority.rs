@@ -30,6 +30,8 @@ pub struct PriorityLoad {
     healthy: Vec<usize>,
     degraded: Vec<usize>,
     panic: Vec<bool>,
+    /// How much each priority could take, healthy and degraded, in percent.
+    capacity: Vec<(usize, usize)>,
 }
 
 impl PriorityLoad {
@@ -44,6 +46,7 @@ impl PriorityLoad {
         let available = healthy.iter().chain(&degraded).sum::<usize>().min(100);
 
         let mut load = distribute(&healthy, &degraded, available);
+        load.capacity = healthy.into_iter().zip(degraded).collect();
         if panic_threshold == 0.0 && available == 0 {
             // Nothing can be picked; the shares must still add up.
             load.healthy = percent_to_first(priorities.len());
@@ -74,6 +77,20 @@ impl PriorityLoad {
         (0, Tier::Healthy)
     }
 
+    /// The shares if these priorities get nothing, as a retry wants that has tried them. None if nothing would be left.
+    pub fn without(&self, avoided: &[u32]) -> Option<PriorityLoad> {
+        let capacities = self.capacity.iter().zip(0..);
+        let kept = capacities.map(|(capacity, priority)| match avoided.contains(&priority) {
+            true => (0, 0),
+            false => *capacity,
+        });
+        let (healthy, degraded): (Vec<usize>, Vec<usize>) = kept.unzip();
+        let available = healthy.iter().chain(&degraded).sum::<usize>().min(100);
+        let panic = self.panic.clone();
+        (available > 0)
+            .then(|| PriorityLoad { panic, ..distribute(&healthy, &degraded, available) })
+    }
+
     /// Whether every pick is from the healthy hosts of priority 0.
     pub fn is_all_healthy_first(&self) -> bool {
         self.healthy.first() == Some(&100) && !self.panic[0]
@@ -100,6 +117,7 @@ fn distribute(healthy: &[usize], degraded: &[usize], available: usize) -> Priori
         healthy: take(healthy),
         degraded: take(degraded),
         panic: vec![false; healthy.len()],
+        capacity: Vec::new(),
     };
     if let Some(first) = healthy.iter().position(|share| *share > 0) {
         load.healthy[first] += remaining;
@@ -180,6 +198,14 @@ mod tests {
         let load = PriorityLoad::new(&[of(0, 0, 10)], 140, 0.0);
         assert_eq!(load.choose(50), (0, Tier::Healthy));
         assert!(!load.is_in_panic(0));
+    }
+
+    #[test]
+    fn priorities_that_a_retry_has_tried_get_nothing() {
+        let load = load(&[of(10, 0, 10), of(1, 0, 2), of(2, 0, 2)]);
+        assert_eq!(load.without(&[0]).unwrap().healthy, [0, 70, 30]);
+        assert_eq!(load.without(&[0, 2]).unwrap().healthy, [0, 100, 0]);
+        assert!(load.without(&[0, 1, 2]).is_none());
     }
 
     #[test]

@@ -17,7 +17,7 @@ impl Random {
 }
 
 impl Picker for Random {
-    fn pick(&self, _context: &PickContext) -> Option<&Arc<Host>> {
+    fn pick(&self, _context: &PickContext<'_>) -> Option<&Arc<Host>> {
         match self.hosts.len() {
             0 => None,
             len => Some(&self.hosts[random_index(len)]),

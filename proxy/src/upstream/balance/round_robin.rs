@@ -21,7 +21,7 @@ impl RoundRobin {
 }
 
 impl Picker for RoundRobin {
-    fn pick(&self, _context: &PickContext) -> Option<&Arc<Host>> {
+    fn pick(&self, _context: &PickContext<'_>) -> Option<&Arc<Host>> {
         match self.hosts.len() {
             0 => None,
             len => Some(&self.hosts[self.next.fetch_add(1, Relaxed) % len]),
@@ -56,7 +56,7 @@ impl WeightedRoundRobin {
 }
 
 impl Picker for WeightedRoundRobin {
-    fn pick(&self, _context: &PickContext) -> Option<&Arc<Host>> {
+    fn pick(&self, _context: &PickContext<'_>) -> Option<&Arc<Host>> {
         let len = self.hosts.len();
         if len == 0 {
             return None;

@@ -96,13 +96,21 @@ impl HostSnapshot {
         self.counts
     }
 
-    /// Picks a priority by the hash or at random, then a host of it.
-    pub fn pick(&self, context: &PickContext) -> Pick<'_> {
-        let (priority, tier) = if self.load.is_all_healthy_first() {
-            (0, Tier::Healthy)
-        } else {
-            self.load.choose(context.hash.unwrap_or_else(|| fastrand::u64(..)))
-        };
+    /// Picks a priority by the hash or at random, then a host of it; again for hosts that the caller avoids.
+    pub fn pick(&self, context: &PickContext<'_>) -> Pick<'_> {
+        let mut pick = self.pick_once(context);
+        let Some(avoid) = context.avoid else { return pick };
+        for _ in 0..avoid.attempts {
+            if pick.host.is_none_or(|host| !(avoid.is_avoided)(host)) {
+                break;
+            }
+            pick = self.pick_once(context);
+        }
+        pick
+    }
+
+    fn pick_once(&self, context: &PickContext<'_>) -> Pick<'_> {
+        let (priority, tier) = self.choose_priority(context);
         let set = self.priorities.get(priority);
         let picker = set.and_then(|set| match tier {
             Tier::Healthy => set.healthy.as_ref(),
@@ -110,6 +118,19 @@ impl HostSnapshot {
             Tier::Panic => set.panic.as_ref(),
         });
         Pick { host: picker.and_then(|picker| picker.pick(context)), panic: tier == Tier::Panic }
+    }
+
+    fn choose_priority(&self, context: &PickContext<'_>) -> (usize, Tier) {
+        let value = || context.hash.unwrap_or_else(|| fastrand::u64(..));
+        if !context.avoid_priorities.is_empty()
+            && let Some(load) = self.load.without(context.avoid_priorities)
+        {
+            return load.choose(value());
+        }
+        match self.load.is_all_healthy_first() {
+            true => (0, Tier::Healthy),
+            false => self.load.choose(value()),
+        }
     }
 }
 

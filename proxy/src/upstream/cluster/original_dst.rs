@@ -21,7 +21,7 @@ pub struct OriginalDstHosts {
 
 impl OriginalDstHosts {
     /// The host for the original destination, made if there is none yet; none without a destination.
-    pub(super) fn pick(&self, cluster: &Cluster, context: &PickContext) -> Option<Arc<Host>> {
+    pub(super) fn pick(&self, cluster: &Cluster, context: &PickContext<'_>) -> Option<Arc<Host>> {
         let Discovery::OriginalDst { port_override, .. } = &cluster.config().discovery else {
             return None;
         };

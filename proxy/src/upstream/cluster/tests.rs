@@ -4,6 +4,7 @@ use crate::config::cluster::{
 };
 use crate::config::endpoint::EdsHealth;
 use crate::telemetry::stats::{Metric, StatGroup};
+use crate::upstream::balance::Avoid;
 use std::time::Duration;
 
 pub fn endpoint(address: &str) -> Endpoint {
@@ -67,7 +68,7 @@ pub fn active(config: Config) -> Arc<Cluster> {
 }
 
 fn picked_ports(cluster: &Cluster, n: usize) -> std::collections::BTreeSet<u16> {
-    let pick = |_| cluster.pick(&PickContext::default()).unwrap().address().port().unwrap();
+    let pick = |_| cluster.pick(&PickContext::default()).unwrap().host.address().port().unwrap();
     (0..n).map(pick).collect()
 }
 
@@ -132,6 +133,24 @@ fn the_next_priority_takes_over() {
 }
 
 #[test]
+fn a_retry_passes_over_hosts_and_priorities() {
+    let cluster = cluster(config("c", &[]), None);
+    cluster.set_assignment(&assignment(&[&["10.0.0.1:1", "10.0.0.1:2"], &["10.0.0.1:3"]]));
+    let port =
+        |context: &PickContext<'_>| cluster.pick(context).unwrap().host.address().port().unwrap();
+    let is_avoided = |host: &Host| host.address().port() == Some(1);
+    let avoid = Some(Avoid { attempts: 1, is_avoided: &is_avoided });
+    for _ in 0..10 {
+        // Round robin: the next host is the other one.
+        assert_eq!(port(&PickContext { avoid, ..PickContext::default() }), 2);
+        assert_eq!(port(&PickContext { avoid_priorities: &[0], ..PickContext::default() }), 3);
+    }
+    let all = |_: &Host| true;
+    let avoid = Some(Avoid { attempts: 3, is_avoided: &all });
+    assert!(cluster.pick(&PickContext { avoid, ..PickContext::default() }).is_ok());
+}
+
+#[test]
 fn the_drop_policy_drops_its_share() {
     fastrand::seed(1);
     let cluster = cluster(config("c", &["10.0.0.1:1"]), None);
@@ -178,9 +197,9 @@ fn original_destinations_become_hosts_and_expire_unused() {
         original_dst: Some(([10, 0, 0, 9], port).into()),
         ..PickContext::default()
     };
-    let host = cluster.pick(&wanted(80)).unwrap();
+    let host = cluster.pick(&wanted(80)).unwrap().host;
     assert_eq!(host.address().to_string(), "10.0.0.9:81");
-    assert!(Arc::ptr_eq(&host, &cluster.pick(&wanted(90)).unwrap()));
+    assert!(Arc::ptr_eq(&host, &cluster.pick(&wanted(90)).unwrap().host));
 
     let hosts = cluster.original_dst().unwrap();
     let mut seen = HashMap::new();

@@ -76,7 +76,7 @@ impl Fixture {
         let mut config = config("c", &[address]);
         change(&mut config);
         let cluster = active(config);
-        let host = cluster.pick(&PickContext::default()).unwrap();
+        let host = cluster.pick(&PickContext::default()).unwrap().host;
         Rc::new(Fixture { pools: Pools::new(), cluster, host })
     }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::source::SourceKind;
 use crate::config::tls::SanKind;
 use proto::Registry;
-use rustls::CipherSuite;
+use rustls::{CipherSuite, NamedGroup};
 
 fn upstream(yaml: &str) -> Result<UpstreamTls, String> {
     let message = Registry::load().from_yaml(yaml).expect("the test's YAML is a message");
@@ -71,6 +71,24 @@ fn unsafe_cipher_suites_are_left_out() {
         suites("AES128-SHA").expect_err("none is safe"),
         "cluster \"a\": common_tls_context.tls_params.cipher_suites: none of the suites is supported"
     );
+    assert_eq!(
+        suites("ECDHE-RSA-AES128-GCM-SHA256, ROT13").expect_err("there is none of this name"),
+        "cluster \"a\": common_tls_context.tls_params.cipher_suites[1]: \"ROT13\" is no cipher suite"
+    );
+}
+
+#[test]
+fn curves_are_taken_by_name() {
+    let curves = |names: &str| {
+        upstream(&format!("{{common_tls_context: {{tls_params: {{ecdh_curves: [{names}]}}}}}}"))
+    };
+    let tls = curves("P-256, X25519").expect("both are there");
+    assert_eq!(tls.common.groups, Some(vec![NamedGroup::secp256r1, NamedGroup::X25519]));
+    assert_eq!(
+        curves("P-256, P-111").expect_err("there is no such curve"),
+        "cluster \"a\": common_tls_context.tls_params.ecdh_curves[1]: \"P-111\" is not supported; \
+         X25519, P-256, P-384 and X25519MLKEM768 are"
+    );
 }
 
 #[test]
@@ -118,8 +136,8 @@ fn contexts_that_break_a_rule_are_refused() {
         "cluster \"a\": sni: is longer than 255 bytes"
     );
     assert_eq!(
-        upstream("{auto_sni_san_validation: true}").expect_err("it is not there"),
-        "cluster \"a\": auto_sni_san_validation: is not supported by this version of Pillion; \
-         remove the field"
+        upstream("{auto_sni_san_validation: true}").expect_err("nobody is trusted"),
+        "cluster \"a\": auto_sni_san_validation: needs a trusted_ca: \
+         anyone can make a certificate with a name"
     );
 }

@@ -3,9 +3,10 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 use super::*;
+use crate::config::At;
 use crate::config::cluster::{TcpKeepalive, UpstreamProtocol};
 use crate::config::tls::{CommonTls, UpstreamTls};
-use crate::upstream::cluster::ClientTls;
+use crate::tls::ClientTls;
 
 /// A port on which nobody listens.
 async fn closed_port() -> String {
@@ -31,8 +32,8 @@ fn a_refused_connection_fails_everybody_that_waits() {
     });
 }
 
-/// A cluster that speaks TLS, whatever the certificates.
-fn with_tls(config: &mut Config) {
+/// A context that verifies nothing.
+fn context() -> Arc<UpstreamTls> {
     let common = CommonTls {
         certificates: Vec::new(),
         validation: None,
@@ -40,20 +41,25 @@ fn with_tls(config: &mut Config) {
         allow_tls12: true,
         allow_tls13: true,
         tls12_cipher_suites: None,
+        groups: None,
     };
-    let tls = UpstreamTls { common, sni: "a.test".into(), auto_host_sni: false };
-    config.tls = Some(Arc::new(tls));
+    Arc::new(UpstreamTls {
+        common,
+        sni: "a.test".into(),
+        auto_host_sni: false,
+        auto_sni_san_validation: false,
+        max_session_keys: 1,
+    })
 }
 
-fn client_tls() -> ClientTls {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let server_name = "a.test".try_into().unwrap();
-    ClientTls { config: Arc::new(config), server_name, auto_host_sni: false }
+/// A cluster that speaks TLS.
+fn with_tls(config: &mut Config) {
+    config.tls = Some(context());
+}
+
+fn client_tls() -> Arc<ClientTls> {
+    let at = At::resource("cluster", "a");
+    ClientTls::new(context(), &at, &mut |_, _| unreachable!("it names no secret")).unwrap()
 }
 
 #[test]
@@ -69,7 +75,7 @@ fn the_connect_timeout_covers_the_tls_handshake() {
         });
         let error = fixture.lease().await.err().unwrap();
         assert_eq!(error.reason, ResetReason::LocalConnectionFailure, "the secret is not there");
-        fixture.cluster.tls.store(Some(Arc::new(client_tls())));
+        assert!(fixture.cluster.tls.set(client_tls()).is_ok());
         let error = fixture.lease().await.err().unwrap();
         assert_eq!(error.reason, ResetReason::ConnectionTimeout);
         assert_eq!(fixture.cluster.stats().upstream_cx_connect_timeout.get(), 1);
@@ -81,7 +87,7 @@ fn a_failed_handshake_tells_its_reason() {
     worker(async {
         let (address, _) = server(serve_http1).await;
         let fixture = Fixture::new(&address, with_tls);
-        fixture.cluster.tls.store(Some(Arc::new(client_tls())));
+        assert!(fixture.cluster.tls.set(client_tls()).is_ok());
         let error = fixture.lease().await.err().unwrap();
         assert_eq!(error.reason, ResetReason::RemoteConnectionFailure);
         assert!(error.transport_failure.unwrap().starts_with("TLS_error: "));
@@ -167,7 +173,7 @@ fn an_abstract_unix_socket_can_be_a_host() {
         next.localities[0].endpoints[0].target =
             crate::config::endpoint::Target::Address(crate::io::Address::Pipe(path));
         fixture.cluster.set_assignment(&next);
-        let host = fixture.cluster.pick(&PickContext::default()).unwrap();
+        let host = fixture.cluster.pick(&PickContext::default()).unwrap().host;
         let lease = fixture.pools.tcp(&fixture.cluster, &host, 0).await.unwrap();
         assert!(lease.local_address().is_none());
     });

@@ -1,0 +1,89 @@
+//! The limits on a response under way. They hold too where nobody asks for its body: a client that does not read keeps
+//! hyper from polling it, so they are watched beside hyper and not from within the body.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use crate::http::connection::Connection;
+use crate::http::stream::Shared;
+use crate::io::deadline::Deadline;
+use crate::telemetry::response_flags::ResponseFlags;
+
+/// The limits on a response that streams.
+#[derive(Clone, Copy, Default)]
+pub struct Limits {
+    /// `stream_idle_timeout`
+    pub idle: Option<Duration>,
+    /// When the route's timeout or the longest duration of the stream is over.
+    pub until: Option<Instant>,
+}
+
+/// Ready once the response of the stream is overdue, which its facts and the statistics then tell. Whoever asks has to end
+/// the stream.
+pub fn poll(
+    connection: &Connection,
+    shared: &Shared,
+    deadline: &mut Deadline,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let limits = shared.limits.get();
+    let idle_at = limits.idle.map(|idle| shared.last_activity() + idle);
+    let at = idle_at.into_iter().chain(limits.until).min();
+    ready!(deadline.poll(cx, at));
+    shared.limits.take();
+    let stats = &connection.manager.stats;
+    stats.rq_reset_after_downstream_response_started.inc();
+    let (flag, details) = if at == idle_at {
+        stats.downstream_rq_idle_timeout.inc();
+        (ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout")
+    } else {
+        stats.downstream_rq_max_duration_reached.inc();
+        (ResponseFlags::UPSTREAM_REQUEST_TIMEOUT, "response_timeout")
+    };
+    let mut info = shared.info.borrow_mut();
+    info.flags.insert(flag);
+    info.details = Some(details.into());
+    Poll::Ready(())
+}
+
+/// Spawns hyper's tasks for the streams of one downstream HTTP/2 connection, and drops those that are overdue, which resets
+/// their stream.
+#[derive(Clone)]
+pub struct StreamExecutor {
+    connection: Rc<Connection>,
+}
+
+impl StreamExecutor {
+    /// For the streams of `connection`.
+    pub fn new(connection: &Rc<Connection>) -> Self {
+        StreamExecutor { connection: Rc::clone(connection) }
+    }
+}
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamExecutor {
+    fn execute(&self, future: F) {
+        // hyper spawns the task right after it has called the service, which started the stream.
+        match self.connection.current.take() {
+            Some(shared) => {
+                let connection = Rc::clone(&self.connection);
+                tokio::task::spawn_local(run(connection, shared, future));
+            }
+            None => drop(tokio::task::spawn_local(future)),
+        }
+    }
+}
+
+async fn run<F: Future<Output = ()>>(connection: Rc<Connection>, shared: Rc<Shared>, task: F) {
+    let mut task = pin!(task);
+    let mut deadline = Deadline::default();
+    poll_fn(|cx| {
+        if task.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        poll(&connection, &shared, &mut deadline, cx)
+    })
+    .await;
+}

@@ -1,0 +1,218 @@
+//! A context made ready for handshakes, and made anew when one of its secrets changes.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwapOption, Guard};
+
+use super::client::{self, Client};
+use super::secret::{self, Resolved, SecretCell, SecretUser};
+use super::server;
+use crate::config::source::ConfigSource;
+use crate::config::tls::{
+    Certificate, CommonTls, DownstreamTls, SecretKind, SecretRef, UpstreamTls, ValidationContext,
+};
+use crate::config::{At, ConfigError};
+
+/// The server side of a filter chain.
+pub type ServerTls = Slot<DownstreamTls>;
+/// The client side of a cluster.
+pub type ClientTls = Slot<UpstreamTls>;
+
+/// Gives the cell of a secret by its name and source; none is a secret of the bootstrap.
+pub type FindSecret<'a> =
+    &'a mut dyn FnMut(&Arc<str>, Option<&ConfigSource>) -> Result<Arc<SecretCell>, String>;
+
+/// A `DownstreamTlsContext` or `UpstreamTlsContext`.
+pub trait TlsContext: Send + Sync + 'static {
+    /// What handshakes need.
+    type Ready: Send + Sync + 'static;
+
+    /// `common_tls_context`
+    fn common(&self) -> &CommonTls;
+
+    /// Makes it ready.
+    ///
+    /// # Errors
+    /// A secret that cannot be used here.
+    fn build(&self, secrets: &Resolved, at: &At<'_>) -> Result<Self::Ready, ConfigError>;
+}
+
+impl TlsContext for DownstreamTls {
+    type Ready = rustls::ServerConfig;
+
+    fn common(&self) -> &CommonTls {
+        &self.common
+    }
+
+    fn build(&self, secrets: &Resolved, at: &At<'_>) -> Result<Self::Ready, ConfigError> {
+        server::build(self, secrets, at)
+    }
+}
+
+impl TlsContext for UpstreamTls {
+    type Ready = Client;
+
+    fn common(&self) -> &CommonTls {
+        &self.common
+    }
+
+    fn build(&self, secrets: &Resolved, at: &At<'_>) -> Result<Self::Ready, ConfigError> {
+        client::build(self, secrets, at)
+    }
+}
+
+/// A context with its secrets. Every build has its own ticket keys and session storage: no session outlives the
+/// certificates and the trust that it was made with.
+pub struct Slot<C: TlsContext> {
+    context: Arc<C>,
+    /// Where the context stands, for errors that come later.
+    place: Box<str>,
+    certificates: Vec<Input<Certificate>>,
+    validation: Option<ValidationInput>,
+    ready: ArcSwapOption<C::Ready>,
+}
+
+/// A secret given in the context, or by name.
+enum Input<T> {
+    Inline(Arc<T>),
+    Cell(Arc<SecretCell>),
+}
+
+/// The context given, and the cell of the one that is merged over it.
+struct ValidationInput {
+    given: Arc<ValidationContext>,
+    cell: Option<Arc<SecretCell>>,
+}
+
+impl<C: TlsContext> Slot<C> {
+    /// A context whose secrets are found by `find`. It is ready at once if they are there.
+    ///
+    /// # Errors
+    /// A secret that is not known, or cannot be used.
+    pub fn new(
+        context: Arc<C>,
+        at: &At<'_>,
+        find: FindSecret<'_>,
+    ) -> Result<Arc<Self>, ConfigError> {
+        let at_common = at.field("common_tls_context");
+        let mut certificates = Vec::new();
+        for (index, certificate) in context.common().certificates.iter().enumerate() {
+            certificates.push(match certificate {
+                SecretRef::Inline(certificate) => Input::Inline(Arc::clone(certificate)),
+                SecretRef::Sds { name, source } => {
+                    let at = at_common.index("tls_certificate_sds_secret_configs", index);
+                    let cell = find(name, source.as_ref()).map_err(|error| at.error(error))?;
+                    Input::Cell(cell)
+                }
+            });
+        }
+        let validation = match &context.common().validation {
+            None => None,
+            Some(validation) => {
+                let at = at_common.field("validation_context_sds_secret_config");
+                let sds = validation.sds.as_ref();
+                let cell = sds.map(|(name, source)| find(name, source.as_ref())).transpose();
+                let cell = cell.map_err(|error| at.error(error))?;
+                Some(ValidationInput { given: Arc::clone(&validation.context), cell })
+            }
+        };
+        let place = at.to_string().into();
+        let ready = ArcSwapOption::empty();
+        let slot = Arc::new(Slot { context, place, certificates, validation, ready });
+        slot.ready.store(slot.build(None)?);
+        for cell in slot.cells() {
+            let user: Arc<dyn SecretUser> = slot.clone();
+            cell.tell(Arc::downgrade(&user));
+        }
+        Ok(slot)
+    }
+
+    /// The context.
+    pub fn context(&self) -> &Arc<C> {
+        &self.context
+    }
+
+    /// What handshakes need; none while a secret is missing. To be read once per handshake.
+    pub fn ready(&self) -> Guard<Option<Arc<C::Ready>>> {
+        self.ready.load()
+    }
+
+    /// Whether nothing is to be waited for: every secret is there, was refused, or its time is over.
+    pub fn is_settled(&self) -> bool {
+        self.cells().all(|cell| cell.is_settled())
+    }
+
+    /// The secrets that come by name.
+    pub fn cells(&self) -> impl Iterator<Item = &Arc<SecretCell>> {
+        let certificates = self.certificates.iter().filter_map(|input| match input {
+            Input::Inline(_) => None,
+            Input::Cell(cell) => Some(cell),
+        });
+        certificates.chain(self.validation.as_ref().and_then(|validation| validation.cell.as_ref()))
+    }
+
+    /// The secrets that are in use; none while one is missing.
+    pub fn resolved(&self) -> Option<Resolved> {
+        self.resolve(None).ok().flatten()
+    }
+
+    /// Builds with a new value for a cell; none while a secret is missing.
+    fn build(
+        &self,
+        new: Option<(&SecretCell, &SecretKind)>,
+    ) -> Result<Option<Arc<C::Ready>>, ConfigError> {
+        let Some(secrets) = self.resolve(new)? else { return Ok(None) };
+        let at = At::resource(&self.place, "");
+        self.context.build(&secrets, &at).map(|ready| Some(Arc::new(ready)))
+    }
+
+    fn resolve(
+        &self,
+        new: Option<(&SecretCell, &SecretKind)>,
+    ) -> Result<Option<Resolved>, ConfigError> {
+        let value = |cell: &Arc<SecretCell>| match new {
+            Some((changed, new)) if std::ptr::eq(changed, &**cell) => Some(Arc::new(new.clone())),
+            _ => cell.value(),
+        };
+        let mut resolved = Resolved::default();
+        for input in &self.certificates {
+            resolved.certificates.push(match input {
+                Input::Inline(certificate) => Arc::clone(certificate),
+                Input::Cell(cell) => {
+                    let Some(secret) = value(cell) else { return Ok(None) };
+                    secret::certificate(&secret, &At::resource("secret", cell.name()))?
+                }
+            });
+        }
+        if let Some(ValidationInput { given, cell }) = &self.validation {
+            resolved.validation = Some(match cell {
+                None => Arc::clone(given),
+                Some(cell) => {
+                    let Some(secret) = value(cell) else { return Ok(None) };
+                    let at = At::resource("secret", cell.name());
+                    let merged = given.merged(&*secret::validation(&secret, &at)?);
+                    merged.check_complete(&at)?;
+                    Arc::new(merged)
+                }
+            });
+        }
+        Ok(Some(resolved))
+    }
+}
+
+impl<C: TlsContext> SecretUser for Slot<C> {
+    fn prepare(
+        self: Arc<Self>,
+        cell: &SecretCell,
+        new: &SecretKind,
+    ) -> Result<Box<dyn FnOnce()>, ConfigError> {
+        let ready = self.build(Some((cell, new)))?;
+        Ok(Box::new(move || self.ready.store(ready)))
+    }
+}
+
+impl<C: TlsContext> std::fmt::Debug for Slot<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot").field("place", &self.place).finish_non_exhaustive()
+    }
+}
