@@ -24,6 +24,7 @@ use crate::downstream::stats::{ListenerStats, TcpStats};
 use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::Drain;
 use crate::http::manager::{ConnectionManager, RouteSlot, Routes};
+use crate::http::router::runtime::RouterRuntime;
 use crate::http::stats::{CodecStats, HttpStats, ListenerHttpStats};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::log_writer::LogWriter;
@@ -192,6 +193,7 @@ impl Builder {
                 ListenerHttpStats::new,
             ),
             access_logs,
+            router_runtime: RouterRuntime::new(&self.runtime),
             keeps_heads,
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use crate::config::hcm::HttpConnectionManager;
+use crate::http::router::runtime::RouterRuntime;
 use crate::http::stats::{CodecStats, HttpStats, ListenerHttpStats};
 use crate::route::{RouteEntry, RouteTable};
 use crate::telemetry::access_log::AccessLogger;
@@ -37,6 +38,8 @@ pub struct ConnectionManager {
     pub listener_stats: Arc<ListenerHttpStats>,
     /// `access_log`
     pub access_logs: Vec<AccessLogger>,
+    /// What runtime values tell the router.
+    pub router_runtime: RouterRuntime,
     /// Whether response or request headers must be kept for logs and formatters.
     pub keeps_heads: bool,
 }

@@ -20,6 +20,7 @@ pub mod host_snapshot;
 pub mod original_dst;
 pub mod registry;
 pub mod resolve;
+pub mod retry_tokens;
 pub mod stats;
 
 pub use circuit_breaker::{CircuitBreaker, Permit, Resource};

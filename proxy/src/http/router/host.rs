@@ -8,7 +8,7 @@ use super::charged;
 use crate::http::local_reply::LocalReply;
 use crate::http::stream::Stream;
 use crate::telemetry::response_flags::ResponseFlags;
-use crate::upstream::balance::PickContext;
+use crate::upstream::balance::{Avoid, PickContext};
 use crate::upstream::cluster::{Cluster, PickError, Picked};
 
 /// Picks a host of the cluster.
@@ -16,9 +16,26 @@ use crate::upstream::cluster::{Cluster, PickError, Picked};
 /// # Errors
 /// The answer that says why there is none.
 pub fn pick(stream: &Stream, cluster: &Arc<Cluster>) -> Result<Picked, LocalReply> {
+    pick_beside(stream, cluster, None, &[])
+}
+
+/// Picks a host that is none of those to avoid, and not of these priorities, as far as there is such a host.
+///
+/// # Errors
+/// The answer that says why there is none.
+pub fn pick_beside(
+    stream: &Stream,
+    cluster: &Arc<Cluster>,
+    avoid: Option<Avoid<'_>>,
+    avoid_priorities: &[u32],
+) -> Result<Picked, LocalReply> {
     let connection = &stream.connection;
-    let context =
-        PickContext { original_dst: connection.info.local.ip(), ..PickContext::default() };
+    let context = PickContext {
+        original_dst: connection.info.local.ip(),
+        avoid,
+        avoid_priorities,
+        ..PickContext::default()
+    };
     let picked = cluster.pick(&context);
     let picked = picked.map_err(|error| charged(stream, cluster, not_picked(error)))?;
     let mut info = stream.shared.info.borrow_mut();
