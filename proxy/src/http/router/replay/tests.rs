@@ -6,10 +6,9 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::telemetry::stats::Store;
 
 fn stats() -> Arc<TrafficStats> {
-    Store::new().register(TrafficStats::new("cluster.c."))
+    Arc::new(TrafficStats::new("cluster.c."))
 }
 
 fn body(parts: &[&'static str]) -> Body {
