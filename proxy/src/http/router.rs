@@ -21,6 +21,7 @@ mod attempt;
 mod avoid;
 mod back_off;
 mod cluster;
+mod connect;
 mod failure;
 mod host;
 mod per_try;
@@ -83,12 +84,15 @@ pub async fn forward(
     parts: &mut Parts,
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
+    if plan.upgrade.as_ref().is_some_and(Upgrade::terminates) {
+        return Box::pin(connect::terminate(stream, plan, &parts.headers)).await;
+    }
     if let Some(recovery) = plan.recovery.take() {
         // In a box, so that plain requests do not carry the room for it.
         return Box::pin(retry::forward(stream, plan, recovery, parts, body)).await;
     }
     let cluster = &plan.cluster;
-    let picked = host::pick(stream, cluster)?;
+    let picked = host::pick(stream, cluster, &parts.headers)?;
     let host = &picked.host;
     let body = attempt::request_body(stream, parts, body);
     let outcome = {

@@ -50,20 +50,19 @@ pub fn attempt<'a>(
     let downstream = stream.connection.protocol;
     let scheme = stream.scheme;
     let priority = usize::from(plan.action.high_priority);
+    let source = stream.connection.info.source;
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
         let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
-        let lease = worker.pools.http(cluster, host, downstream, priority).await?;
-        let request = depart(&shared, plan, picked, parts, body, &lease, scheme)?;
+        let lease = worker.pools.http(cluster, host, downstream, priority, source).await?;
+        let protocol = lease.protocol();
+        let request = depart(&shared, plan, picked, parts, body, &lease, scheme);
         let (response, lease) = lease.send(request).await?;
-        Ok(Answered { response, lease })
+        Ok(arrive(plan, protocol, response, lease))
     }
 }
 
 /// The request as it goes over this connection, and what the stream's facts tell of it.
-///
-/// # Errors
-/// The connection cannot carry it.
 pub fn depart(
     shared: &Shared,
     plan: &Plan<'_>,
@@ -72,11 +71,7 @@ pub fn depart(
     body: Body,
     lease: &HttpLease,
     scheme: &'static str,
-) -> Result<Request<Body>, Failed> {
-    if plan.upgrade.is_some() && lease.protocol() == Protocol::Http2 {
-        // It would have to be an extended CONNECT, which hosts need not know.
-        return Err(Failed::protocol_error());
-    }
+) -> Request<Body> {
     if plan.route.virtual_host.include_attempt_count {
         let attempts = shared.info.borrow().upstream.attempts;
         parts.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
@@ -86,7 +81,10 @@ pub fn depart(
     {
         set_host(parts, name, plan.action.append_x_forwarded_host, false);
     }
-    let request = upstream_request(parts, body, lease.protocol(), scheme);
+    let mut request = upstream_request(parts, body, lease.protocol(), scheme);
+    if let Some(upgrade) = &plan.upgrade {
+        upgrade.shape_request(&mut request, lease.protocol());
+    }
     let mut info = shared.info.borrow_mut();
     info.upstream.protocol = Some(lease.protocol());
     info.upstream.local = lease.local_address().cloned();
@@ -97,7 +95,20 @@ pub fn depart(
     if matches!(request.body(), Body::Empty) {
         info.upstream.last_tx = Some(elapsed);
     }
-    Ok(request)
+    request
+}
+
+/// The response as the rest of the proxy wants it, whatever protocol it came by.
+pub fn arrive(
+    plan: &Plan<'_>,
+    protocol: Protocol,
+    mut response: http::Response<Incoming>,
+    lease: ResponseLease,
+) -> Answered {
+    if let Some(upgrade) = &plan.upgrade {
+        upgrade.shape_response(&mut response, protocol);
+    }
+    Answered { response, lease }
 }
 
 /// The request in the form that the upstream's protocol wants.

@@ -12,7 +12,7 @@ use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::attempt::{self, Answered, depart};
+use super::attempt::{self, Answered, arrive, depart};
 use super::avoid::Tried;
 use super::failure::{Failed, reply_to};
 use super::per_try::{Expired, PerTry};
@@ -255,7 +255,13 @@ impl<'a, 'r> Attempts<'a, 'r> {
             let avoid = Avoid { attempts, is_avoided: &is_avoided };
             let avoid = (!is_first && attempts > 0).then_some(avoid);
             let cluster = &self.plan.cluster;
-            host::pick_beside(self.stream, cluster, avoid, self.tried.priorities())?
+            host::pick_beside(
+                self.stream,
+                cluster,
+                &self.parts.headers,
+                avoid,
+                self.tried.priorities(),
+            )?
         };
         self.tried.add(&picked.host, policy);
         let picked = Rc::new(picked);
@@ -479,8 +485,10 @@ async fn attempt_once(attempt: Attempt<'_>) -> Ended {
     let downstream = stream.connection.protocol;
     let priority = usize::from(plan.action.high_priority);
     let owner = picked.owner(&plan.cluster);
-    let lease = pools.http(owner, &picked.host, downstream, priority).await?;
-    let request = depart(shared, plan, &picked, &mut parts, body, &lease, stream.scheme)?;
+    let source = stream.connection.info.source;
+    let lease = pools.http(owner, &picked.host, downstream, priority, source).await?;
+    let protocol = lease.protocol();
+    let request = depart(shared, plan, &picked, &mut parts, body, &lease, stream.scheme);
     sent.set(Some(Instant::now()));
     // A later attempt writes its own facts over these.
     let mut facts = shared.info.borrow().upstream.clone();
@@ -493,5 +501,5 @@ async fn attempt_once(attempt: Attempt<'_>) -> Ended {
     let info = shared.info.borrow();
     facts.attempts = info.upstream.attempts;
     facts.last_tx = info.upstream.last_tx;
-    Ok((Answered { response, lease }, facts))
+    Ok((arrive(plan, protocol, response, lease), facts))
 }

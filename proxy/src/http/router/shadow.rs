@@ -72,7 +72,7 @@ pub fn send(stream: &Stream, plan: &Plan<'_>, shadow: &Shadow<'_>, parts: &Parts
         body,
         downstream: stream.connection.protocol,
         scheme: stream.scheme,
-        original_dst: stream.connection.info.local.ip(),
+        original_dst: stream.connection.info.original_dst(),
     };
     let timeout = plan.timeouts.whole();
     tokio::task::spawn_local(async move {
@@ -143,7 +143,7 @@ impl Copy {
         };
         let pools = Rc::clone(&self.worker.pools);
         let owner = picked.owner(cluster);
-        let Ok(lease) = pools.http(owner, &picked.host, self.downstream, 0).await else {
+        let Ok(lease) = pools.http(owner, &picked.host, self.downstream, 0, None).await else {
             picked.host.stats.rq_error.inc();
             cluster.traffic().charge(503, true);
             return;
