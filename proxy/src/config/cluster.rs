@@ -30,7 +30,7 @@ pub struct Cluster {
     /// `load_balancing_policy` or `lb_policy`.
     pub lb_policy: LbPolicy,
     /// `circuit_breakers.thresholds`: for the default and the high priority.
-    pub circuit_breakers: [Thresholds; 2],
+    pub circuit_breakers: Box<[Thresholds; 2]>,
     /// The protocol spoken to hosts (`HttpProtocolOptions`).
     pub protocol: UpstreamProtocol,
     /// `HttpProtocolOptions.common_http_protocol_options`.
@@ -164,7 +164,7 @@ pub struct Thresholds {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryBudget {
     /// `budget_percent` of the requests that are active and pending; default 20.
-    pub percent: f64,
+    pub percent: f32,
     /// `min_retry_concurrency`: allowed however few requests there are; default 3.
     pub min: u32,
 }
@@ -172,7 +172,7 @@ pub struct RetryBudget {
 impl RetryBudget {
     /// How many retries are allowed with so many requests.
     pub fn limit(&self, requests: u32) -> u32 {
-        ((self.percent / 100.0 * f64::from(requests)) as u32).max(self.min)
+        ((f64::from(self.percent) / 100.0 * f64::from(requests)) as u32).max(self.min)
     }
 }
 

@@ -18,8 +18,10 @@ use crate::upstream::cluster::Cluster;
 
 mod answer;
 mod attempt;
+mod attempts;
 mod avoid;
 mod back_off;
+mod body_source;
 mod cluster;
 mod connect;
 mod failure;

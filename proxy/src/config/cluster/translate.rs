@@ -166,8 +166,8 @@ fn circuit_breakers(
     message: Option<&pb::CircuitBreakers>,
     at: &At<'_>,
     context: &Context,
-) -> Result<[Thresholds; 2], ConfigError> {
-    let mut breakers = [Thresholds::default(); 2];
+) -> Result<Box<[Thresholds; 2]>, ConfigError> {
+    let mut breakers = Box::new([Thresholds::default(); 2]);
     let Some(message) = message else {
         return Ok(breakers);
     };
@@ -229,7 +229,7 @@ impl RetryBudget {
         let percent = message.budget_percent.as_ref();
         let percent = percent.map(|value| value::percent(value, &at.field("budget_percent")));
         Ok(RetryBudget {
-            percent: percent.transpose()?.unwrap_or(20.0),
+            percent: percent.transpose()?.unwrap_or(20.0) as f32,
             min: message.min_retry_concurrency.map_or(3, |n| n.value),
         })
     }

@@ -1,10 +1,11 @@
 //! A request's body that more than one attempt may read.
 //!
 //! It is read from the downstream once, at the pace of the attempt that reads it, and kept up to a limit: what another
-//! attempt or a mirror needs of it is here. Beyond the limit nothing is kept any more, and only the attempt that reads on
-//! gets the rest.
+//! attempt or a mirror needs of it is here. Beyond the limit there can be no further attempt, and only what mirrors have
+//! still to read is kept; a mirror that falls behind by more than the limit gets no more.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,11 +25,14 @@ pub struct Replay(Rc<RefCell<Inner>>);
 struct Inner {
     source: Body,
     whole: SizeHint,
-    /// Everything that came, as long as it is kept.
-    kept: Vec<Kept>,
+    /// The last frames that came: all of them while the body is kept.
+    kept: VecDeque<Kept>,
     is_kept: bool,
+    /// How many bytes are kept.
     bytes: u64,
     limit: u64,
+    /// How many frames each mirror has read.
+    mirrors: Vec<usize>,
     /// How many frames came.
     came: usize,
     end: End,
@@ -42,6 +46,15 @@ struct Inner {
 enum Kept {
     Data(Bytes),
     Trailers(HeaderMap),
+}
+
+impl Kept {
+    fn len(&self) -> u64 {
+        match self {
+            Kept::Data(data) => data.len() as u64,
+            Kept::Trailers(_) => 0,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,15 +74,17 @@ enum ReadError {
 }
 
 impl Replay {
-    /// Keeps up to `limit` bytes of what comes from `source`. `stats` count it if that is not enough.
-    pub fn new(source: Body, limit: u64, stats: &Arc<TrafficStats>) -> Self {
+    /// Keeps up to `limit` bytes of what comes from `source`: for further attempts if `is_kept` says so, else only for
+    /// mirrors. `stats` count it if the limit is not enough.
+    pub fn new(source: Body, is_kept: bool, limit: u64, stats: &Arc<TrafficStats>) -> Self {
         Replay(Rc::new(RefCell::new(Inner {
             whole: source.size_hint(),
             source,
-            kept: Vec::new(),
-            is_kept: true,
+            kept: VecDeque::new(),
+            is_kept,
             bytes: 0,
             limit,
+            mirrors: Vec::new(),
             came: 0,
             end: End::NotYet,
             waiting: Vec::new(),
@@ -79,12 +94,15 @@ impl Replay {
 
     /// The body for an attempt, which reads on where nobody has read yet.
     pub fn leader(&self) -> Body {
-        Body::stream(Reader { inner: Rc::clone(&self.0), read: 0, leads: true })
+        Body::stream(Reader { inner: Rc::clone(&self.0), read: 0, mirror: None })
     }
 
     /// The body for a mirror, which gets only what an attempt has read: a slow mirror holds nobody up.
     pub fn follower(&self) -> Body {
-        Body::stream(Reader { inner: Rc::clone(&self.0), read: 0, leads: false })
+        let mut inner = self.0.borrow_mut();
+        let mirror = Some(inner.mirrors.len());
+        inner.mirrors.push(0);
+        Body::stream(Reader { inner: Rc::clone(&self.0), read: 0, mirror })
     }
 
     /// Whether another attempt would get the whole body.
@@ -92,11 +110,11 @@ impl Replay {
         self.0.borrow().is_kept
     }
 
-    /// Keeps nothing more, unless mirrors still read.
-    pub fn stop_keeping(&self, has_followers: bool) {
-        if !has_followers {
-            self.0.borrow_mut().forget();
-        }
+    /// There will be no further attempt: keeps only what mirrors have still to read.
+    pub fn stop_keeping(&self) {
+        let mut inner = self.0.borrow_mut();
+        inner.is_kept = false;
+        inner.trim();
     }
 
     /// Reads while no attempt does. Ready once the body has outgrown the limit.
@@ -112,9 +130,17 @@ impl Replay {
 }
 
 impl Inner {
-    fn forget(&mut self) {
-        self.is_kept = false;
-        self.kept = Vec::new();
+    /// Drops what nobody will read.
+    fn trim(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        let next = self.mirrors.iter().copied().min().unwrap_or(self.came);
+        while self.came - self.kept.len() < next
+            && let Some(dropped) = self.kept.pop_front()
+        {
+            self.bytes -= dropped.len();
+        }
     }
 
     /// The next frame from the downstream; none at its end.
@@ -144,17 +170,25 @@ impl Inner {
     }
 
     fn keep(&mut self, frame: &Kept) {
-        if !self.is_kept {
-            return;
-        }
-        if let Kept::Data(data) = frame {
-            self.bytes += data.len() as u64;
-        }
-        if self.bytes > self.limit {
+        self.bytes += frame.len();
+        self.kept.push_back(frame.clone());
+        self.trim();
+        if self.bytes > self.limit && self.is_kept {
             self.stats.retry_or_shadow_abandoned.inc();
-            self.forget();
-        } else {
-            self.kept.push(frame.clone());
+            self.is_kept = false;
+            self.trim();
+        }
+        if self.bytes > self.limit && !self.mirrors.is_empty() {
+            // Whoever reads too slowly gets an error in place of what it has missed.
+            self.mirrors.clear();
+            self.trim();
+        }
+    }
+
+    fn mirror_has_read(&mut self, mirror: Option<usize>, frames: usize) {
+        if let Some(read) = mirror.and_then(|mirror| self.mirrors.get_mut(mirror)) {
+            *read = frames;
+            self.trim();
         }
     }
 
@@ -174,7 +208,8 @@ struct Reader {
     inner: Rc<RefCell<Inner>>,
     /// How many frames it has read.
     read: usize,
-    leads: bool,
+    /// Which mirror it is for, if it is for one.
+    mirror: Option<usize>,
 }
 
 impl HttpBody for Reader {
@@ -188,7 +223,8 @@ impl HttpBody for Reader {
         let this = self.get_mut();
         let mut inner = this.inner.borrow_mut();
         let next = if this.read < inner.came {
-            match inner.kept.get(this.read) {
+            let gone = inner.came - inner.kept.len();
+            match this.read.checked_sub(gone).and_then(|place| inner.kept.get(place)) {
                 Some(kept) => Some(Ok(kept.clone())),
                 None => return Poll::Ready(Some(Err(ReadError::NotKept.into()))),
             }
@@ -196,15 +232,16 @@ impl HttpBody for Reader {
             match inner.end {
                 End::Good => None,
                 End::Broken => Some(Err(ReadError::Broken.into())),
-                End::NotYet if this.leads => ready!(inner.poll_more(cx)),
+                End::NotYet if this.mirror.is_none() => ready!(inner.poll_more(cx)),
                 End::NotYet => {
                     inner.wait(cx);
                     return Poll::Pending;
                 }
             }
         };
+        this.read += usize::from(next.is_some());
+        inner.mirror_has_read(this.mirror, this.read);
         Poll::Ready(next.map(|next| {
-            this.read += 1;
             next.map(|kept| match kept {
                 Kept::Data(data) => Frame::data(data),
                 Kept::Trailers(trailers) => Frame::trailers(trailers),
@@ -227,8 +264,10 @@ impl HttpBody for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.mirror_has_read(self.mirror, usize::MAX);
         // Whoever waits may be the one who has to read now.
-        self.inner.borrow_mut().wake();
+        inner.wake();
     }
 }
 

@@ -65,6 +65,8 @@ pub struct RetryState {
     breaker: Arc<CircuitBreaker>,
     /// Held from a decision for a retry to the next decision.
     permit: Option<Permit>,
+    /// Whether the wait before the next attempt is one that the response asked for.
+    is_wait_asked: bool,
 }
 
 impl RetryState {
@@ -105,6 +107,7 @@ impl RetryState {
             stats: Arc::clone(&cluster.traffic().stats),
             breaker,
             permit: None,
+            is_wait_asked: false,
         })
     }
 
@@ -175,6 +178,15 @@ impl RetryState {
         self.decide(Some(None))
     }
 
+    /// The wait is over, and another attempt is made.
+    pub fn retries(&self) {
+        self.stats.upstream_rq_retry.inc();
+        match self.is_wait_asked {
+            true => self.stats.upstream_rq_retry_backoff_ratelimited.inc(),
+            false => self.stats.upstream_rq_retry_backoff_exponential.inc(),
+        }
+    }
+
     /// `wanted` is there if a retry is asked for, with the wait that the response asks for.
     fn decide(&mut self, wanted: Option<Option<Duration>>) -> Decision {
         let was_retry = self.permit.take().is_some();
@@ -202,11 +214,7 @@ impl RetryState {
         if fastrand::u64(..100) >= self.runtime.use_retry {
             return Decision::No;
         }
-        self.stats.upstream_rq_retry.inc();
-        match asked {
-            Some(_) => self.stats.upstream_rq_retry_backoff_ratelimited.inc(),
-            None => self.stats.upstream_rq_retry_backoff_exponential.inc(),
-        }
+        self.is_wait_asked = asked.is_some();
         self.permit = Some(permit);
         Decision::Retry(wait)
     }

@@ -1,5 +1,6 @@
 //! The timers of a request: the route's, the idle ones and the longest duration.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
@@ -33,6 +34,8 @@ pub struct Timeouts {
     attempt: Option<Duration>,
     /// `max_grpc_timeout` holds: the host is told in `grpc-timeout` too.
     tells_grpc: bool,
+    /// How many attempts are under way.
+    in_flight: Cell<usize>,
 }
 
 /// Which timer expired.
@@ -91,6 +94,7 @@ impl Timeouts {
             tells_grpc: stream.grpc
                 && action.max_stream_duration.is_none()
                 && action.max_grpc_timeout.is_some(),
+            in_flight: Cell::new(1),
         }
     }
 
@@ -118,6 +122,11 @@ impl Timeouts {
         {
             headers.insert(GRPC_TIMEOUT, value);
         }
+    }
+
+    /// So many attempts are under way; one if nobody says so.
+    pub fn set_in_flight(&self, attempts: usize) {
+        self.in_flight.set(attempts);
     }
 
     /// The timeout of the request as a whole.
@@ -197,9 +206,11 @@ impl Timeouts {
             if complete { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
         match timer {
             Timer::Route => {
-                cluster.stats().upstream_rq_timeout.inc();
                 let reply = self.gave_up("response_timeout");
-                cluster.traffic().charge(reply.status.as_u16(), stream.internal);
+                for _ in 0..self.in_flight.get() {
+                    cluster.stats().upstream_rq_timeout.inc();
+                    cluster.traffic().charge(reply.status.as_u16(), stream.internal);
+                }
                 reply
             }
             Timer::Idle => {

@@ -45,7 +45,6 @@ pub struct CircuitBreaker {
     tokens: RetryTokens,
     /// A host has one pool for each worker and protocol, so this limit is never reached.
     pools_open: Gauge,
-    pools_remaining: Gauge,
     open: [Gauge; RESOURCES],
     remaining: [Gauge; RESOURCES],
 }
@@ -68,7 +67,6 @@ impl CircuitBreaker {
             bounds_retries: AtomicBool::default(),
             tokens: RetryTokens::new(),
             pools_open: Gauge::default(),
-            pools_remaining: Gauge::default(),
             open: Default::default(),
             remaining: Default::default(),
         };
@@ -165,10 +163,6 @@ impl StatGroup for CircuitBreaker {
     fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'static str, Metric<'a>)) {
         let track_remaining = self.track_remaining.load(Relaxed);
         visit("cx_pool_open", Metric::Gauge(&self.pools_open));
-        if track_remaining {
-            self.pools_remaining.set(u64::from(u32::MAX));
-            visit("remaining_cx_pools", Metric::Gauge(&self.pools_remaining));
-        }
         for (index, resource) in ALL.into_iter().enumerate() {
             let remaining = self.limit(resource).saturating_sub(self.active(resource));
             self.open[index].set(u64::from(remaining == 0));

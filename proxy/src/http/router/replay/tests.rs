@@ -24,7 +24,7 @@ async fn text(body: Body) -> Result<String, String> {
 
 #[tokio::test]
 async fn each_attempt_gets_the_whole_body() {
-    let replay = Replay::new(body(&["he", "llo"]), 5, &stats());
+    let replay = Replay::new(body(&["he", "llo"]), true, 5, &stats());
     let mut half_read = replay.leader();
     let first = half_read.frame().await.unwrap().unwrap();
     assert_eq!(first.into_data().unwrap(), "he");
@@ -37,7 +37,7 @@ async fn each_attempt_gets_the_whole_body() {
 #[tokio::test]
 async fn beyond_the_limit_only_the_attempt_that_reads_goes_on() {
     let stats = stats();
-    let replay = Replay::new(body(&["he", "llo", "!"]), 4, &stats);
+    let replay = Replay::new(body(&["he", "llo", "!"]), true, 4, &stats);
     let late = replay.leader();
     assert_eq!(text(replay.leader()).await, Ok("hello!".into()));
     assert!(!replay.is_kept());
@@ -52,7 +52,7 @@ async fn a_mirror_waits_for_what_an_attempt_reads() {
     let frames =
         frames.map(|part: &'static str| Ok::<_, Infallible>(Frame::data(Bytes::from(part))));
     let source = Body::stream(StreamBody::new(frames).map_err(|never| match never {}));
-    let replay = Replay::new(source, 100, &stats());
+    let replay = Replay::new(source, true, 100, &stats());
     let (mut leader, mut follower) = (replay.leader(), replay.follower());
     sender.send("a").unwrap();
     assert!(poll!(Box::pin(follower.frame())).is_pending());
@@ -68,9 +68,29 @@ async fn a_mirror_waits_for_what_an_attempt_reads() {
 #[tokio::test]
 async fn while_nobody_reads_it_is_known_when_too_much_comes() {
     let outgrown = |limit| async move {
-        let replay = Replay::new(body(&["he", "llo"]), limit, &stats());
+        let replay = Replay::new(body(&["he", "llo"]), true, limit, &stats());
         poll!(std::future::poll_fn(|cx| replay.poll_outgrown(cx))).is_ready()
     };
     assert!(outgrown(4).await);
     assert!(!outgrown(5).await);
+}
+
+#[tokio::test]
+async fn a_mirror_that_keeps_up_gets_a_body_beyond_the_limit() {
+    let replay = Replay::new(body(&["he", "llo", "!!"]), false, 3, &stats());
+    let (mut leader, mut quick, slow) = (replay.leader(), replay.follower(), replay.follower());
+    drop(slow);
+    for expected in ["he", "llo", "!!"] {
+        leader.frame().await.unwrap().unwrap();
+        assert_eq!(quick.frame().await.unwrap().unwrap().into_data().unwrap(), expected);
+    }
+    assert!(leader.frame().await.is_none() && quick.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn a_mirror_that_falls_behind_the_limit_gets_no_more() {
+    let replay = Replay::new(body(&["he", "llo"]), false, 4, &stats());
+    let (leader, slow) = (replay.leader(), replay.follower());
+    assert_eq!(text(leader).await, Ok("hello".into()));
+    assert_eq!(text(slow).await, Err("the request's body is not kept any more".into()));
 }
