@@ -32,6 +32,7 @@ mod replay;
 mod retry;
 mod retry_state;
 mod rewrite;
+mod running;
 pub mod runtime;
 mod shadow;
 pub mod timeouts;

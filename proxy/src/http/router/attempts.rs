@@ -1,8 +1,8 @@
 //! Attempts until one is good enough: retries after a back-off, and hedges beside an attempt that takes too long.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -11,18 +11,18 @@ use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
 use tokio::time::Sleep;
 
-use super::attempt::{Answered, arrive, depart};
+use super::attempt::Answered;
 use super::avoid::Tried;
 use super::body_source::Source;
 use super::failure::{Failed, reply_to};
-use super::per_try::{Expired, PerTry};
+use super::per_try::Expired;
 use super::recovery::Recovery;
 use super::retry_state::{Decision, RetryState};
+use super::running::{self, Attempt, Ended, Running, Trouble};
 use super::{Plan, charged, host, is_unsolicited_switch};
 use crate::http::local_reply::LocalReply;
 use crate::http::sanitize::names;
 use crate::http::stream::Stream;
-use crate::io::Body;
 use crate::io::deadline::Deadline;
 use crate::telemetry::stream_info::UpstreamInfo;
 use crate::upstream::balance::Avoid;
@@ -36,30 +36,6 @@ pub struct Won {
     pub picked: Rc<Picked>,
     /// What the access log tells of it.
     pub facts: UpstreamInfo,
-}
-
-/// Why an attempt has no response.
-enum Trouble {
-    Failed(Failed),
-    Expired(Expired),
-}
-
-impl<E: Into<Failed>> From<E> for Trouble {
-    fn from(error: E) -> Self {
-        Trouble::Failed(error.into())
-    }
-}
-
-type Ended = Result<(Answered, UpstreamInfo), Trouble>;
-
-/// An attempt under way.
-struct Running<'a> {
-    picked: Rc<Picked>,
-    future: Pin<Box<dyn Future<Output = Ended> + 'a>>,
-    /// When the request was put on a connection.
-    sent: Rc<Cell<Option<Instant>>>,
-    /// Another attempt was started beside it.
-    is_hedged: bool,
 }
 
 /// What happens next.
@@ -173,7 +149,7 @@ impl<'a, 'r> Attempts<'a, 'r> {
         parts.method = self.parts.method.clone();
         parts.uri = self.parts.uri.clone();
         parts.headers = self.parts.headers.clone();
-        let future = Box::pin(attempt_once(Attempt {
+        let future = Box::pin(running::run(Attempt {
             stream: self.stream,
             plan: self.plan,
             picked: Rc::clone(&picked),
@@ -364,42 +340,4 @@ fn outgrown() -> LocalReply {
         "request_payload_exceeded_retry_buffer_limit",
         "exceeded request buffer limit while retrying upstream",
     )
-}
-
-/// What one attempt needs.
-struct Attempt<'a> {
-    stream: &'a Stream,
-    plan: &'a Plan<'a>,
-    picked: Rc<Picked>,
-    parts: Parts,
-    body: Body,
-    timers: Option<PerTry>,
-    sent: Rc<Cell<Option<Instant>>>,
-}
-
-async fn attempt_once(attempt: Attempt<'_>) -> Ended {
-    let Attempt { stream, plan, picked, mut parts, body, timers, sent } = attempt;
-    let shared = &stream.shared;
-    shared.info.borrow_mut().upstream.attempts += 1;
-    let pools = &stream.connection.worker.pools;
-    let downstream = stream.connection.protocol;
-    let priority = usize::from(plan.action.high_priority);
-    let owner = picked.owner(&plan.cluster);
-    let source = stream.connection.info.source;
-    let lease = pools.http(owner, &picked.host, downstream, priority, source).await?;
-    let protocol = lease.protocol();
-    let request = depart(shared, plan, &picked, &mut parts, body, &lease, stream.scheme);
-    sent.set(Some(Instant::now()));
-    // A later attempt writes its own facts over these.
-    let mut facts = shared.info.borrow().upstream.clone();
-    let response = pin!(lease.send(request));
-    let response = match timers {
-        Some(timers) => timers.wait(stream, response).await.map_err(Trouble::Expired)?,
-        None => response.await,
-    };
-    let (response, lease) = response?;
-    let info = shared.info.borrow();
-    facts.attempts = info.upstream.attempts;
-    facts.last_tx = info.upstream.last_tx;
-    Ok((arrive(plan, protocol, response, lease), facts))
 }

@@ -258,7 +258,7 @@ fn circuit_breakers_are_per_priority_and_the_first_counts() {
         "circuit_breakers: {thresholds: [{max_requests: 7}, {max_requests: 8}, \
          {priority: HIGH, max_retries: 9, track_remaining: true}]}",
     );
-    let [default, high] = cluster.circuit_breakers;
+    let [default, high] = *cluster.circuit_breakers;
     assert_eq!((default.max_requests, default.max_connections), (7, 1024));
     assert_eq!((high.max_retries, high.track_remaining), (9, true));
     refuses(
@@ -270,7 +270,7 @@ fn circuit_breakers_are_per_priority_and_the_first_counts() {
 #[test]
 fn retries_are_limited_by_a_number_or_a_budget() {
     let thresholds = |yaml: &str| {
-        let cluster = cluster(&format!("circuit_breakers: {{thresholds: [{yaml}]}}"));
+        let cluster = translate(&format!("circuit_breakers: {{thresholds: [{yaml}]}}"));
         cluster.circuit_breakers[0]
     };
     assert!(!thresholds("{}").limits_retries);
@@ -279,7 +279,7 @@ fn retries_are_limited_by_a_number_or_a_budget() {
     let budget = thresholds("{retry_budget: {}}");
     assert!(budget.limits_retries);
     assert_eq!(budget.retry_budget, Some(RetryBudget { percent: 20.0, min: 3 }));
-    let breakers = cluster("circuit_breakers: {per_host_thresholds: [{max_connections: 7}]}");
+    let breakers = translate("circuit_breakers: {per_host_thresholds: [{max_connections: 7}]}");
     assert_eq!(breakers.circuit_breakers[0].max_connections_per_host, 7);
     assert_eq!(breakers.circuit_breakers[1].max_connections_per_host, u32::MAX);
 }
