@@ -15,10 +15,12 @@ pub mod endpoint;
 pub mod error;
 pub mod hcm;
 pub mod headers;
+pub mod http_filter;
 pub mod listener;
 pub mod matcher;
 pub mod metadata_match;
 pub mod network_filter;
+pub mod rbac;
 pub mod route;
 pub mod source;
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use crate::config::http_filter::HttpFilters;
+
 /// A rejected value: which resource, which field, what is wrong. Becomes the NACK's `error_detail`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
@@ -79,16 +81,27 @@ impl fmt::Display for At<'_> {
     }
 }
 
-/// What a translation collects besides its result.
-#[derive(Debug, Default)]
+/// What a translation knows and collects besides its result.
+#[derive(Default)]
 pub struct Context {
     warnings: RefCell<Vec<String>>,
+    http_filters: Option<&'static dyn HttpFilters>,
 }
 
 /// How many warnings are kept: a field of every endpoint would otherwise give one for each.
 const MAX_WARNINGS: usize = 100;
 
 impl Context {
+    /// A context in which these HTTP filters exist; in the default one there are none.
+    pub fn with_http_filters(filters: &'static dyn HttpFilters) -> Self {
+        Context { http_filters: Some(filters), ..Context::default() }
+    }
+
+    /// The HTTP filters that exist.
+    pub fn http_filters(&self) -> Option<&'static dyn HttpFilters> {
+        self.http_filters
+    }
+
     /// Notes a field that is accepted without effect, with the reason why traffic stays correct. Beyond the first 100
     /// warnings nothing is noted.
     pub fn warn(&self, at: &At<'_>, reason: impl fmt::Display) {

@@ -17,6 +17,7 @@ use http::{HeaderName, StatusCode};
 
 use crate::config::endpoint::Metadata;
 use crate::config::headers::HeaderMutations;
+use crate::config::http_filter::RouteFilters;
 use crate::config::matcher::{FullRegex, HeaderMatcher, QueryMatcher};
 
 pub(in crate::config) use action::upgrade_types;
@@ -46,6 +47,8 @@ pub struct RouteConfiguration {
     pub validate_clusters: Option<bool>,
     /// `ignore_path_parameters_in_path_matching`
     pub ignore_path_parameters: bool,
+    /// `typed_per_filter_config`
+    pub filters: RouteFilters,
 }
 
 /// `VirtualHost`.
@@ -69,6 +72,8 @@ pub struct VirtualHost {
     pub include_attempt_count_in_response: bool,
     /// `include_is_timeout_retry_header`
     pub include_is_timeout_retry: bool,
+    /// `typed_per_filter_config`
+    pub filters: RouteFilters,
 }
 
 /// `TlsRequirementType`.
@@ -97,6 +102,8 @@ pub struct Route {
     pub response_headers: HeaderMutations,
     /// `metadata.filter_metadata`
     pub metadata: Option<Arc<Metadata>>,
+    /// `typed_per_filter_config`
+    pub filters: RouteFilters,
 }
 
 /// `RouteMatch`.
@@ -244,6 +251,8 @@ pub struct WeightedCluster {
     pub response_headers: HeaderMutations,
     /// `host_rewrite_literal`
     pub host_rewrite: Option<http::uri::Authority>,
+    /// `typed_per_filter_config`
+    pub filters: RouteFilters,
 }
 
 /// What a weighted cluster names.

@@ -9,6 +9,8 @@ mod parameters;
 mod secret;
 mod validation;
 
+pub use parameters::{group_name, suite_name};
+
 /// `DownstreamTlsContext`.
 #[derive(Clone, Debug)]
 pub struct DownstreamTls {
@@ -176,4 +178,16 @@ pub enum SanKind {
     Email,
     /// `IP_ADDRESS`
     Ip,
+}
+
+impl SanKind {
+    /// The kind as messages call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SanKind::Dns => "DNS",
+            SanKind::Uri => "URI",
+            SanKind::Email => "EMAIL",
+            SanKind::Ip => "IP",
+        }
+    }
 }

@@ -23,6 +23,7 @@ use crate::config::source::{ConfigSource, SourceKind};
 use crate::config::{At, ConfigError};
 use crate::telemetry::stats::Store;
 use crate::tls::ClientTls;
+use crate::upstream::cluster::outlier;
 use crate::upstream::cluster::resolve::{self, Resolver};
 use crate::upstream::cluster::{Cluster, ClusterRegistry};
 
@@ -217,6 +218,7 @@ impl Clusters {
         if is_known {
             self.assign_known(&cluster, before.as_deref());
         }
+        outlier::start(&cluster);
         let names = resolve::start(&cluster, &self.tools.resolver);
         match names {
             Some(first_answers) => self.await_names(&cluster, first_answers),

@@ -10,6 +10,7 @@ use crate::config::endpoint::Assignment;
 use crate::config::listener::Listener;
 use crate::config::route::RouteConfiguration;
 use crate::config::{At, ConfigError, Context, any};
+use crate::http::filters;
 
 use proto::envoy::config::cluster::v3::Cluster as PbCluster;
 use proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -60,7 +61,7 @@ fn translate<M: Message + Name + Default, T>(
         let rule = format!("{inner:?} must be the resource's name, {name:?}, and not be empty");
         return Err(at.field(field).error(rule));
     }
-    let context = Context::default();
+    let context = Context::with_http_filters(&filters::Table);
     let translated = from_proto(&message, &at, &context)?;
     for warning in context.take_warnings() {
         tracing::warn!("{warning}");

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwapOption, Guard};
 
-use super::client::{self, Client};
+use super::client::ClientContext;
 use super::secret::{self, Resolved, SecretCell, SecretUser};
-use super::server;
+use super::server::ServerContext;
 use crate::config::source::ConfigSource;
 use crate::config::tls::{
     Certificate, CommonTls, DownstreamTls, SecretKind, SecretRef, UpstreamTls, ValidationContext,
@@ -38,26 +38,26 @@ pub trait TlsContext: Send + Sync + 'static {
 }
 
 impl TlsContext for DownstreamTls {
-    type Ready = rustls::ServerConfig;
+    type Ready = ServerContext;
 
     fn common(&self) -> &CommonTls {
         &self.common
     }
 
     fn build(&self, secrets: &Resolved, at: &At<'_>) -> Result<Self::Ready, ConfigError> {
-        server::build(self, secrets, at)
+        ServerContext::new(self, secrets, at)
     }
 }
 
 impl TlsContext for UpstreamTls {
-    type Ready = Client;
+    type Ready = ClientContext;
 
     fn common(&self) -> &CommonTls {
         &self.common
     }
 
     fn build(&self, secrets: &Resolved, at: &At<'_>) -> Result<Self::Ready, ConfigError> {
-        client::build(self, secrets, at)
+        ClientContext::new(self, secrets, at)
     }
 }
 

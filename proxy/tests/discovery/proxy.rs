@@ -89,7 +89,7 @@ impl Proxy {
             store: Arc::clone(&store),
             registry: Arc::clone(&registry),
             listeners: Rc::clone(&listeners),
-            resolver: Arc::new(SystemResolver::new().unwrap()),
+            resolver: Arc::new(SystemResolver::default()),
         };
         let discovery = Discovery::start(&bootstrap, environment);
         Proxy { discovery, registry, listeners, store, _worker: commands }

@@ -76,7 +76,7 @@ struct Print<'a> {
 
 impl Print<'_> {
     fn bootstrap(&self) -> Section {
-        let mut bootstrap = self.registry.any_to_json(&self.input.bootstrap.dump);
+        let mut bootstrap = self.registry.any_to_json(&self.input.bootstrap.dump());
         if let Some(fields) = bootstrap.as_object_mut() {
             fields.remove("@type");
         }
@@ -179,7 +179,7 @@ impl Print<'_> {
     fn secrets(&self) -> Section {
         // It was translated before, so that it can be opened.
         let message: BootstrapMessage =
-            proto::any::unpack(&self.input.bootstrap.dump).unwrap_or_default();
+            proto::any::unpack(&self.input.bootstrap.dump()).unwrap_or_default();
         let secrets = message.static_resources.unwrap_or_default().secrets;
         let last_updated = self.timestamp(self.input.started);
         let elements = secrets.iter().filter(|secret| self.wants(&secret.name)).map(|secret| {

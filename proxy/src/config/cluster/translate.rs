@@ -11,7 +11,7 @@ use proto::envoy::config::core::v3 as core;
 
 use super::discovery::Finding;
 use super::http_options::HttpOptions;
-use super::{Cluster, LbPolicy, RetryBudget, TcpKeepalive, Thresholds};
+use super::{Cluster, LbPolicy, OutlierDetection, RetryBudget, TcpKeepalive, Thresholds};
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::tls::UpstreamTls;
@@ -64,6 +64,7 @@ impl Cluster {
                 &at.field("circuit_breakers"),
                 context,
             )?,
+            outlier_detection: outlier_detection(message, at, context)?,
             protocol,
             http,
             http2,
@@ -87,6 +88,17 @@ impl Cluster {
     }
 }
 
+fn outlier_detection(
+    message: &pb::Cluster,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<Option<Arc<OutlierDetection>>, ConfigError> {
+    let message = message.outlier_detection.as_ref();
+    let at = at.field("outlier_detection");
+    let outlier = message.map(|message| OutlierDetection::from_proto(message, &at, context));
+    Ok(outlier.transpose()?.map(Arc::new))
+}
+
 /// Refuses what would send requests elsewhere, to other hosts or in another form than the control plane asks for.
 fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigError> {
     refuse_set!(
@@ -97,7 +109,6 @@ fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigEr
             transport_socket_matcher,
             per_connection_buffer_high_watermark_timeout,
             health_checks,
-            outlier_detection,
             filters,
             connection_pool_per_downstream_connection,
             queuing_policies,

@@ -5,9 +5,9 @@ use proto::envoy::config::route::v3::route_action::ClusterSpecifier as PbSpecifi
 use proto::envoy::config::route::v3::weighted_cluster::cluster_weight::HostRewriteSpecifier;
 use proto::envoy::config::route::v3::weighted_cluster::{ClusterWeight, RandomValueSpecifier};
 
-use super::configuration::per_filter_config;
 use super::{ClusterSpecifier, WeightedCluster, WeightedClusters, WeightedTarget};
 use crate::config::headers::HeaderMutations;
+use crate::config::http_filter::RouteFilters;
 use crate::config::value::{header_name, non_empty, required};
 use crate::config::{At, ConfigError, Context};
 use crate::{refuse_set, warn_set};
@@ -85,7 +85,6 @@ impl WeightedCluster {
         context: &Context,
     ) -> Result<WeightedCluster, ConfigError> {
         refuse_set!(at, message, [metadata_match]);
-        per_filter_config(&message.typed_per_filter_config, at, context)?;
         let cluster = match (message.name.as_str(), message.cluster_header.as_str()) {
             ("", "") => return Err(at.error("either name or cluster_header must be set")),
             (name, "") => WeightedTarget::Cluster(name.into()),
@@ -110,6 +109,7 @@ impl WeightedCluster {
         )?;
         Ok(WeightedCluster {
             cluster,
+            filters: RouteFilters::from_proto(&message.typed_per_filter_config, at, context)?,
             weight: required(&message.weight, &at.field("weight"))?.value,
             request_headers,
             response_headers,

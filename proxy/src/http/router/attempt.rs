@@ -16,7 +16,7 @@ use crate::http::sanitize::names;
 use crate::http::stream::{Shared, Stream};
 use crate::io::Body;
 use crate::telemetry::stream_info::Protocol;
-use crate::upstream::cluster::Picked;
+use crate::upstream::cluster::{Outcome, Picked};
 use crate::upstream::pool::{HttpLease, ResponseLease};
 
 /// The request's body as it streams from the downstream.
@@ -55,6 +55,7 @@ pub fn attempt<'a>(
         shared.info.borrow_mut().upstream.attempts += 1;
         let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
         let lease = worker.pools.http(cluster, host, downstream, priority, source).await?;
+        cluster.report(host, Outcome::Connected);
         let protocol = lease.protocol();
         let request = depart(&shared, plan, picked, parts, body, &lease, scheme);
         let (response, lease) = lease.send(request).await?;
@@ -88,6 +89,7 @@ pub fn depart(
     let mut info = shared.info.borrow_mut();
     info.upstream.protocol = Some(lease.protocol());
     info.upstream.local = lease.local_address().cloned();
+    info.upstream.tls = lease.tls().cloned();
     info.upstream.connection_id = Some(lease.connection_id());
     let elapsed = info.elapsed();
     info.upstream.pool_ready = Some(elapsed);

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
@@ -19,7 +19,7 @@ use super::per_try::Expired;
 use super::recovery::Recovery;
 use super::retry_state::{Decision, RetryState};
 use super::running::{self, Attempt, Ended, Running, Trouble};
-use super::{Plan, charged, host, is_unsolicited_switch};
+use super::{Plan, charged, host, is_unsolicited_switch, outcome};
 use crate::http::local_reply::LocalReply;
 use crate::http::sanitize::names;
 use crate::http::stream::Stream;
@@ -204,6 +204,7 @@ impl<'a, 'r> Attempts<'a, 'r> {
     fn hedge(&mut self) {
         let Some(last) = self.running.last_mut() else { return };
         last.is_hedged = true;
+        outcome::slow(last.picked.owner(&self.plan.cluster), &last.picked.host);
         if self.can_retry() {
             let decision = self.decide(|state| state.on_slow_attempt());
             self.schedule(decision, true);
@@ -262,7 +263,7 @@ impl<'a, 'r> Attempts<'a, 'r> {
                 let decision = self.decide(|state| state.on_response(status, headers));
                 if self.schedule(decision, false) {
                     self.plan.cluster.traffic().charge_retried(status.as_u16());
-                    give_up(&attempt.picked, answered);
+                    self.give_up(&attempt.picked, answered);
                     return None;
                 }
                 decision.is_refusal()
@@ -274,14 +275,15 @@ impl<'a, 'r> Attempts<'a, 'r> {
             }
         };
         if is_bad && self.is_open() {
-            give_up(&attempt.picked, answered);
+            self.give_up(&attempt.picked, answered);
             return None;
         }
         Some(Ok(Won { answered, picked: attempt.picked, facts }))
     }
 
     fn failed(&mut self, attempt: Running<'a>, failed: Failed) -> Option<Result<Won, LocalReply>> {
-        attempt.picked.host.stats.rq_error.inc();
+        let picked = &attempt.picked;
+        outcome::failed(picked.owner(&self.plan.cluster), &picked.host, failed.reason());
         let connection = &self.stream.connection;
         let is_broken = connection.verdicts.is_broken(connection.requests());
         if !attempt.is_hedged && !is_broken {
@@ -296,12 +298,31 @@ impl<'a, 'r> Attempts<'a, 'r> {
         (!self.is_open()).then_some(Err(reply))
     }
 
+    /// A response that nobody wants any more: its connection stays only if nothing more comes over it.
+    fn give_up(&self, picked: &Picked, answered: Answered) {
+        let (owner, response) = (picked.owner(&self.plan.cluster), &answered.response);
+        let (status, headers) = (response.status(), response.headers());
+        outcome::repeated(owner, &picked.host, self.stream.grpc, status, headers);
+        if http_body::Body::is_end_stream(response.body()) {
+            answered.lease.finish();
+        }
+    }
+
+    /// The time of the whole is over: what it tells of the hosts that have not answered.
+    pub fn time_out_all(&self) {
+        self.running.iter().for_each(|attempt| self.time_out(attempt));
+    }
+
+    fn time_out(&self, attempt: &Running<'_>) {
+        outcome::timed_out(attempt.picked.owner(&self.plan.cluster), &attempt.picked.host);
+    }
+
     fn expired(
         &mut self,
         attempt: Running<'a>,
         expired: Expired,
     ) -> Option<Result<Won, LocalReply>> {
-        attempt.picked.host.stats.rq_timeout.inc();
+        self.time_out(&attempt);
         let stats = self.plan.cluster.stats();
         let details = match expired {
             Expired::Timeout => {
@@ -317,19 +338,10 @@ impl<'a, 'r> Attempts<'a, 'r> {
         drop(attempt.future);
         let decision = self.decide(|state| state.on_reset(&Failed::given_up()));
         if self.schedule(decision, true) {
-            attempt.picked.host.stats.rq_error.inc();
             return None;
         }
         let reply = self.plan.timeouts.gave_up(details);
         Some(Err(charged(self.stream, &self.plan.cluster, reply)))
-    }
-}
-
-/// A response that nobody wants any more: its connection stays only if nothing more comes over it.
-fn give_up(picked: &Picked, answered: Answered) {
-    picked.host.stats.rq_error.inc();
-    if http_body::Body::is_end_stream(answered.response.body()) {
-        answered.lease.finish();
     }
 }
 

@@ -13,8 +13,7 @@ use crate::upstream::pool::{PoolError, ResetReason, SendError};
 
 /// Why an attempt failed.
 pub struct Failed {
-    /// The reason.
-    pub reason: ResetReason,
+    reason: ResetReason,
     /// What the transport said.
     detail: Option<Arc<str>>,
     /// Whether something of the request has been sent.
@@ -30,6 +29,11 @@ impl Failed {
     /// This side has given the attempt up.
     pub fn given_up() -> Self {
         Failed { reason: ResetReason::LocalReset, detail: None, is_sent: true }
+    }
+
+    /// Why, in one word.
+    pub fn reason(&self) -> ResetReason {
+        self.reason
     }
 }
 

@@ -14,6 +14,7 @@ use crate::http::local_reply::LocalReply;
 use crate::http::sanitize::names;
 use crate::http::service::Answer;
 use crate::http::stream::Stream;
+use crate::telemetry::response_flags::ResponseFlags;
 
 /// Forwards a request that may need more than one attempt, or that goes elsewhere too.
 ///
@@ -36,6 +37,11 @@ pub async fn forward(
     let (outcome, pushes_back) = {
         let mut attempts = Attempts::new(stream, &plan, &mut recovery, parts, body);
         let waited = plan.timeouts.wait(stream, &plan.cluster, pin!(attempts.run())).await;
+        if let Err(expired) = &waited
+            && expired.flags.intersects(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
+        {
+            attempts.time_out_all();
+        }
         let outcome = waited.unwrap_or_else(Err);
         attempts.body.stop_keeping();
         (outcome, attempts.has_given_up && caller_retries)

@@ -134,19 +134,19 @@ impl RetryState {
 
     fn is_retriable_reset(&self, failed: &Failed) -> bool {
         let is_connect_failure = matches!(
-            failed.reason,
+            failed.reason(),
             ResetReason::LocalConnectionFailure
                 | ResetReason::RemoteConnectionFailure
                 | ResetReason::ConnectionTimeout
         );
-        if failed.reason == ResetReason::Overflow {
+        if failed.reason() == ResetReason::Overflow {
             return false;
         }
         self.on.has(RetryOn::CONNECT_FAILURE) && is_connect_failure
             || self.on.has(RetryOn::RESET_BEFORE_REQUEST) && !self.has_sent
             || self.on.has(RetryOn::RESET | RetryOn::SERVER_ERROR | RetryOn::GATEWAY_ERROR)
             || self.on.has(RetryOn::REFUSED_STREAM)
-                && failed.reason == ResetReason::RemoteRefusedStreamReset
+                && failed.reason() == ResetReason::RemoteRefusedStreamReset
     }
 
     /// Decides about a response by its head.

@@ -15,7 +15,7 @@ use super::per_try::{Expired, PerTry};
 use crate::http::stream::Stream;
 use crate::io::Body;
 use crate::telemetry::stream_info::UpstreamInfo;
-use crate::upstream::cluster::Picked;
+use crate::upstream::cluster::{Outcome, Picked};
 
 /// Why an attempt has no response.
 pub enum Trouble {
@@ -75,6 +75,7 @@ pub async fn run(attempt: Attempt<'_>) -> Ended {
     let owner = picked.owner(&plan.cluster);
     let source = stream.connection.info.source;
     let lease = pools.http(owner, &picked.host, downstream, priority, source).await?;
+    owner.report(&picked.host, Outcome::Connected);
     let protocol = lease.protocol();
     let request = depart(shared, plan, &picked, &mut parts, body, &lease, stream.scheme);
     sent.set(Some(Instant::now()));

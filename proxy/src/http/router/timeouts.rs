@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::recovery::Recovery;
 use crate::config::route::RouteAction;
 use crate::http::local_reply::LocalReply;
+use crate::http::number;
 use crate::http::overdue::Limits;
 use crate::http::present::Present;
 use crate::http::sanitize::names;
@@ -115,7 +116,7 @@ impl Timeouts {
         let left = self.route.map_or(expected, |route| route.saturating_sub(elapsed));
         let millis = expected.min(left).as_millis().max(1) as u64;
         if !suppress {
-            headers.insert(&names::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HeaderValue::from(millis));
+            headers.insert(&names::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, number::value(millis));
         }
         if self.tells_grpc
             && let Ok(value) = HeaderValue::from_str(&grpc_timeout_value(millis))

@@ -178,6 +178,7 @@ fn hosts_are_rewritten_by_the_route_or_else_by_the_weighted_cluster() {
     let headers = headers(&[("x-host", "from-header"), ("x-empty", "")]);
     let weighted = WeightedCluster {
         cluster: WeightedTarget::Cluster("c".into()),
+        filters: Default::default(),
         weight: 1,
         request_headers: Default::default(),
         response_headers: Default::default(),
