@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pillion::cli::{Cli, Command, bootstrap, demo, intercept, run};
+use pillion::cli::{Cli, Command, bootstrap, demo, intercept, run, wait};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         None => run::run(&cli.run),
         Some(Command::Demo(args)) => demo::run(args),
         Some(Command::Intercept(args)) => intercept::run(args),
+        Some(Command::Wait(args)) => wait::run(args),
         Some(Command::DemoService(args)) => demo::run_service(args),
         Some(Command::DemoControlPlane) => demo::run_control_plane(),
         Some(Command::ReadBootstrap(args)) => bootstrap::print(args),
