@@ -172,6 +172,7 @@ impl Core {
         match notice {
             Notice::Clusters(event) => self.clusters.on_event(&mut self.sources, event),
             Notice::Resolved(cluster) => self.clusters.on_resolved(&cluster),
+            Notice::Checked(cluster) => self.clusters.on_checked(&cluster),
             Notice::Endpoints(source, event) => self.clusters.on_endpoints(&source, event),
             Notice::Listeners(event) => self.listeners.on_event(&mut self.sources, event),
             Notice::Routes(source, event) => self.listeners.on_routes(&source, event),

@@ -23,9 +23,9 @@ use crate::config::source::{ConfigSource, SourceKind};
 use crate::config::{At, ConfigError};
 use crate::telemetry::stats::Store;
 use crate::tls::ClientTls;
-use crate::upstream::cluster::outlier;
 use crate::upstream::cluster::resolve::{self, Resolver};
 use crate::upstream::cluster::{Cluster, ClusterRegistry};
+use crate::upstream::cluster::{health_check, outlier};
 
 const API: Api = Api {
     kind: Kind::Clusters,
@@ -76,6 +76,8 @@ struct Entry {
 struct Warming {
     cluster: Arc<Cluster>,
     since: Instant,
+    /// All it can still wait for is the first round of its health check.
+    has_endpoints: bool,
 }
 
 impl Clusters {
@@ -219,15 +221,18 @@ impl Clusters {
             self.assign_known(&cluster, before.as_deref());
         }
         outlier::start(&cluster);
+        health_check::start(&cluster);
         let names = resolve::start(&cluster, &self.tools.resolver);
-        match names {
-            Some(first_answers) => self.await_names(&cluster, first_answers),
-            None if is_known => self.ready.push(Arc::clone(&name)),
-            None => {}
+        let has_endpoints = is_known && names.is_none();
+        if let Some(first_answers) = names {
+            self.await_names(&cluster, first_answers);
         }
-        let warming = Warming { cluster, since: Instant::now() };
-        if let Some(before) = self.warming.insert(name, warming) {
+        let warming = Warming { cluster, since: Instant::now(), has_endpoints: false };
+        if let Some(before) = self.warming.insert(Arc::clone(&name), warming) {
             self.release(&before.cluster);
+        }
+        if has_endpoints {
+            self.has_endpoints(&name);
         }
         Ok(())
     }
@@ -312,6 +317,7 @@ impl Clusters {
         let mut pending = Vec::from_iter(self.cds.pending());
         pending.extend(self.warming.iter().map(|(name, warming)| {
             let waits_for = match &warming.cluster.config().discovery {
+                _ if warming.has_endpoints => "the first check of its hosts".to_owned(),
                 Discovery::Eds { service_name, .. } => format!("endpoints of {service_name:?}"),
                 _ => "the resolution of its names".to_owned(),
             };

@@ -37,6 +37,7 @@ pub mod names {
         X_ENVOY_ORIGINAL_HOST = "x-envoy-original-host";
         X_ENVOY_ORIGINAL_PATH = "x-envoy-original-path";
         X_ENVOY_OVERLOADED = "x-envoy-overloaded";
+        X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL = "x-envoy-immediate-health-check-fail";
         X_ENVOY_UPSTREAM_ALT_STAT_NAME = "x-envoy-upstream-alt-stat-name";
         X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE = "x-envoy-upstream-rq-timeout-alt-response";
         X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS = "x-envoy-upstream-rq-timeout-ms";

@@ -21,8 +21,6 @@ pub struct HealthCheck {
     pub unhealthy_threshold: u32,
     /// `healthy_threshold`: successes in a row that make an unhealthy host healthy.
     pub healthy_threshold: u32,
-    /// `alt_port`: another port than the endpoint's.
-    pub alt_port: Option<u16>,
     /// `reuse_connection`; default true.
     pub reuse_connection: bool,
     /// `event_log_path`, or the path of the file sink.
@@ -31,8 +29,6 @@ pub struct HealthCheck {
     pub logs_failures: bool,
     /// `always_log_health_check_success`
     pub logs_successes: bool,
-    /// `tls_options.alpn_protocols`; empty means those of the cluster.
-    pub alpn: Vec<Vec<u8>>,
     /// What is asked.
     pub probe: Probe,
 }

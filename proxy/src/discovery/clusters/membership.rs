@@ -14,7 +14,7 @@ use crate::discovery::endpoints::Taken;
 use crate::discovery::inbox::Notice;
 use crate::discovery::sources::Sources;
 use crate::discovery::stats::SubscriptionStats;
-use crate::upstream::cluster::Cluster;
+use crate::upstream::cluster::{Cluster, health_check};
 
 impl Clusters {
     /// Subscribes to the endpoints of an EDS cluster; true if they are known, or for other clusters.
@@ -56,6 +56,33 @@ impl Clusters {
 
     /// A DNS cluster has its first answers. As below, clusters that are ready are to be installed then.
     pub fn on_resolved(&mut self, cluster: &Arc<Cluster>) {
+        let warming = self.warming.get(cluster.name());
+        if warming.is_some_and(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
+            self.has_endpoints(cluster.name());
+        }
+    }
+
+    /// The endpoints of a warming cluster are known: it is ready, or will be after the first check of its hosts.
+    pub(super) fn has_endpoints(&mut self, name: &Arc<str>) {
+        let Some(warming) = self.warming.get_mut(name) else { return };
+        if warming.cluster.config().health_check.is_none() {
+            return self.ready.push(Arc::clone(name));
+        }
+        if std::mem::replace(&mut warming.has_endpoints, true) {
+            return;
+        }
+        let (inbox, cluster) = (self.inbox.clone(), Arc::downgrade(&warming.cluster));
+        tokio::task::spawn_local(async move {
+            health_check::first_round(cluster.clone()).await;
+            if let Some(cluster) = cluster.upgrade() {
+                // Nobody listens when the process ends.
+                let _ = inbox.send(Notice::Checked(cluster));
+            }
+        });
+    }
+
+    /// The hosts of a cluster have been checked once. As below, clusters that are ready are to be installed then.
+    pub fn on_checked(&mut self, cluster: &Arc<Cluster>) {
         let warming = self.warming.get(cluster.name());
         if warming.is_some_and(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
             self.ready.push(Arc::clone(cluster.name()));
@@ -137,7 +164,9 @@ impl Clusters {
     /// Those of these clusters that wait for the service are ready.
     fn finish(&mut self, mut clusters: Vec<Arc<str>>, source: &SourceKind, service: &str) {
         clusters.retain(|cluster| self.waits_for(cluster, source, service));
-        self.ready.append(&mut clusters);
+        for cluster in clusters {
+            self.has_endpoints(&cluster);
+        }
     }
 
     fn count(&self, clusters: &[Arc<str>], count: impl Fn(&SubscriptionStats)) {

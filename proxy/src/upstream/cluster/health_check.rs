@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Cluster, HealthFlags, Host, resolve};
+use crate::config::cluster::Discovery;
 use crate::stat_group;
 
 mod event_log;
@@ -89,9 +90,8 @@ pub async fn first_round(cluster: Weak<Cluster>) {
         let Some(checks) = alive.checks.clone() else { return };
         let mut checked = std::pin::pin!(checks.checked.notified());
         checked.as_mut().enable();
-        let awaited = |host: &Arc<Host>| {
-            host.health_flags().intersects(HealthFlags::AWAITS_FIRST_CHECK)
-        };
+        let awaited =
+            |host: &Arc<Host>| host.health_flags().intersects(HealthFlags::AWAITS_FIRST_CHECK);
         if !alive.hosts().hosts().iter().any(awaited) {
             return;
         }
@@ -144,6 +144,51 @@ impl Cluster {
             self.store.register(HealthCheckStats::new(prefix))
         });
         Arc::clone(stats)
+    }
+
+    /// A new host gets no requests before a check has passed.
+    pub(super) fn await_check(&self, host: &Host) {
+        if self.checks.is_none() || !host.is_checked() {
+            return;
+        }
+        host.set_health_flag(HealthFlags::AWAITS_FIRST_CHECK, true);
+        host.set_health_flag(HealthFlags::FAILED_ACTIVE_HC, true);
+        if self.config().ignore_new_hosts_until_first_check {
+            host.set_health_flag(HealthFlags::PENDING_ACTIVE_HC, true);
+        }
+    }
+
+    /// Whether a host stays although the control plane has removed it: its health check passes, which is believed more.
+    pub(super) fn outlives_removal(&self, host: &Host) -> bool {
+        let is_believed = self.checks.is_some()
+            && !self.config().ignore_health_on_removal
+            && !matches!(self.config().discovery, Discovery::Static(_))
+            && host.is_checked()
+            && !host.health_flags().intersects(HealthFlags::FAILED_ACTIVE_HC);
+        if is_believed {
+            host.set_health_flag(HealthFlags::PENDING_DYNAMIC_REMOVAL, true);
+        }
+        is_believed
+    }
+
+    /// Lets a removed host go whose health check does not pass any more.
+    fn drop_removed(&self, host: &Arc<Host>) {
+        let _updating = self.updating.lock();
+        if self.is_retired() {
+            return;
+        }
+        let mut membership = self.hosts.load().membership().clone();
+        membership.hosts =
+            membership.hosts.iter().filter(|kept| kept.id() != host.id()).cloned().collect();
+        self.publish(membership);
+        self.endpoint_stats.membership_change.inc();
+        host.remove();
+        self.hosts_changed();
+    }
+
+    /// Whether a connection was ever made for a request.
+    fn has_had_connections(&self) -> bool {
+        self.traffic.get().is_some_and(|traffic| traffic.stats.upstream_cx_total.get() > 0)
     }
 
     /// Tells the health checks that hosts came or went.

@@ -17,7 +17,7 @@ use crate::config::error::{At, ConfigError, Context};
 use crate::config::headers::{HeaderAdd, HeaderText};
 use crate::config::matcher::StringMatcher;
 use crate::config::value;
-use crate::refuse_set;
+use crate::{refuse_set, warn_set};
 
 const DEFAULT_NO_TRAFFIC_INTERVAL: Duration = Duration::from_secs(60);
 const DEFAULT_RESPONSE_BUFFER: u64 = 1024;
@@ -47,30 +47,24 @@ impl HealthCheck {
         at: &At<'_>,
         context: &Context,
     ) -> Result<HealthCheck, ConfigError> {
-        refuse_set!(at, message, [transport_socket_match_criteria, event_service]);
+        refuse_set!(at, message, [transport_socket_match_criteria, tls_options, event_service]);
+        let reason = "no version of Envoy implements it; endpoints have a health_check_config";
+        warn_set!(context, at, message, [alt_port], reason);
         let threshold = |value: &Option<_>, field| {
             value::required(value, &at.field(field))
                 .map(|value: &proto::google::protobuf::UInt32Value| value.value)
         };
         let at_timeout = at.field("timeout");
         let timeout = value::positive_duration(message.timeout, &at_timeout)?;
-        let at_port = at.field("alt_port");
         Ok(HealthCheck {
             timeout: *value::required(&timeout, &at_timeout)?,
             pauses: Pauses::from_proto(message, at)?,
             unhealthy_threshold: threshold(&message.unhealthy_threshold, "unhealthy_threshold")?,
             healthy_threshold: threshold(&message.healthy_threshold, "healthy_threshold")?,
-            alt_port: message.alt_port.map(|port| value::port(port.value, &at_port)).transpose()?,
             reuse_connection: message.reuse_connection.is_none_or(|reuse| reuse.value),
             event_log: event_log(message, at)?,
             logs_failures: message.always_log_health_check_failures,
             logs_successes: message.always_log_health_check_success,
-            alpn: message
-                .tls_options
-                .iter()
-                .flat_map(|options| &options.alpn_protocols)
-                .map(|protocol| protocol.as_bytes().to_vec())
-                .collect(),
             probe: match value::required(&message.health_checker, at)? {
                 HealthChecker::HttpHealthCheck(http) => {
                     let at = at.field("http_health_check");
@@ -115,8 +109,7 @@ impl Pauses {
         let interval = value::positive_duration(message.interval, &at_interval)?;
         let interval = *value::required(&interval, &at_interval)?;
         let or = |value, field, default| {
-            value::positive_duration(value, &at.field(field))
-                .map(|value| value.unwrap_or(default))
+            value::positive_duration(value, &at.field(field)).map(|value| value.unwrap_or(default))
         };
         let jitter =
             |value, field| value::duration(value, &at.field(field)).map(Option::unwrap_or_default);
@@ -199,11 +192,7 @@ impl HttpProbe {
     }
 }
 
-fn ranges(
-    field: &str,
-    ranges: &[Int64Range],
-    at: &At<'_>,
-) -> Result<Vec<(i64, i64)>, ConfigError> {
+fn ranges(field: &str, ranges: &[Int64Range], at: &At<'_>) -> Result<Vec<(i64, i64)>, ConfigError> {
     let check = |(i, range): (usize, &Int64Range)| match (range.start, range.end) {
         (start, end) if start >= end || start < 100 || end > 600 => {
             let rule = "a range of statuses goes from 100 to 600, its end after its start";
@@ -231,9 +220,10 @@ impl ProbeHeaders {
                 }
             }
         });
-        let removed = remove.iter().enumerate().map(|(i, name)| {
-            value::header_name(name, &at.index("request_headers_to_remove", i))
-        });
+        let removed = remove
+            .iter()
+            .enumerate()
+            .map(|(i, name)| value::header_name(name, &at.index("request_headers_to_remove", i)));
         Ok(ProbeHeaders {
             add: added.collect::<Result<_, _>>()?,
             remove: removed.collect::<Result<_, _>>()?,

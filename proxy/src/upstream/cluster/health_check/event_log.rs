@@ -78,13 +78,16 @@ fn line(cluster: &Cluster, host: &Host, event: Event) -> Value {
         Address::Ip(ip) => json!({"socket_address": {
             "address": ip.ip().to_string(), "port_value": ip.port(),
         }}),
-        Address::Pipe(path) => json!({"pipe": {"path": path}}),
+        Address::Pipe(path) => json!({"pipe": {"path": path.to_string_lossy()}}),
     };
     let mut line = Map::new();
     line.insert("health_checker_type".into(), kind.into());
     line.insert("host".into(), address);
     line.insert("cluster_name".into(), (**cluster.name()).into());
     line.insert(name.into(), told);
-    line.insert("timestamp".into(), crate::telemetry::log_format::rfc3339(SystemTime::now()).into());
+    line.insert(
+        "timestamp".into(),
+        crate::telemetry::log_format::timestamp(SystemTime::now()).into(),
+    );
     Value::Object(line)
 }

@@ -1,7 +1,9 @@
 //! `grpc_health_check`: the protocol `grpc.health.v1`.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, TE};
+use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
 use prost::Message;
@@ -35,7 +37,9 @@ const MOST: usize = 16 * 1024;
 /// Asks by gRPC.
 pub async fn check(probe: &mut Probe, config: &GrpcProbe, cluster: &Cluster, host: &Host) -> Found {
     let authority = authority(&config.authority, cluster, host);
-    let Some(request) = request(config, cluster, &authority) else { return Found::Unreachable };
+    let Some(request) = request(config, probe.timeout(), cluster, &authority) else {
+        return Found::Unreachable;
+    };
     let Some(sender) = probe.http2(cluster, host).await else { return Found::Unreachable };
     let Ok(response) = sender.send_request(request).await else { return Found::Unreachable };
     let (head, body) = response.into_parts();
@@ -58,7 +62,12 @@ fn is_ok(headers: &HeaderMap) -> bool {
     headers.get("grpc-status").is_some_and(|status| status == "0")
 }
 
-fn request(config: &GrpcProbe, cluster: &Cluster, authority: &str) -> Option<Request<Full<Bytes>>> {
+fn request(
+    config: &GrpcProbe,
+    timeout: Duration,
+    cluster: &Cluster,
+    authority: &str,
+) -> Option<Request<Full<Bytes>>> {
     let message = HealthCheckRequest { service: config.service.clone() }.encode_to_vec();
     let mut body = BytesMut::with_capacity(PREFIX + message.len());
     body.put_u8(0);
@@ -76,6 +85,9 @@ fn request(config: &GrpcProbe, cluster: &Cluster, authority: &str) -> Option<Req
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.insert(USER_AGENT, HeaderValue::from_static("Envoy/HC"));
+    headers
+        .insert("grpc-timeout", HeaderValue::from_str(&format!("{}m", timeout.as_millis())).ok()?);
     change(headers, &config.headers);
     Some(request)
 }

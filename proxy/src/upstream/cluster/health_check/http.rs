@@ -94,7 +94,8 @@ pub fn change(headers: &mut HeaderMap, changes: &ProbeHeaders) {
 async fn judge(config: &HttpProbe, response: Response<Incoming>) -> Found {
     let (head, body) = response.into_parts();
     let status = i64::from(head.status.as_u16());
-    let within = |ranges: &[(i64, i64)]| ranges.iter().any(|(start, end)| (*start..*end).contains(&status));
+    let within =
+        |ranges: &[(i64, i64)]| ranges.iter().any(|(start, end)| (*start..*end).contains(&status));
     let Some(body) = read(body, config.response_buffer).await else { return Found::Unreachable };
     let at_once = head.headers.contains_key("x-envoy-immediate-health-check-fail");
     if !within(&config.expected) {

@@ -1,12 +1,13 @@
 //! One check of one host, whatever it asks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{grpc, http, tcp};
 use crate::config::cluster::{HealthCheck, Probe as Config};
-use crate::io::Address;
+use crate::io::{Address, Stream};
 use crate::upstream::cluster::{Cluster, Host};
-use crate::upstream::connect::{Check, ConnectError, Connected, connect_to_check};
+use crate::upstream::connect::{ConnectError, Connected, connect_to};
 
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +44,19 @@ pub struct Probe {
     config: Arc<HealthCheck>,
     http1: Option<http::Http1>,
     http2: Option<http::Http2>,
+    /// A connection of a TCP check that sends something.
+    pub tcp: Option<Stream>,
 }
 
 impl Probe {
     /// A probe that has no connection yet.
     pub fn new(config: Arc<HealthCheck>) -> Self {
-        Probe { config, http1: None, http2: None }
+        Probe { config, http1: None, http2: None, tcp: None }
+    }
+
+    /// `timeout`
+    pub fn timeout(&self) -> Duration {
+        self.config.timeout
     }
 
     /// Asks the host once.
@@ -57,7 +65,7 @@ impl Probe {
         let limit = config.timeout;
         let checking = async {
             match &config.probe {
-                Config::Tcp(probe) => tcp::check(probe, self.connect(cluster, host).await).await,
+                Config::Tcp(probe) => tcp::check(self, probe, cluster, host).await,
                 Config::Http(probe) => http::check(self, probe, cluster, host).await,
                 Config::Grpc(probe) => grpc::check(self, probe, cluster, host).await,
             }
@@ -66,18 +74,14 @@ impl Probe {
         if !config.reuse_connection || matches!(found, Found::Late | Found::Unreachable) {
             self.http1 = None;
             self.http2 = None;
+            self.tcp = None;
         }
         found
     }
 
     /// A new connection to where the host is checked.
-    pub async fn connect(
-        &self,
-        cluster: &Cluster,
-        host: &Host,
-    ) -> Result<Connected, ConnectError> {
-        let address = address(&self.config, host);
-        connect_to_check(cluster, host, Check { address, alpn: &self.config.alpn }).await
+    pub async fn connect(&self, cluster: &Cluster, host: &Host) -> Result<Connected, ConnectError> {
+        connect_to(&address(host), cluster, host).await
     }
 
     /// The HTTP/1.1 connection that is kept, or a new one.
@@ -100,10 +104,10 @@ impl Probe {
 }
 
 /// Where the host is checked: at its health check address, at its health check port, or where it serves.
-fn address(config: &HealthCheck, host: &Host) -> Address {
+fn address(host: &Host) -> Address {
     let own = host.check();
     let address = own.and_then(|own| own.address.clone());
-    let port = own.and_then(|own| own.port).or(config.alt_port);
+    let port = own.and_then(|own| own.port);
     match (address.unwrap_or_else(|| host.address().clone()), port) {
         (Address::Ip(mut ip), Some(port)) => {
             ip.set_port(port);

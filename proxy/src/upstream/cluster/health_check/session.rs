@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::event_log::{Event, EventLog};
 use super::probe::{Found, Probe};
 use super::{Checks, HealthCheckStats};
-use crate::config::cluster::{HealthCheck, Pauses};
+use crate::config::cluster::{HealthCheck, Pauses, Probe as Asked};
 use crate::upstream::cluster::{Cluster, HealthFlags, Host, resolve};
 
 /// A host under check.
@@ -111,11 +111,13 @@ impl Session {
             let was_healthy = !self.has(HealthFlags::FAILED_ACTIVE_HC);
             let change = self.tally.take(was_healthy, found);
             self.count(found);
-            if self.apply(found, change) {
+            if self.apply(&cluster, found, change) {
                 cluster.refresh_hosts();
                 self.gauge(&cluster);
             }
-            if self.has(HealthFlags::PENDING_DYNAMIC_REMOVAL) && self.has(HealthFlags::FAILED_ACTIVE_HC) {
+            if self.has(HealthFlags::PENDING_DYNAMIC_REMOVAL)
+                && self.has(HealthFlags::FAILED_ACTIVE_HC)
+            {
                 cluster.drop_removed(&self.host);
             }
             self.tell(&cluster, found, change, was_first);
@@ -124,7 +126,8 @@ impl Session {
             let has_traffic = cluster.has_had_connections();
             drop(cluster);
             let is_good = matches!(found, Found::Well { .. });
-            sleep(pause(&self.config.pauses, is_good, change == Change::Pending, has_traffic)).await;
+            sleep(pause(&self.config.pauses, is_good, change == Change::Pending, has_traffic))
+                .await;
         }
     }
 
@@ -133,17 +136,20 @@ impl Session {
     }
 
     fn count(&self, found: Found) {
+        let asks_name = matches!(&self.config.probe, Asked::Http(http) if http.service.is_some());
+        if asks_name && matches!(found, Found::Well { .. } | Found::OtherService) {
+            self.stats.verify_cluster.inc();
+        }
         match found {
             Found::Well { .. } => return self.stats.success.inc(),
             Found::Unreachable | Found::Late => self.stats.network_failure.inc(),
-            Found::OtherService => self.stats.verify_cluster.inc(),
-            Found::Unwell { .. } => {}
+            Found::OtherService | Found::Unwell { .. } => {}
         }
         self.stats.failure.inc();
     }
 
     /// Sets the host's flags; true if that changed any.
-    fn apply(&self, found: Found, change: Change) -> bool {
+    fn apply(&self, cluster: &Cluster, found: Found, change: Change) -> bool {
         let host = &self.host;
         let mut changed = host.set_health_flag(HealthFlags::PENDING_ACTIVE_HC, false);
         let is_good = matches!(found, Found::Well { .. });
@@ -158,26 +164,30 @@ impl Session {
         let is_late = found == Found::Late && self.has(HealthFlags::FAILED_ACTIVE_HC);
         changed |= host.set_health_flag(HealthFlags::ACTIVE_HC_TIMEOUT, is_late);
         if let Found::Well { degraded } = found {
-            changed |= host.set_health_flag(HealthFlags::DEGRADED_ACTIVE_HC, degraded);
-            if !self.has(HealthFlags::FAILED_ACTIVE_HC) {
-                changed |= self.uneject();
+            if host.set_health_flag(HealthFlags::DEGRADED_ACTIVE_HC, degraded) {
+                changed = true;
+                self.log(cluster, if degraded { Event::Degraded } else { Event::NoLongerDegraded });
+            }
+            let outliers = cluster.config().outlier_detection.as_ref();
+            let returns = outliers.is_some_and(|outliers| outliers.uneject_on_health_check);
+            if returns && !self.has(HealthFlags::FAILED_ACTIVE_HC) {
+                changed |= cluster.uneject(host);
             }
         }
         changed
     }
 
-    /// A host that passes its check is no outlier, unless the configuration sees it otherwise.
-    fn uneject(&self) -> bool {
-        let Some(cluster) = self.cluster.upgrade() else { return false };
-        let outliers = cluster.config().outlier_detection.as_ref();
-        outliers.is_some_and(|outliers| outliers.uneject_on_health_check)
-            && cluster.uneject(&self.host)
+    fn log(&self, cluster: &Cluster, event: Event) {
+        if let Some(log) = &self.log {
+            log.write(cluster, &self.host, event);
+        }
     }
 
     fn gauge(&self, cluster: &Cluster) {
         let hosts = cluster.hosts();
         let checked = || hosts.hosts().iter().filter(|host| host.is_checked());
-        let with = |flag| checked().filter(move |host| host.health_flags().intersects(flag)).count();
+        let with =
+            |flag| checked().filter(move |host| host.health_flags().intersects(flag)).count();
         let healthy = checked().count() - with(HealthFlags::FAILED_ACTIVE_HC);
         self.stats.healthy.set(healthy as u64);
         self.stats.degraded.set(with(HealthFlags::DEGRADED_ACTIVE_HC) as u64);
@@ -189,24 +199,24 @@ impl Session {
         if change == Change::Done {
             let (name, host) = (cluster.name(), self.host.address());
             tracing::info!(cluster = %name, %host, healthy = is_good, ?found, "health check");
-            if !is_good && cluster.config().close_connections_on_failure {
+            if !is_good {
+                // Other connections may do better.
                 self.host.drain_connections();
             }
         }
-        let Some(log) = &self.log else { return };
         let failure = match found {
             Found::Unreachable => "NETWORK",
             Found::Late => "NETWORK_TIMEOUT",
             _ => "ACTIVE",
         };
         match (is_good, change) {
-            (true, Change::Done) => log.write(cluster, &self.host, Event::Added(was_first)),
-            (true, _) if self.config.logs_successes => log.write(cluster, &self.host, Event::Passed),
-            (false, Change::Done) => log.write(cluster, &self.host, Event::Ejected(failure)),
+            (true, Change::Done) => self.log(cluster, Event::Added(was_first)),
+            (true, _) if self.config.logs_successes => self.log(cluster, Event::Passed),
+            (false, Change::Done) => self.log(cluster, Event::Ejected(failure)),
             _ => {}
         }
         if !is_good && (self.config.logs_failures || was_first) {
-            log.write(cluster, &self.host, Event::Failed(failure, was_first));
+            self.log(cluster, Event::Failed(failure, was_first));
         }
     }
 }
