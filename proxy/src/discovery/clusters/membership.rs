@@ -58,17 +58,16 @@ impl Clusters {
     pub fn on_resolved(&mut self, cluster: &Arc<Cluster>) {
         let warming = self.warming.get(cluster.name());
         if warming.is_some_and(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
-            self.has_endpoints(cluster.name());
+            self.has_hosts(cluster.name());
         }
     }
 
-    /// The endpoints of a warming cluster are known: it is ready, or will be after the first check of its hosts.
-    pub(super) fn has_endpoints(&mut self, name: &Arc<str>) {
+    /// The hosts of a warming cluster are there: they are checked once, if they are to be, before it is ready.
+    pub(super) fn has_hosts(&mut self, name: &Arc<str>) {
         let Some(warming) = self.warming.get_mut(name) else { return };
-        if warming.cluster.config().health_check.is_none() {
-            return self.ready.push(Arc::clone(name));
-        }
-        if std::mem::replace(&mut warming.has_endpoints, true) {
+        let had_them = std::mem::replace(&mut warming.has_hosts, true);
+        self.ready.extend(warming.is_ready().then(|| Arc::clone(name)));
+        if had_them || warming.is_checked {
             return;
         }
         let (inbox, cluster) = (self.inbox.clone(), Arc::downgrade(&warming.cluster));
@@ -83,9 +82,10 @@ impl Clusters {
 
     /// The hosts of a cluster have been checked once. As below, clusters that are ready are to be installed then.
     pub fn on_checked(&mut self, cluster: &Arc<Cluster>) {
-        let warming = self.warming.get(cluster.name());
-        if warming.is_some_and(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
-            self.ready.push(Arc::clone(cluster.name()));
+        let warming = self.warming.get_mut(cluster.name());
+        if let Some(warming) = warming.filter(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
+            warming.is_checked = true;
+            self.ready.extend(warming.is_ready().then(|| Arc::clone(cluster.name())));
         }
     }
 
@@ -145,9 +145,12 @@ impl Clusters {
         }
     }
 
+    fn warms_with(&self, cluster: &str, source: &SourceKind, service: &str) -> Option<&Warming> {
+        self.warming.get(cluster).filter(|warming| uses(&warming.cluster, source, service))
+    }
+
     fn waits_for(&self, cluster: &str, source: &SourceKind, service: &str) -> bool {
-        let uses = |warming: &Warming| uses(&warming.cluster, source, service);
-        self.warming.get(cluster).is_some_and(uses)
+        self.warms_with(cluster, source, service).is_some_and(|warming| !warming.has_hosts)
     }
 
     /// The server has nothing good for a service, or says nothing: clusters that wait for it serve without hosts.
@@ -161,11 +164,11 @@ impl Clusters {
         self.finish(clusters, source, service);
     }
 
-    /// Those of these clusters that wait for the service are ready.
+    /// Those of these clusters that wait for the service have it now, and are ready unless they wait for secrets too.
     fn finish(&mut self, mut clusters: Vec<Arc<str>>, source: &SourceKind, service: &str) {
         clusters.retain(|cluster| self.waits_for(cluster, source, service));
         for cluster in clusters {
-            self.has_endpoints(&cluster);
+            self.has_hosts(&cluster);
         }
     }
 
@@ -180,7 +183,7 @@ impl Clusters {
         let (name, source) = (gone.name(), &source.kind);
         let active = self.entries.get(name).and_then(|entry| entry.active.as_ref());
         let is_used = active.is_some_and(|active| uses(active, source, service_name))
-            || self.waits_for(name, source, service_name);
+            || self.warms_with(name, source, service_name).is_some();
         if !is_used {
             self.endpoints.unwatch(source, service_name, name);
         }

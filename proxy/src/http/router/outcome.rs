@@ -20,6 +20,28 @@ pub fn answered(
         true => host.stats.rq_error.inc(),
         false => host.stats.rq_success.inc(),
     }
+    report(cluster, host, grpc, status, headers);
+}
+
+/// The host answered, and the request is sent again because of that.
+pub fn repeated(
+    cluster: &Cluster,
+    host: &Arc<Host>,
+    grpc: bool,
+    status: StatusCode,
+    headers: &HeaderMap,
+) {
+    host.stats.rq_error.inc();
+    report(cluster, host, grpc, status, headers);
+}
+
+fn report(
+    cluster: &Cluster,
+    host: &Arc<Host>,
+    grpc: bool,
+    status: StatusCode,
+    headers: &HeaderMap,
+) {
     let config = cluster.config();
     if config.health_check.is_some()
         && headers.contains_key(&names::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL)
@@ -46,6 +68,11 @@ pub fn failed(cluster: &Cluster, host: &Arc<Host>, reason: ResetReason) {
 /// The host's answer did not come in time.
 pub fn timed_out(cluster: &Cluster, host: &Arc<Host>) {
     host.stats.rq_timeout.inc();
+    cluster.report(host, Outcome::TimedOut);
+}
+
+/// The host takes so long that another one is asked beside it.
+pub fn slow(cluster: &Cluster, host: &Arc<Host>) {
     cluster.report(host, Outcome::TimedOut);
 }
 
