@@ -14,6 +14,7 @@ use crate::cli::version::version;
 use crate::cli::{Mode, RunArgs, bootstrap};
 use crate::config::Context;
 use crate::config::bootstrap::Bootstrap;
+use crate::discovery::StateOptions;
 use crate::http::filters;
 use crate::server::application::Application;
 use crate::server::{self, Options};
@@ -65,6 +66,7 @@ fn load_and_serve(
         drain_time: Duration::from_secs(args.drain_time_s),
         init_only: args.mode == Mode::InitOnly,
         admin_address_path: args.admin_address_path.clone(),
+        state: state(args),
         logs: LogWriterOptions {
             flush_interval: Duration::from_millis(args.file_flush_interval_msec),
             flush_min_size: usize::try_from(args.file_flush_min_size_kb.saturating_mul(1024))
@@ -77,6 +79,14 @@ fn load_and_serve(
         application,
     };
     server::run(bootstrap, &options)
+}
+
+/// Where the last good resources are kept, if anywhere.
+fn state(args: &RunArgs) -> Option<StateOptions> {
+    let folder = args.state_dir.clone();
+    let folder = folder.or_else(|| std::env::var_os("PILLION_STATE_DIR").map(Into::into));
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty())?;
+    Some(StateOptions { folder, grace: Duration::from_secs(args.state_grace_s) })
 }
 
 /// What the CPU quota allows.
