@@ -9,6 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, UnixStream};
 
 use crate::config::cluster::{Cluster as Config, TcpKeepalive as KeepaliveConfig};
+use crate::intercept::namespace::{self, Kind};
 use crate::io::{Address, Source, Stream};
 use crate::telemetry::stream_info::TlsInfo;
 use crate::tls::{ClientContext, ServerNames};
@@ -134,7 +135,7 @@ fn open_socket(
     config: &Config,
     source: Option<Source>,
 ) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = new_socket(address)?;
     socket.set_nodelay(true)?;
     if let Some(keepalive) = &config.tcp_keepalive {
         SockRef::from(&socket).set_tcp_keepalive(&keepalive_options(keepalive))?;
@@ -145,6 +146,15 @@ fn open_socket(
         socket.bind(source)?;
     }
     Ok(socket)
+}
+
+/// A socket of this machine, or of the application's namespace if the address is the application's.
+fn new_socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    if let Some(inside) = namespace::application().filter(|inside| inside.has(address)) {
+        let socket = inside.socket(Kind::tcp(address))?;
+        return Ok(TcpSocket::from_std_stream(socket.into()));
+    }
+    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
 }
 
 /// Binds the socket to an address that is not this machine's; needs CAP_NET_ADMIN.
