@@ -10,6 +10,7 @@ pub mod filters;
 pub mod guard;
 pub mod local_reply;
 pub mod manager;
+mod number;
 mod overdue;
 pub mod path;
 mod present;

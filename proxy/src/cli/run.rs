@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use prost::Message;
 use proto::envoy::config::bootstrap::v3 as pb;
 use proto::envoy::config::core::v3::{Locality, Node};
 use tracing_subscriber::layer::SubscriberExt;
@@ -75,13 +76,14 @@ fn default_workers() -> usize {
 
 /// Reads the bootstrap from file and flags.
 fn load(args: &RunArgs) -> Result<Bootstrap, Box<dyn std::error::Error>> {
-    let mut message = match args.mode {
+    let parts = match args.mode {
         Mode::Serve => bootstrap::read_aside(&args.bootstrap)?,
         Mode::Validate | Mode::InitOnly => bootstrap::read(&args.bootstrap)?,
     };
+    let mut message = pb::Bootstrap::decode(parts.rest)?;
     name_node(&mut message, args);
     let context = Context::with_http_filters(&filters::Table);
-    let bootstrap = Bootstrap::from_proto(&message, &context)?;
+    let bootstrap = Bootstrap::from_parts(&message, parts.clusters, &context)?;
     for warning in context.take_warnings() {
         tracing::warn!("{warning}");
     }

@@ -16,7 +16,7 @@ use crate::config::tls::DownstreamTls;
 use crate::config::{At, ConfigError};
 use crate::downstream::filter_chain::FilterChains;
 use crate::downstream::inspectors::Inspectors;
-use crate::downstream::listener::{Chain, Handler, State};
+use crate::downstream::listener::{Chain, ChainTls, Handler, State};
 use crate::downstream::network_filters::Guards;
 use crate::downstream::stats::{ListenerStats, TcpStats};
 use crate::downstream::tcp_proxy::TcpProxy;
@@ -27,7 +27,7 @@ use crate::http::stats::{CodecStats, HttpStats, ListenerHttpStats};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::stats::{Gauge, SharedStats, Store};
-use crate::tls::ServerTls;
+use crate::tls::{ServerTls, TlsStats};
 use crate::upstream::cluster::ClusterRegistry;
 
 /// Gives what comes over xDS into filter chains, and sees to it that it gets filled.
@@ -145,7 +145,11 @@ impl Builder {
             Some(NetworkFilter::Rbac(_)) | None => Handler::None,
         };
         let tls = match &chain.tls {
-            Some(context) => Some(slots.tls(context, listener, &at.field("transport_socket"))?),
+            Some(context) => {
+                let slot = slots.tls(context, listener, &at.field("transport_socket"))?;
+                let prefix = format!("listener.{}.ssl.", listener.stat_name);
+                Some(ChainTls { slot, stats: self.stats.get(&self.store, prefix, TlsStats::new) })
+            }
             None => None,
         };
         let guards = Guards::new(&chain.filters, &self.stats, &self.store);

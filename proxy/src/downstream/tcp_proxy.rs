@@ -19,8 +19,8 @@ use crate::telemetry::log_format::FormatContext;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::{ConnectionInfo, StreamInfo};
 use crate::upstream::balance::PickContext;
-use crate::upstream::cluster::{Cluster, ClusterSlot, Host};
-use crate::upstream::pool::{ResetReason, TcpLease};
+use crate::upstream::cluster::{Cluster, ClusterSlot, Host, Outcome};
+use crate::upstream::pool::{PoolError, ResetReason, TcpLease};
 
 /// A TCP proxy, ready to serve.
 pub struct TcpProxy {
@@ -85,6 +85,7 @@ impl TcpProxy {
         info.upstream.cluster = Some(Arc::clone(cluster.name()));
         let Some(mut lease) = self.connect(&cluster, info, worker).await else { return };
         info.upstream.local = lease.local_address().cloned();
+        info.upstream.tls = lease.tls().cloned();
         if !guards.is_empty() {
             let admitting = self.admit(stream, &mut lease, info, guards);
             let Some(Some(admitted)) = until_closing(admitting, drain.clone()).await else {
@@ -174,6 +175,7 @@ impl TcpProxy {
                 return None;
             }
             note_host(info, host, attempt);
+            picked.owner(cluster).report(host, outcome_of(&connected));
             match connected {
                 Ok(lease) => return Some(lease),
                 Err(error) => {
@@ -198,6 +200,15 @@ impl TcpProxy {
             // Envoy sets no flag for it.
             Ended::Idle => self.stats.idle_timeout.inc(),
         }
+    }
+}
+
+/// What a connection, or none, says of the host.
+fn outcome_of(connected: &Result<TcpLease, PoolError>) -> Outcome {
+    match connected {
+        Ok(_) => Outcome::SessionConnected,
+        Err(error) if error.reason == ResetReason::ConnectionTimeout => Outcome::TimedOut,
+        Err(_) => Outcome::Broken,
     }
 }
 

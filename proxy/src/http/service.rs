@@ -1,5 +1,7 @@
 //! The path of one request through the connection manager: admit, sanitise, route, act, answer.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -42,10 +44,12 @@ pub struct Answer {
 /// Serves one request. Never fails: what goes wrong is an answer, or breaks off the response's body.
 ///
 /// The stream starts at once and not when the future is first polled: a client that leaves in between is logged too.
+///
+/// It is boxed, since hyper moves what it gets from task to task and place to place.
 pub fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
-) -> impl Future<Output = Response<ResponseBody>> {
+) -> Pin<Box<impl Future<Output = Result<Response<ResponseBody>, Infallible>>>> {
     let (mut parts, body) = request.into_parts();
     let mut stream = Stream::start(&connection, protocol_of(parts.version));
     if body_is_empty(&body) {
@@ -54,12 +58,12 @@ pub fn serve(
     if parts.version < Version::HTTP_11 && !asks_to_keep_alive(&parts.headers) {
         connection.close_after_response();
     }
-    async move {
+    Box::pin(async move {
         let head_only = parts.method == Method::HEAD;
         let answer = act(&mut stream, &mut parts, body).await;
         let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
-        respond(answer, stream)
-    }
+        Ok(respond(answer, stream))
+    })
 }
 
 fn body_is_empty(body: &Incoming) -> bool {

@@ -42,12 +42,16 @@ pub struct TlsInfo {
     pub version: &'static str,
     /// The cipher suite in OpenSSL's spelling.
     pub cipher: Arc<str>,
+    /// The group that keys were agreed in, for example `X25519`; empty if none was.
+    pub group: &'static str,
     /// The negotiated application protocol, empty if none.
     pub alpn: Arc<str>,
     /// `%DOWNSTREAM_TLS_SESSION_ID%` in hexadecimal digits, empty if there is none.
     pub session_id: Arc<str>,
     /// The peer's certificate chain in DER, leaf first; empty if none was presented.
     pub peer_certificates: Arc<[Vec<u8>]>,
+    /// Whether the peer's certificate is known to be good, and not just let in.
+    pub validated: bool,
     /// What the peer's certificate says, if it presented one.
     pub peer: Option<Arc<CertificateInfo>>,
     /// What our own certificate says, if we presented one.
@@ -106,6 +110,8 @@ pub struct ConnectionInfo {
     pub filter_chain_name: Arc<str>,
     /// The TLS session, if there is one.
     pub tls: Option<TlsInfo>,
+    /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`: why the handshake failed.
+    pub transport_failure: Option<Arc<str>>,
     /// `tls` or `raw_buffer`, as the listener filters found it.
     pub transport_protocol: &'static str,
     /// The client's ALPN list, in its order, as the listener filters found it.

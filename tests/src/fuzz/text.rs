@@ -66,6 +66,7 @@ pub fn stream() -> StreamInfo {
         tls: None,
         transport_protocol: "raw_buffer",
         application_protocols: Box::default(),
+        transport_failure: None,
         accepted: Instant::now(),
     };
     StreamInfo::new(Rc::new(connection), Some(Protocol::Http11))

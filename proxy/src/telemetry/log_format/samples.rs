@@ -85,6 +85,7 @@ fn connection() -> ConnectionInfo {
             peer: Some(certificate().into()),
             ..TlsInfo::default()
         }),
+        transport_failure: None,
         transport_protocol: "tls",
         application_protocols: Box::default(),
         accepted: Instant::now(),

@@ -1,12 +1,13 @@
 //! One upstream host: what configuration says of it, its health and its counters.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
+use super::outlier::Monitor;
 use crate::config::endpoint::{EdsHealth, Endpoint, Locality, Metadata};
 use crate::io::Address;
 use crate::telemetry::stats::{Counter, Gauge};
@@ -27,6 +28,8 @@ pub struct Host {
     epoch: AtomicU32,
     removed: AtomicBool,
     drained: Notify,
+    /// What outlier detection counts; made when it first does.
+    monitor: OnceLock<Box<Monitor>>,
     /// What happened on this host, over all workers.
     pub stats: HostStats,
 }
@@ -150,6 +153,7 @@ impl Host {
             epoch: AtomicU32::new(0),
             removed: AtomicBool::new(false),
             drained: Notify::new(),
+            monitor: OnceLock::new(),
             stats: HostStats::default(),
         })
     }
@@ -187,6 +191,11 @@ impl Host {
     /// The priority; 0 is used first.
     pub fn priority(&self) -> u32 {
         self.priority.load(Relaxed)
+    }
+
+    /// What outlier detection counts.
+    pub fn monitor(&self) -> &Monitor {
+        self.monitor.get_or_init(Box::default)
     }
 
     /// Requests that are on the host now, from all workers.
