@@ -69,7 +69,12 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
             return;
         }
     };
-    let info = Rc::new(info);
+    handle(stream, Rc::new(info), &chain, &worker).await;
+    drop(open);
+}
+
+/// Gives an established connection to its chain's filters.
+async fn handle(stream: Stream, info: Rc<ConnectionInfo>, chain: &Chain, worker: &Worker) {
     let drain = chain.drain.signal();
     match &chain.handler {
         Handler::Http(manager) => {
@@ -85,7 +90,6 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
         Handler::Direct(bytes) => answer(stream, bytes).await,
         Handler::None => {}
     }
-    drop(open);
 }
 
 /// Lets the network filters look at a connection that is to speak HTTP, once its first bytes have come. `None` closes it.

@@ -76,23 +76,33 @@ pub enum Rule {
     },
 }
 
+/// An input that is asked for cannot be told, such as the names of a peer without TLS: then nothing can be said, not even
+/// that something does not match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unknown;
+
 impl<A> Tree<A> {
     /// What the tree leads to; none if nothing matches.
-    pub fn find(&self, input: &MatchInput<'_>) -> Option<&A> {
+    ///
+    /// # Errors
+    /// It depends on an input that cannot be told.
+    pub fn find(&self, input: &MatchInput<'_>) -> Result<Option<&A>, Unknown> {
         let found = match &self.branches {
             Branches::None => None,
-            Branches::List(branches) => branches.iter().find_map(|(predicate, branch)| {
-                predicate.holds(input).then(|| branch.follow(input)).flatten()
-            }),
-            Branches::Exact(key, map) => {
-                key.text(input).and_then(|text| map.get(&*text)?.follow(input))
-            }
-            Branches::Prefix(key, prefixes) => key.text(input).and_then(|text| {
-                let fitting = prefixes.iter().filter(|(prefix, _)| text.starts_with(&**prefix));
-                fitting.into_iter().find_map(|(_, branch)| branch.follow(input))
-            }),
+            Branches::List(branches) => first(branches, input)?,
+            Branches::Exact(key, map) => match key.text(input)?.and_then(|text| map.get(&*text)) {
+                Some(branch) => branch.follow(input)?,
+                None => None,
+            },
+            Branches::Prefix(key, prefixes) => match key.text(input)? {
+                Some(text) => longest(&text, prefixes, input)?,
+                None => None,
+            },
         };
-        found.or_else(|| self.otherwise.as_ref()?.follow(input))
+        match (found, &self.otherwise) {
+            (None, Some(branch)) => branch.follow(input),
+            (found, _) => Ok(found),
+        }
     }
 
     /// Calls `visit` with every action.
@@ -107,13 +117,40 @@ impl<A> Tree<A> {
     }
 }
 
+fn first<'t, A>(
+    branches: &'t [(Predicate, Branch<A>)],
+    input: &MatchInput<'_>,
+) -> Result<Option<&'t A>, Unknown> {
+    for (predicate, branch) in branches {
+        if predicate.holds(input)?
+            && let Some(found) = branch.follow(input)?
+        {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn longest<'t, A>(
+    text: &str,
+    prefixes: &'t [(Box<str>, Branch<A>)],
+    input: &MatchInput<'_>,
+) -> Result<Option<&'t A>, Unknown> {
+    for (_, branch) in prefixes.iter().filter(|(prefix, _)| text.starts_with(&**prefix)) {
+        if let Some(found) = branch.follow(input)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
 impl<A> Branch<A> {
-    fn follow(&self, input: &MatchInput<'_>) -> Option<&A> {
+    fn follow(&self, input: &MatchInput<'_>) -> Result<Option<&A>, Unknown> {
         let found = match &self.then {
             Then::Action(action) => Some(action),
-            Then::Tree(tree) => tree.find(input),
+            Then::Tree(tree) => tree.find(input)?,
         };
-        found.filter(|_| !self.keep_matching)
+        Ok(found.filter(|_| !self.keep_matching))
     }
 
     fn visit<'t>(&'t self, visit: &mut dyn FnMut(&'t A)) {
@@ -126,29 +163,50 @@ impl<A> Branch<A> {
 
 impl Predicate {
     /// Whether the predicate holds. An input without a value matches nothing.
-    pub fn holds(&self, input: &MatchInput<'_>) -> bool {
+    ///
+    /// # Errors
+    /// It depends on an input that cannot be told.
+    pub fn holds(&self, input: &MatchInput<'_>) -> Result<bool, Unknown> {
         match self {
             Predicate::Value(value, rule) => rule.accepts(value, input),
-            Predicate::Any(predicates) => predicates.iter().any(|p| p.holds(input)),
-            Predicate::All(predicates) => predicates.iter().all(|p| p.holds(input)),
-            Predicate::Not(predicate) => !predicate.holds(input),
+            Predicate::Any(predicates) => {
+                // One may hold although another cannot be told.
+                let mut held = Ok(false);
+                for predicate in predicates {
+                    match predicate.holds(input) {
+                        Ok(true) => return Ok(true),
+                        Ok(false) => {}
+                        Err(Unknown) => held = Err(Unknown),
+                    }
+                }
+                held
+            }
+            Predicate::All(predicates) => {
+                for predicate in predicates {
+                    if !predicate.holds(input)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Predicate::Not(predicate) => Ok(!predicate.holds(input)?),
         }
     }
 }
 
 impl Rule {
-    fn accepts(&self, value: &Input, input: &MatchInput<'_>) -> bool {
-        match self {
-            Rule::Text(matcher) => value.text(input).is_some_and(|text| matcher.matches(&text)),
+    fn accepts(&self, value: &Input, input: &MatchInput<'_>) -> Result<bool, Unknown> {
+        Ok(match self {
+            Rule::Text(matcher) => value.text(input)?.is_some_and(|text| matcher.matches(&text)),
             Rule::Ip(ranges) => {
-                let address = value.text(input).and_then(|text| text.parse::<IpAddr>().ok());
+                let address = value.text(input)?.and_then(|text| text.parse::<IpAddr>().ok());
                 address.is_some_and(|address| ranges.iter().any(|range| range.contains(&address)))
             }
             Rule::Metadata { value: matcher, invert } => {
                 let found = value.metadata(input);
                 found.is_some_and(|found| matcher.matches(found)) != *invert
             }
-        }
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::{Action, Engine, Outcome, Policy, Rule, Rules, SanKind, SanRule};
-use crate::config::matcher::tree::Tree;
+use crate::config::matcher::tree::{Tree, Unknown};
 use crate::config::matcher::{MatchInput, StringMatcher};
 use crate::io::Address;
 
@@ -63,15 +63,15 @@ impl Engine {
     }
 }
 
-/// What the tree leads to; where it leads nowhere, the answer is no.
+/// What the tree leads to; where it leads nowhere, or that cannot be told, the answer is no.
 fn decide_by_tree<'e>(tree: &'e Tree<Outcome>, logs: bool, input: &MatchInput<'_>) -> Verdict<'e> {
     match tree.find(input) {
-        Some(outcome) => Verdict {
+        Ok(Some(outcome)) => Verdict {
             decision: Decision::allow_if(outcome.action != Action::Deny),
             policy: Some(&outcome.name),
             log: logs.then_some(outcome.action == Action::Log),
         },
-        None => Verdict { decision: Decision::Denied, policy: None, log: None },
+        Ok(None) | Err(Unknown) => Verdict { decision: Decision::Denied, policy: None, log: None },
     }
 }
 

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use http::HeaderName;
 use serde_json::Value;
 
+use super::Unknown;
 use crate::config::matcher::{MatchInput, MetadataPath};
 use crate::io::Address;
-use crate::telemetry::stream_info::CertificateInfo;
 
 /// What the inputs of a tree may be taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +51,14 @@ pub enum Input {
 
 impl Input {
     /// The value as text; none if there is none, or if it is none of texts.
-    pub(super) fn text<'a>(&self, input: &MatchInput<'a>) -> Option<Cow<'a, str>> {
+    ///
+    /// # Errors
+    /// It is about the peer's certificate, and the connection is no TLS.
+    pub(super) fn text<'a>(&self, input: &MatchInput<'a>) -> Result<Option<Cow<'a, str>>, Unknown> {
         let connection = &input.connection;
         let some = |text: &'a str| (!text.is_empty()).then_some(Cow::Borrowed(text));
-        let peer = connection.tls.as_ref().and_then(|tls| tls.peer);
-        match self {
+        let peer = || connection.tls.as_ref().map(|tls| tls.peer).ok_or(Unknown);
+        Ok(match self {
             Input::Header(name) => {
                 input.request.and_then(|request| joined_header(name, request.headers))
             }
@@ -68,11 +71,11 @@ impl Input {
             Input::SourcePort => port(input.remote),
             Input::DirectSourceIp => ip(connection.direct_remote),
             Input::ServerName => some(connection.server_name),
-            Input::UriSan => peer.and_then(|peer| joined(&peer.uri_sans)),
-            Input::DnsSan => peer.and_then(|peer| joined(&peer.dns_sans)),
-            Input::Subject => peer.and_then(|peer: &CertificateInfo| some(&peer.subject)),
+            Input::UriSan => peer()?.and_then(|peer| joined(&peer.uri_sans)),
+            Input::DnsSan => peer()?.and_then(|peer| joined(&peer.dns_sans)),
+            Input::Subject => peer()?.and_then(|peer| some(&peer.subject)),
             Input::FilterState | Input::DynamicMetadata(_) => None,
-        }
+        })
     }
 
     /// The value as metadata.

@@ -76,9 +76,9 @@ fn tree(yaml: &str) -> Result<Tree<String>, ConfigError> {
     Tree::from_proto(&message, Scope::Request, &|a, _| Ok(a.name.clone()), &at, &Context::default())
 }
 
-fn find(yaml: &str, input: &MatchInput<'_>) -> Option<String> {
+fn find(yaml: &str, input: &MatchInput<'_>) -> Result<Option<String>, Unknown> {
     let tree = tree(yaml).unwrap_or_else(|error| panic!("{error}: {yaml}"));
-    tree.find(input).cloned()
+    tree.find(input).map(|found| found.cloned())
 }
 
 const COMMON: &str = "envoy.extensions.matching.common_inputs";
@@ -122,7 +122,7 @@ fn every_input_gives_its_value() {
     ] {
         let rule = format!("value_match: {{exact: '{value}'}}");
         let yaml = list(&[(single(&kind, &rule), action("hit"))], &action("miss"));
-        assert_eq!(find(&yaml, &input), Some("hit".into()), "{yaml}");
+        assert_eq!(find(&yaml, &input), Ok(Some("hit".into())), "{yaml}");
     }
 }
 
@@ -149,7 +149,7 @@ fn predicates_combine_and_a_missing_value_matches_nothing() {
     ] {
         let yaml = list(&[(predicate, action("hit"))], &action("miss"));
         let expected = if expected { "hit" } else { "miss" };
-        assert_eq!(find(&yaml, &world.input()), Some(expected.into()), "{yaml}");
+        assert_eq!(find(&yaml, &world.input()), Ok(Some(expected.into())), "{yaml}");
     }
 }
 
@@ -182,7 +182,7 @@ fn maps_take_exact_values_and_the_longest_prefix() {
         (map("prefix_match_map", &format!("'/x': {a}")), "miss"),
         (map("prefix_match_map", &format!("'/': {a}, '/p': {{matcher: {nested}}}")), "a"),
     ] {
-        assert_eq!(find(&yaml, &world.input()), Some(expected.into()), "{yaml}");
+        assert_eq!(find(&yaml, &world.input()), Ok(Some(expected.into())), "{yaml}");
     }
 }
 
@@ -193,7 +193,7 @@ fn what_is_passed_over_lets_the_next_one_match() {
         single(&format!("{COMMON}.network.v3.DestinationPortInput"), "value_match: {prefix: '8'}");
     let keep = action("kept").replacen('{', "{keep_matching: true, ", 1);
     let yaml = list(&[(always.clone(), keep), (always, action("next"))], &action("miss"));
-    assert_eq!(find(&yaml, &world.input()), Some("next".into()));
+    assert_eq!(find(&yaml, &world.input()), Ok(Some("next".into())));
 }
 
 #[test]
@@ -218,8 +218,25 @@ fn addresses_and_metadata_have_matchers_of_their_own() {
         [single(&format!("{COMMON}.network.v3.SourceIPInput"), &ip), single(&dynamic, &metadata)]
     {
         let yaml = list(&[(predicate, action("hit"))], &action("miss"));
-        assert_eq!(find(&yaml, &world.input()), Some("hit".into()), "{yaml}");
+        assert_eq!(find(&yaml, &world.input()), Ok(Some("hit".into())), "{yaml}");
     }
+}
+
+#[test]
+fn the_names_of_a_peer_without_tls_cannot_be_told() {
+    let world = world();
+    let mut input = world.input();
+    input.connection.tls = None;
+    let san = single(&format!("{COMMON}.ssl.v3.UriSanInput"), "value_match: {prefix: s}");
+    let known =
+        single(&format!("{COMMON}.network.v3.DestinationPortInput"), "value_match: {exact: '80'}");
+    let hit = |predicate: String| list(&[(predicate, action("hit"))], &action("miss"));
+    assert_eq!(find(&hit(san.clone()), &input), Err(Unknown));
+    assert_eq!(find(&hit(format!("{{not_matcher: {san}}}")), &input), Err(Unknown));
+    let either = format!("{{or_matcher: {{predicate: [{san}, {known}]}}}}");
+    assert_eq!(find(&hit(either), &input), Ok(Some("hit".into())));
+    input.connection.tls = Some(TlsView { version: "TLSv1.3", peer: None, local: None });
+    assert_eq!(find(&hit(san), &input), Ok(Some("miss".into())), "a peer without a name");
 }
 
 #[test]
