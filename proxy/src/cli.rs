@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod bootstrap;
 pub mod demo;
+pub mod exec;
 pub mod intercept;
 pub mod run;
 pub mod server_info;
@@ -28,6 +29,15 @@ pub struct Cli {
 pub enum Command {
     /// Show a small mesh: a control plane, two sidecars and three replicas of a service, as real processes.
     Demo(demo::DemoArgs),
+    /// Run the proxy with an application: `pillion run [FLAGS] -- COMMAND`. The application starts when the proxy is ready,
+    /// gets its signals, and the proxy drains and ends with it, with its exit code.
+    Run(Box<exec::ExecArgs>),
+    /// What becomes the application of `run`.
+    #[command(hide = true)]
+    Application(exec::ApplicationArgs),
+    /// The helper of `run --intercept`.
+    #[command(hide = true)]
+    Namespace(exec::NamespaceArgs),
     /// Bring connections to the proxy by rules of the packet filter.
     Intercept(intercept::InterceptArgs),
     /// A replica of the demo's service.
@@ -127,6 +137,13 @@ pub struct RunArgs {
     /// Write the bound admin address to this file.
     #[arg(long, value_name = "FILE")]
     pub admin_address_path: Option<PathBuf>,
+    /// Keep the last good resources of the control plane in this folder, for a restart while it is gone; secrets never. The
+    /// environment variable PILLION_STATE_DIR does the same. Every proxy needs a folder of its own.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Seconds that the control plane may take to answer before resources kept in `--state-dir` serve.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    pub state_grace_s: u64,
     /// Do not take part in hot restarts.
     #[arg(long)]
     pub disable_hot_restart: bool,

@@ -14,13 +14,20 @@ use crate::cli::version::version;
 use crate::cli::{Mode, RunArgs, bootstrap};
 use crate::config::Context;
 use crate::config::bootstrap::Bootstrap;
+use crate::discovery::StateOptions;
 use crate::http::filters;
+use crate::server::application::Application;
 use crate::server::{self, Options};
 use crate::telemetry::log_level::{Level, LogLevels, UnknownLogger};
 use crate::telemetry::log_writer::LogWriterOptions;
 
 /// Runs the proxy as the flags say; returns the process's exit code.
 pub fn run(args: &RunArgs) -> ExitCode {
+    run_with(args, None)
+}
+
+/// As [`run`], with an application beside the proxy, whose exit code it is then.
+pub fn run_with(args: &RunArgs, application: Option<Application>) -> ExitCode {
     if args.version {
         println!("\npillion  version: {}\n", version());
         return ExitCode::SUCCESS;
@@ -29,8 +36,8 @@ pub fn run(args: &RunArgs) -> ExitCode {
         println!("disabled");
         return ExitCode::SUCCESS;
     }
-    match load_and_serve(args) {
-        Ok(()) => ExitCode::SUCCESS,
+    match load_and_serve(args, application) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -38,7 +45,10 @@ pub fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
+fn load_and_serve(
+    args: &RunArgs,
+    application: Option<Application>,
+) -> Result<u8, Box<dyn std::error::Error>> {
     let log_levels = start_logging(args)?;
     let bootstrap = load(args)?;
     if args.mode == Mode::Validate {
@@ -48,7 +58,7 @@ fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
             .as_ref()
             .map_or_else(String::new, |p| p.display().to_string());
         println!("configuration '{name}' OK");
-        return Ok(());
+        return Ok(0);
     }
     let workers = args.concurrency.unwrap_or_else(default_workers).max(1);
     let options = Options {
@@ -56,6 +66,7 @@ fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
         drain_time: Duration::from_secs(args.drain_time_s),
         init_only: args.mode == Mode::InitOnly,
         admin_address_path: args.admin_address_path.clone(),
+        state: state(args),
         logs: LogWriterOptions {
             flush_interval: Duration::from_millis(args.file_flush_interval_msec),
             flush_min_size: usize::try_from(args.file_flush_min_size_kb.saturating_mul(1024))
@@ -65,8 +76,17 @@ fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
         log_levels,
         version: version(),
         command_line_options: command_line_options(args, workers),
+        application,
     };
     server::run(bootstrap, &options)
+}
+
+/// Where the last good resources are kept, if anywhere.
+fn state(args: &RunArgs) -> Option<StateOptions> {
+    let folder = args.state_dir.clone();
+    let folder = folder.or_else(|| std::env::var_os("PILLION_STATE_DIR").map(Into::into));
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty())?;
+    Some(StateOptions { folder, grace: Duration::from_secs(args.state_grace_s) })
 }
 
 /// What the CPU quota allows.

@@ -19,6 +19,8 @@ pub enum Notice {
     Clusters(Event),
     /// A DNS cluster has its first answers.
     Resolved(Arc<Cluster>),
+    /// The hosts of a warming cluster have been checked once.
+    Checked(Arc<Cluster>),
     /// On the subscription to a source's endpoints.
     Endpoints(SourceKind, Event),
     /// On the subscription to a source's secrets.
@@ -29,6 +31,8 @@ pub enum Notice {
     Listeners(Event),
     /// On the subscription to a source's routes.
     Routes(SourceKind, Event),
+    /// A control plane's time to answer is over, before the resources of an earlier process are used.
+    Grace,
 }
 
 impl Notice {
@@ -36,12 +40,13 @@ impl Notice {
     pub fn order(&self) -> u8 {
         match self {
             Notice::Clusters(_) => 0,
-            Notice::Resolved(_) => 1,
+            Notice::Resolved(_) | Notice::Checked(_) => 1,
             Notice::Endpoints(..) => 2,
             Notice::Secrets(..) => 3,
             Notice::Moved(_) => 4,
             Notice::Listeners(_) => 5,
             Notice::Routes(..) => 6,
+            Notice::Grace => 7,
         }
     }
 }

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use proto::envoy::config::cluster::v3 as pb;
 use proto::envoy::config::cluster::v3::circuit_breakers::Thresholds as PbThresholds;
+use proto::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget as PbRetryBudget;
 use proto::envoy::config::core::v3 as core;
 
 use super::discovery::Finding;
 use super::http_options::HttpOptions;
-use super::{Cluster, LbPolicy, OutlierDetection, TcpKeepalive, Thresholds};
+use super::{
+    Cluster, HealthCheck, LbPolicy, OutlierDetection, RetryBudget, TcpKeepalive, Thresholds,
+};
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::tls::UpstreamTls;
@@ -63,6 +66,9 @@ impl Cluster {
                 &at.field("circuit_breakers"),
                 context,
             )?,
+            health_check: HealthCheck::from_cluster(&message.health_checks, at, context)?,
+            ignore_health_on_removal: message.ignore_health_on_host_removal,
+            ignore_new_hosts_until_first_check: ignores_new_hosts(message),
             outlier_detection: outlier_detection(message, at, context)?,
             protocol,
             http,
@@ -87,6 +93,10 @@ impl Cluster {
     }
 }
 
+fn ignores_new_hosts(message: &pb::Cluster) -> bool {
+    message.common_lb_config.as_ref().is_some_and(|common| common.ignore_new_hosts_until_first_hc)
+}
+
 fn outlier_detection(
     message: &pb::Cluster,
     at: &At<'_>,
@@ -107,7 +117,6 @@ fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigEr
             transport_socket_matches,
             transport_socket_matcher,
             per_connection_buffer_high_watermark_timeout,
-            health_checks,
             filters,
             connection_pool_per_downstream_connection,
             queuing_policies,
@@ -150,9 +159,10 @@ fn warn_without_effect(message: &pb::Cluster, at: &At<'_>, context: &Context) {
         [preconnect_policy],
         "connections are made when they are needed"
     );
-    // `ignore_health_on_host_removal` needs no warning: hosts always go when they are removed.
-    let reason = "there are no active health checks";
-    warn_set!(context, at, message, [close_connections_on_host_health_failure], reason);
+    if message.close_connections_on_host_health_failure {
+        let at = at.field("close_connections_on_host_health_failure");
+        context.warn(&at, "HTTP connections are closed after their requests, TCP sessions go on");
+    }
     if message.wait_for_warm_on_init.is_some_and(|wait| !wait.value) {
         context.warn(&at.field("wait_for_warm_on_init"), "start waits for every cluster");
     }
@@ -176,12 +186,11 @@ fn circuit_breakers(
     message: Option<&pb::CircuitBreakers>,
     at: &At<'_>,
     context: &Context,
-) -> Result<[Thresholds; 2], ConfigError> {
-    let mut breakers = [Thresholds::default(); 2];
+) -> Result<Box<[Thresholds; 2]>, ConfigError> {
+    let mut breakers = Box::new([Thresholds::default(); 2]);
     let Some(message) = message else {
         return Ok(breakers);
     };
-    refuse_set!(at, message, [per_host_thresholds]);
     let mut seen = [false; 2];
     for (i, thresholds) in message.thresholds.iter().enumerate() {
         let at = at.index("thresholds", i);
@@ -193,6 +202,16 @@ fn circuit_breakers(
             breakers[slot] = translated;
         }
     }
+    for (i, thresholds) in message.per_host_thresholds.iter().enumerate().rev() {
+        let at = at.index("per_host_thresholds", i);
+        refuse_set!(at, thresholds, [max_pending_requests, max_requests, max_retries]);
+        refuse_set!(at, thresholds, [max_connection_pools, retry_budget]);
+        let priority: core::RoutingPriority =
+            value::enumeration(thresholds.priority, &at.field("priority"))?;
+        let slot = usize::from(priority == core::RoutingPriority::High);
+        breakers[slot].max_connections_per_host =
+            thresholds.max_connections.map_or(u32::MAX, |n| n.value);
+    }
     Ok(breakers)
 }
 
@@ -202,7 +221,11 @@ impl Thresholds {
         at: &At<'_>,
         context: &Context,
     ) -> Result<Thresholds, ConfigError> {
-        refuse_set!(at, message, [retry_budget]);
+        let at_budget = at.field("retry_budget");
+        let budget = message.retry_budget.as_ref();
+        let budget =
+            budget.map(|budget| RetryBudget::from_proto(budget, &at_budget)).transpose()?;
+        let max_retries = message.max_retries.map(|n| n.value);
         let reason = "a host has one pool per worker and protocol";
         warn_set!(context, at, message, [max_connection_pools], reason);
         let default = Thresholds::default();
@@ -212,8 +235,22 @@ impl Thresholds {
                 .max_pending_requests
                 .map_or(default.max_pending_requests, |n| n.value),
             max_requests: message.max_requests.map_or(default.max_requests, |n| n.value),
-            max_retries: message.max_retries.map_or(default.max_retries, |n| n.value),
+            max_retries: max_retries.unwrap_or(default.max_retries),
+            retry_budget: budget,
+            limits_retries: budget.is_some() || max_retries.is_some_and(|max| max < u32::MAX),
+            max_connections_per_host: default.max_connections_per_host,
             track_remaining: message.track_remaining,
+        })
+    }
+}
+
+impl RetryBudget {
+    fn from_proto(message: &PbRetryBudget, at: &At<'_>) -> Result<RetryBudget, ConfigError> {
+        let percent = message.budget_percent.as_ref();
+        let percent = percent.map(|value| value::percent(value, &at.field("budget_percent")));
+        Ok(RetryBudget {
+            percent: percent.transpose()?.unwrap_or(20.0) as f32,
+            min: message.min_retry_concurrency.map_or(3, |n| n.value),
         })
     }
 }
@@ -302,8 +339,6 @@ fn panic_threshold(
     };
     refuse_set!(at, message, [close_connections_on_host_set_change]);
     warn_set!(context, at, message, [update_merge_window], "every update is applied at once");
-    let reason = "there are no active health checks";
-    warn_set!(context, at, message, [ignore_new_hosts_until_first_hc], reason);
     let reason = "no policy with a hash is in use";
     warn_set!(context, at, message, [consistent_hashing_lb_config], reason);
     warn_set!(context, at, message, [override_host_status], "nothing overrides the host");
