@@ -2,6 +2,7 @@
 
 mod beside_envoy;
 mod listeners;
+mod load;
 mod order;
 mod ready;
 mod state;
