@@ -67,11 +67,24 @@ pub async fn connect_from(
     source: Option<Source>,
 ) -> Result<Connected, ConnectError> {
     let limit = cluster.config().connect_timeout;
-    let connecting = connect_unlimited(cluster, host, source);
+    let connecting = connect_unlimited(host.address(), cluster, host, source);
     tokio::time::timeout(limit, connecting).await.unwrap_or(Err(ConnectError::Timeout))
 }
 
+/// As [`connect`], to another address of the host, such as that of its health check. The caller limits the time.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn connect_to(
+    address: &Address,
+    cluster: &Cluster,
+    host: &Host,
+) -> Result<Connected, ConnectError> {
+    connect_unlimited(address, cluster, host, None).await
+}
+
 async fn connect_unlimited(
+    address: &Address,
     cluster: &Cluster,
     host: &Host,
     source: Option<Source>,
@@ -81,7 +94,7 @@ async fn connect_unlimited(
         Some(_) => Some(client_tls(cluster)?),
         None => None,
     };
-    let (stream, local) = match host.address() {
+    let (stream, local) = match address {
         Address::Ip(address) => connect_tcp(*address, config, source).await?,
         Address::Pipe(path) => (connect_unix(path).await?, None),
     };
