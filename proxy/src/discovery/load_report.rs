@@ -31,7 +31,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_RESPONSE: usize = 16 << 20;
 
 stat_group! {
-    /// `load_reporter.`
+    /// `load_reporter.` As in Envoy, a report is the response, and what the server says is the request for it.
     pub struct LoadReporterStats {
         counter errors,
         counter requests,
@@ -99,7 +99,7 @@ impl LoadReporter {
                 if link.requests.send(request).await.is_err() {
                     return;
                 }
-                self.stats.requests.inc();
+                self.stats.responses.inc();
             }
             tokio::select! {
                 response = link.responses.next() => match response {
@@ -127,7 +127,7 @@ impl LoadReporter {
     /// Takes in what the server asks for: it stands for what was asked for before, and clusters that are in both are counted on.
     /// Gives the interval.
     fn on_response(&mut self, response: LoadStatsResponse) -> Option<Duration> {
-        self.stats.responses.inc();
+        self.stats.requests.inc();
         let interval =
             response.load_reporting_interval.as_ref().and_then(|interval| duration(interval).ok());
         self.asked = Asked {

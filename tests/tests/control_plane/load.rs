@@ -70,8 +70,8 @@ async fn localities_are_reported_as_envoy_reports_them() {
             sums.values().map(|sum| sum[0]).sum::<u64>() == 7
         };
         let reports = control_plane.load_reports(PATIENCE, is_whole).await;
-        assert!(sidecar.stat("load_reporter.requests") >= 3);
-        assert_eq!(sidecar.stat("load_reporter.responses"), 1);
+        assert_eq!(sidecar.stat("load_reporter.requests"), 1);
+        assert!(sidecar.stat("load_reporter.responses") >= 2);
         let node = reports[0].node.clone().expect("the first message says who reports");
         assert_eq!(node.id, "sidecar");
         assert!(
