@@ -9,6 +9,7 @@ use proto::google::protobuf::Any;
 
 use crate::config::access_log::AccessLog;
 use crate::config::cluster::Cluster;
+use crate::config::endpoint::Locality;
 use crate::config::listener::Listener;
 use crate::config::source::{ApiConfigSource, ConfigSource};
 use crate::config::tls::Secret;
@@ -45,6 +46,19 @@ pub struct Bootstrap {
     pub runtime: Runtime,
     /// The whole message, for `/config_dump`; secrets are redacted when it is printed.
     pub dump: Any,
+}
+
+impl Bootstrap {
+    /// `node.locality`, if it says anything.
+    pub fn locality(&self) -> Option<Locality> {
+        let locality = self.node.locality.as_ref()?;
+        let locality = Locality {
+            region: locality.region.as_str().into(),
+            zone: locality.zone.as_str().into(),
+            sub_zone: locality.sub_zone.as_str().into(),
+        };
+        (locality != Locality::default()).then_some(locality)
+    }
 }
 
 /// Runtime values by their dotted keys.
