@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod bootstrap;
 pub mod demo;
+pub mod intercept;
 pub mod run;
 pub mod server_info;
 pub mod version;
@@ -27,6 +28,8 @@ pub struct Cli {
 pub enum Command {
     /// Show a small mesh: a control plane, two sidecars and three replicas of a service, as real processes.
     Demo(demo::DemoArgs),
+    /// Bring connections to the proxy by rules of the packet filter.
+    Intercept(intercept::InterceptArgs),
     /// A replica of the demo's service.
     #[command(hide = true)]
     DemoService(demo::service::ServiceArgs),

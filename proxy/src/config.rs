@@ -23,7 +23,7 @@ pub mod network_filter;
 pub mod route;
 pub mod source;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod tls;
 pub mod value;
 

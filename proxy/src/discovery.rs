@@ -6,6 +6,7 @@
 
 mod clusters;
 mod endpoints;
+mod full_state;
 mod inbox;
 mod listeners;
 mod pending;
@@ -161,6 +162,7 @@ async fn run(core: Rc<RefCell<Core>>, mut inbox: mpsc::UnboundedReceiver<Notice>
         let mut core = core.borrow_mut();
         batch.drain(..).for_each(|notice| core.take(notice));
         core.clusters.install();
+        core.listeners.publish();
         core.advance();
     }
 }

@@ -10,6 +10,7 @@ pub mod inspect;
 mod inspectors;
 pub mod listener;
 pub mod manager;
+pub mod reservation;
 mod shared_stats;
 pub mod socket;
 pub mod stats;

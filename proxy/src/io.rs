@@ -5,8 +5,10 @@ pub mod body;
 pub mod deadline;
 pub mod local;
 pub mod relay;
+pub mod source;
 pub mod stream;
 
 pub use address::Address;
 pub use body::{Body, BodyError};
+pub use source::Source;
 pub use stream::Stream;

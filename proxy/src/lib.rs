@@ -9,6 +9,7 @@ pub mod discovery;
 pub mod downstream;
 pub mod drain;
 pub mod http;
+pub mod intercept;
 pub mod io;
 pub mod route;
 pub mod server;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pillion::cli::{Cli, Command, bootstrap, demo, run};
+use pillion::cli::{Cli, Command, bootstrap, demo, intercept, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     match &cli.command {
         None => run::run(&cli.run),
         Some(Command::Demo(args)) => demo::run(args),
+        Some(Command::Intercept(args)) => intercept::run(args),
         Some(Command::DemoService(args)) => demo::run_service(args),
         Some(Command::DemoControlPlane) => demo::run_control_plane(),
         Some(Command::ReadBootstrap(args)) => bootstrap::print(args),

@@ -11,7 +11,7 @@ use crate::delta::Delta;
 use crate::rate_limit::RateLimit;
 use crate::sotw::Sotw;
 use crate::state::{ClientStats, TypeState};
-use crate::subscription::{Command, Mailbox, Subscription, SubscriptionConfig, ToOwner};
+use crate::subscription::{Command, Held, Mailbox, Subscription, SubscriptionConfig, ToOwner};
 use crate::transport::{Server, StartError, method};
 use crate::worker::Worker;
 
@@ -136,13 +136,22 @@ impl Client {
     /// Holds back the requests of these types until the guard is dropped, so that all changes made
     /// meanwhile leave as one request. Guards nest.
     pub fn pause(&self, type_urls: &[&str]) -> Pause {
-        let type_urls: Vec<Arc<str>> =
-            type_urls.iter().map(|type_url| Arc::from(*type_url)).collect();
-        for type_url in &type_urls {
+        self.hold(type_urls, Held::Requests)
+    }
+
+    /// As [`Client::pause`], but a new stream begins all the same: its first request answers nothing.
+    pub fn hold_answers(&self, type_urls: &[&str]) -> Pause {
+        self.hold(type_urls, Held::Answers)
+    }
+
+    fn hold(&self, type_urls: &[&str], what: Held) -> Pause {
+        let held = type_urls.iter().map(|type_url| (Arc::from(*type_url), what));
+        let held: Vec<(Arc<str>, Held)> = held.collect();
+        for held in &held {
             // The task being gone is no error: there is nothing left to hold back.
-            let _ = self.sender.send(ToOwner::Pause(type_url.clone()));
+            let _ = self.sender.send(ToOwner::Pause(held.clone()));
         }
-        Pause { type_urls, sender: self.sender.clone() }
+        Pause { held, sender: self.sender.clone() }
     }
 
     /// The state of every resource of every type, in order of subscription. Copies names and
@@ -164,18 +173,18 @@ impl Client {
     }
 }
 
-/// Holds back requests while it lives; see [`Client::pause`].
+/// Holds back requests while it lives; see [`Client::pause`] and [`Client::hold_answers`].
 #[derive(Debug)]
 #[must_use = "requests are held back only as long as this lives"]
 pub struct Pause {
-    type_urls: Vec<Arc<str>>,
+    held: Vec<(Arc<str>, Held)>,
     sender: mpsc::UnboundedSender<ToOwner>,
 }
 
 impl Drop for Pause {
     fn drop(&mut self) {
-        for type_url in self.type_urls.drain(..) {
-            let _ = self.sender.send(ToOwner::Resume(type_url));
+        for held in self.held.drain(..) {
+            let _ = self.sender.send(ToOwner::Resume(held));
         }
     }
 }

@@ -101,6 +101,10 @@ impl Variant for Delta {
         }
     }
 
+    fn has_begun(&self) -> bool {
+        self.sent
+    }
+
     fn has_request(&self, table: &Table) -> bool {
         if !self.sent {
             return table.wants_anything();

@@ -42,7 +42,9 @@
 //!   never come again. Here the bad resource is refused alone.
 //! * An update may be answered late and out of order; meanwhile, state-of-the-world sends no request
 //!   that the server would have to drop for its stale nonce.
-//! * A refresh in delta unsubscribes first, so that servers which track subscriptions do answer.
+//! * A refresh unsubscribes first, so that servers which track subscriptions do answer. In state-of-the-world so does a name
+//!   that comes back while the server may not know yet that it was gone.
+//! * Answers that are held back do not keep a type from being subscribed to on a new stream.
 //! * With several servers, a client returns to the best one whenever a stream ends.
 //!
 //! # How it works

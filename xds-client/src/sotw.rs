@@ -1,6 +1,7 @@
 //! State of the world: `DiscoveryRequest` and `DiscoveryResponse`. Every request repeats all names
 //! together with the last accepted version and the last nonce.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::{Message, Name};
@@ -27,12 +28,42 @@ pub(crate) struct Sotw {
     resumes: bool,
     /// Nonce of the last answered response of this stream.
     nonce: String,
-    /// Whether a request was sent on this stream.
-    sent: bool,
+    /// How many responses of this stream were answered. Requests of one round carry the same nonce.
+    round: u64,
+    /// How many requests were sent on this stream, and the round of the last one.
+    requests: u64,
+    last_round: u64,
+    /// Names that were wanted once on this stream. The server may have dropped the request without them for its stale nonce,
+    /// so that it believes them to be wanted, and sent already, for some rounds more.
+    given_up: BTreeMap<Arc<str>, GivenUp>,
+    /// Names to be sent again, with the number of requests when they were given up. A server answers to names that are new
+    /// to it, so there must be a request without them before one with them.
+    again: BTreeMap<Arc<str>, u64>,
     /// Whether a request is due.
     due: bool,
     /// Why the last answered response was refused; sent once.
     error: Option<Status>,
+}
+
+/// When a name was given up.
+struct GivenUp {
+    requests: u64,
+    round: u64,
+}
+
+impl Sotw {
+    /// Those of the names that the server of this stream may have heard of. Everything at once has no name to leave out.
+    fn told_of<'a>(&self, names: &'a [Arc<str>]) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        let heard = if self.has_begun() { names } else { &[] };
+        heard.iter().filter(|name| &***name != WILDCARD)
+    }
+
+    /// What must be left out of the next request, so that the one after it names something new.
+    fn left_out(&mut self) -> Vec<Arc<str>> {
+        let again = std::mem::take(&mut self.again).into_iter();
+        let told = |requests| self.requests > requests && self.last_round == self.round;
+        again.filter(|(_, requests)| !told(*requests)).map(|(name, _)| name).collect()
+    }
 }
 
 impl Variant for Sotw {
@@ -43,7 +74,9 @@ impl Variant for Sotw {
         self.stream = stream;
         self.resumes = resumes;
         self.nonce.clear();
-        self.sent = false;
+        (self.round, self.requests, self.last_round) = (0, 0, 0);
+        self.given_up.clear();
+        self.again.clear();
         self.due = true;
         self.error = None;
     }
@@ -53,16 +86,28 @@ impl Variant for Sotw {
         self.resumes = true;
     }
 
-    fn added(&mut self, _: &[Arc<str>]) {
+    fn added(&mut self, names: &[Arc<str>]) {
         self.due = true;
+        for name in names {
+            if let Some(when) = self.given_up.remove(name) {
+                self.again.insert(name.clone(), when.requests);
+            }
+        }
     }
 
-    fn removed(&mut self, _: &[Arc<str>]) {
+    fn removed(&mut self, names: &[Arc<str>]) {
         self.due = true;
+        for name in self.told_of(names) {
+            let requests = self.again.remove(name).unwrap_or(self.requests);
+            self.given_up.insert(name.clone(), GivenUp { requests, round: self.round });
+        }
     }
 
-    fn refreshed(&mut self, _: &[Arc<str>]) {
+    fn refreshed(&mut self, names: &[Arc<str>]) {
         self.due = true;
+        for name in self.told_of(names) {
+            self.again.entry(name.clone()).or_insert(self.requests);
+        }
     }
 
     fn answered(&mut self, response: &Unanswered, error: Option<Status>) {
@@ -79,7 +124,14 @@ impl Variant for Sotw {
             self.nonce.clone_from(&response.nonce);
             self.error = error;
             self.due = true;
+            self.round += 1;
+            // A server that waits for answers has by now heard of them.
+            self.given_up.retain(|_, when| when.round + 2 > self.round);
         }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.requests > 0
     }
 
     /// While the receiver owes an answer, the server would ignore everything as stale. An empty
@@ -87,18 +139,20 @@ impl Variant for Sotw {
     fn has_request(&self, table: &Table) -> bool {
         self.due
             && !table.owes_answer(self.stream, self.answered)
-            && (self.sent || table.wants_anything())
+            && (self.has_begun() || table.wants_anything())
     }
 
     fn next_request(&mut self, table: &Table) -> Option<DiscoveryRequest> {
         if !self.has_request(table) {
             return None;
         }
-        self.due = false;
-        self.sent = true;
+        let left_out = self.left_out();
+        self.due = !left_out.is_empty();
+        self.requests += 1;
+        self.last_round = self.round;
         let wildcard = table.is_wildcard() && table.requested_len() > 0;
-        let names =
-            wildcard.then_some(WILDCARD).into_iter().chain(table.requested().map(|name| &**name));
+        let requested = table.requested().filter(|name| left_out.binary_search(name).is_err());
+        let names = wildcard.then_some(WILDCARD).into_iter().chain(requested.map(|name| &**name));
         Some(DiscoveryRequest {
             version_info: if self.resumes { self.version.clone() } else { String::new() },
             resource_names: names.map(str::to_owned).collect(),

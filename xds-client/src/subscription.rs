@@ -65,6 +65,12 @@ pub struct Update {
 }
 
 impl Update {
+    /// Resources that came from no server: nobody waits for the answer.
+    pub fn local(version: impl Into<String>, resources: Vec<Resource>) -> Self {
+        let answer = Answer::settled(Vec::new());
+        Self { version: version.into(), resources, removed: Vec::new(), answer }
+    }
+
     /// Says that everything was applied.
     pub fn accept(self) {
         self.answer.accept();
@@ -180,8 +186,8 @@ impl SubscriptionHandle {
     }
 
     /// Asks for these names anew, as a cluster that warms again does with its endpoints: their
-    /// initial fetch timeouts start over, and the server is made to repeat them where the protocol
-    /// allows it (delta: unsubscribe, then subscribe; state-of-the-world: the request is repeated).
+    /// initial fetch timeouts start over, and the server is made to repeat them by a request
+    /// without them and one with them.
     pub fn refresh<S: Into<String>>(&self, names: impl IntoIterator<Item = S>) {
         self.mailbox.send(Command::Refresh(collect(names)));
     }
@@ -232,12 +238,21 @@ pub(crate) struct Mailbox {
     pub sender: mpsc::UnboundedSender<ToOwner>,
 }
 
+/// Which requests of a type are held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Held {
+    /// All of them.
+    Requests,
+    /// All but the first of a stream.
+    Answers,
+}
+
 /// Everything that reaches the task that owns subscriptions.
 #[derive(Debug)]
 pub(crate) enum ToOwner {
     Letter(Letter),
-    Pause(Arc<str>),
-    Resume(Arc<str>),
+    Pause((Arc<str>, Held)),
+    Resume((Arc<str>, Held)),
     States(oneshot::Sender<Vec<TypeState>>),
     Stats(oneshot::Sender<ClientStats>),
 }

@@ -34,6 +34,9 @@ pub(crate) trait Variant: Default + Send + 'static {
     /// The receiver answered a response of this stream; `error` makes the answer a NACK.
     fn answered(&mut self, response: &Unanswered, error: Option<Status>);
 
+    /// Whether something was sent on this stream.
+    fn has_begun(&self) -> bool;
+
     /// Whether there is something to send.
     fn has_request(&self, table: &Table) -> bool;
 

@@ -17,7 +17,7 @@ use tonic::Status;
 use crate::client::{ClientConfig, Mode};
 use crate::rate_limit::Bucket;
 use crate::state::ClientStats;
-use crate::subscription::{Command, Event, Letter, ToOwner};
+use crate::subscription::{Command, Event, Held, Letter, ToOwner};
 use crate::transport::{self, Link};
 use crate::variant::Variant;
 use servers::Servers;
@@ -37,7 +37,7 @@ pub(crate) struct Worker<V: Variant> {
     /// In order of first subscription, which is the order of requests on a new stream.
     topics: Vec<Topic<V>>,
     /// How often each type is paused.
-    paused: HashMap<Arc<str>, usize>,
+    paused: HashMap<(Arc<str>, Held), usize>,
     servers: Servers,
     link: Option<Link<V::Request, V::Response>>,
     /// When to open the next stream.
@@ -121,7 +121,10 @@ impl<V: Variant> Worker<V> {
     }
 
     async fn next_input(&mut self, blocked: Blocked) -> Input<V::Response> {
-        let reads = self.topics.iter().all(|topic| topic.backlog() < MAX_UNANSWERED);
+        // What was answered while its type is paused waits for something else that comes on this stream.
+        let mut backlogs =
+            self.topics.iter().map(|topic| topic.backlog(is_paused(&self.paused, topic)));
+        let reads = backlogs.all(|backlog| backlog < MAX_UNANSWERED);
         let down = self.link.is_none();
         let (requests, responses) = match &mut self.link {
             Some(link) => (Some(&link.requests), Some(&mut link.responses)),
@@ -148,9 +151,7 @@ impl<V: Variant> Worker<V> {
     /// Sends everything that is due and may be sent.
     fn flush(&mut self) -> Blocked {
         let Some(link) = &self.link else { return Blocked::No };
-        for topic in
-            self.topics.iter_mut().filter(|topic| !self.paused.contains_key(&topic.type_url))
-        {
+        for topic in self.topics.iter_mut().filter(|topic| !is_paused(&self.paused, topic)) {
             while topic.has_request() {
                 let permit = match link.requests.try_reserve() {
                     Ok(permit) => permit,
@@ -184,13 +185,13 @@ impl<V: Variant> Worker<V> {
     fn take(&mut self, message: ToOwner) {
         match message {
             ToOwner::Letter(letter) => self.take_letter(letter),
-            ToOwner::Pause(type_url) => *self.paused.entry(type_url).or_default() += 1,
-            ToOwner::Resume(type_url) => {
-                let count = self.paused.get(&type_url).copied().unwrap_or_default();
+            ToOwner::Pause(held) => *self.paused.entry(held).or_default() += 1,
+            ToOwner::Resume(held) => {
+                let count = self.paused.get(&held).copied().unwrap_or_default();
                 if count > 1 {
-                    self.paused.insert(type_url, count - 1);
+                    self.paused.insert(held, count - 1);
                 } else {
-                    self.paused.remove(&type_url);
+                    self.paused.remove(&held);
                 }
             }
             // A reader that went away needs no reply.
@@ -291,6 +292,12 @@ impl<V: Variant> Worker<V> {
                 .collect(),
         }
     }
+}
+
+/// Whether the next request of a type is held back.
+fn is_paused<V: Variant>(paused: &HashMap<(Arc<str>, Held), usize>, topic: &Topic<V>) -> bool {
+    let is = |what| paused.contains_key(&(topic.type_url.clone(), what));
+    is(Held::Requests) || (topic.has_begun() && is(Held::Answers))
 }
 
 /// The next item of a stream that may not be there.

@@ -2,12 +2,15 @@
 
 mod filter_chain;
 mod listener_filter;
+mod predicate;
 mod translate;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use predicate::Predicate;
 
 use crate::config::access_log::AccessLog;
 use crate::config::network_filter::NetworkFilter;
@@ -58,7 +61,7 @@ pub struct Listener {
 }
 
 /// `TrafficDirection`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// `UNSPECIFIED`
     Unspecified,
@@ -70,13 +73,27 @@ pub enum Direction {
 
 /// A listener filter.
 #[derive(Clone, Debug)]
-pub enum ListenerFilter {
+pub struct ListenerFilter {
+    /// What it does.
+    pub kind: ListenerFilterKind,
+    /// `filter_disabled`: for which connections it is skipped.
+    pub disabled: Option<Predicate>,
+}
+
+/// What a listener filter does.
+#[derive(Clone, Debug)]
+pub enum ListenerFilterKind {
     /// `envoy.filters.listener.tls_inspector`
     TlsInspector,
     /// `envoy.filters.listener.http_inspector`
     HttpInspector,
     /// `envoy.filters.listener.original_dst`
     OriginalDst,
+    /// `envoy.filters.listener.original_src`: connections to hosts come from the client's address.
+    OriginalSrc {
+        /// `mark`: `SO_MARK` of their sockets; 0 is none.
+        mark: u32,
+    },
     /// `envoy.filters.listener.proxy_protocol`
     ProxyProtocol {
         /// `allow_requests_without_proxy_protocol`

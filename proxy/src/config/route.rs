@@ -157,6 +157,8 @@ pub struct RouteAction {
     pub high_priority: bool,
     /// `upgrade_configs`: type in lower case, and whether it is enabled.
     pub upgrades: Vec<(Box<str>, bool)>,
+    /// `upgrade_configs[].connect_config`: CONNECT ends here, and goes on to the host as plain TCP.
+    pub terminates_connect: bool,
 }
 
 /// `MaxStreamDuration`.

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use proto::google::protobuf::Any;
-use xds_client::{Event, Resource, ResourceError, Update};
+use xds_client::{Event, Pause, Resource, Update};
 
 use super::endpoints::Endpoints;
-use super::inbox::{Feed, Inbox, Notice};
+use super::full_state::{Api, Applied, FullState, Incoming, News};
+use super::inbox::{Inbox, Notice};
 use super::pending::Pending;
-use super::resources::{Resources, TypeDump, Version};
+use super::resources::TypeDump;
 use super::secrets::SharedSecrets;
 use super::sources::{Kind, Sources};
-use super::stats::{ReloadStats, SubscriptionStats};
+use super::stats::SubscriptionStats;
 use super::translate;
 use crate::config::cluster::{Cluster as Config, Discovery};
 use crate::config::source::{ConfigSource, SourceKind};
@@ -24,6 +25,14 @@ use crate::telemetry::stats::Store;
 use crate::tls::ClientTls;
 use crate::upstream::cluster::resolve::{self, Resolver};
 use crate::upstream::cluster::{Cluster, ClusterRegistry};
+
+const API: Api = Api {
+    kind: Kind::Clusters,
+    name: "CDS",
+    field: "cds_config",
+    stat_prefix: "cluster_manager.cds.",
+    notice: Notice::Clusters,
+};
 
 /// What clusters are made with.
 pub struct Tools {
@@ -41,26 +50,22 @@ pub struct Tools {
 pub struct Clusters {
     tools: Tools,
     inbox: Inbox,
-    /// Static clusters. CDS has no say about them.
-    fixed: Vec<(Arc<str>, Version)>,
+    cds: FullState,
     entries: HashMap<Arc<str>, Entry>,
     warming: BTreeMap<Arc<str>, Warming>,
     /// Clusters of `warming` that wait for nothing any more. They are installed together: the registry's table is copied
     /// for each time that clusters are added.
     ready: Vec<Arc<str>>,
     endpoints: Endpoints,
-    resources: Resources,
-    feed: Option<Feed>,
-    /// Since when CDS is waited for; none once it has answered or its time is over.
-    awaited_since: Option<Instant>,
-    stats: Arc<SubscriptionStats>,
-    reloads: Arc<ReloadStats>,
+    /// Whether the first clusters of CDS are warm, so that the answers to later ones wait for theirs.
+    is_started: bool,
+    /// Holds the answers to CDS back, see [`Clusters::hold_answers`].
+    held: Vec<Pause>,
 }
 
 /// A cluster by name, through all of its versions.
 #[derive(Default)]
 struct Entry {
-    is_static: bool,
     active: Option<Arc<Cluster>>,
     /// `cluster.<name>.` of an EDS cluster's subscription.
     eds: Option<Arc<SubscriptionStats>>,
@@ -76,18 +81,15 @@ impl Clusters {
     /// No clusters yet; events will go to `inbox`.
     pub fn new(tools: Tools, inbox: Inbox) -> Self {
         Clusters {
-            stats: tools.store.register(SubscriptionStats::new("cluster_manager.cds.")),
-            reloads: tools.store.register(ReloadStats::new("cluster_manager.cds.")),
+            cds: FullState::new(API, &tools.store, inbox.clone()),
             tools,
             endpoints: Endpoints::new(inbox.clone()),
             inbox,
-            fixed: Vec::new(),
             entries: HashMap::new(),
             warming: BTreeMap::new(),
             ready: Vec::new(),
-            resources: Resources::default(),
-            feed: None,
-            awaited_since: None,
+            is_started: false,
+            held: Vec::new(),
         }
     }
 
@@ -101,9 +103,8 @@ impl Clusters {
         clusters: impl IntoIterator<Item = &'a (Arc<Config>, Any)>,
     ) -> Result<(), ConfigError> {
         for (config, body) in clusters {
-            self.fixed.push((Arc::clone(&config.name), Version::now("", body.clone())));
+            self.cds.add_fixed(&config.name, body);
             self.make(sources, Arc::clone(config))?;
-            self.entries.entry(Arc::clone(&config.name)).or_default().is_static = true;
         }
         self.install();
         Ok(())
@@ -118,32 +119,25 @@ impl Clusters {
         sources: &mut Sources,
         source: &ConfigSource,
     ) -> Result<(), ConfigError> {
-        let subscription = sources.subscribe(Kind::Clusters, source);
-        let at = At::resource("bootstrap", "");
-        let at = at.field("dynamic_resources");
-        let subscription = subscription.map_err(|error| at.field("cds_config").error(error))?;
-        self.feed = Some(Feed::start(subscription, &self.inbox, Notice::Clusters));
-        self.awaited_since = Some(Instant::now());
-        self.stats.update_attempt.inc();
-        Ok(())
+        self.cds.subscribe(sources, source)
     }
 
     /// Whether CDS has answered or its time is over, and no cluster warms.
     pub fn is_settled(&self) -> bool {
-        self.awaited_since.is_none() && self.warming.is_empty()
+        self.cds.is_settled() && self.warming.is_empty()
+    }
+
+    /// The first clusters are settled.
+    pub fn started(&mut self) {
+        self.is_started = true;
     }
 
     /// Takes an event of CDS.
     pub fn on_event(&mut self, sources: &mut Sources, event: Event) {
-        match event {
-            Event::Update(update) => self.on_update(sources, update),
-            Event::InitialFetchTimeout => {
-                self.stats.timed_out();
-                self.awaited_since = None;
-            }
-            Event::Expired(name) => self.remove(vec![name]),
-            // Clusters are not asked for by name.
-            Event::ResourceTimeout(_) => {}
+        match self.cds.take(event) {
+            Some(Incoming::Update(update)) => self.on_update(sources, update),
+            Some(Incoming::Expired(name)) => self.remove(vec![name]),
+            None => {}
         }
     }
 
@@ -151,59 +145,47 @@ impl Clusters {
         // The names of all new clusters' services leave as one request.
         let _paused = sources.pause(&[Kind::Endpoints]);
         let Update { version, resources, removed, answer } = update;
-        let mut errors = Vec::new();
-        let mut is_reload = !removed.is_empty();
+        let mut applied = Applied::new(&removed);
         for resource in resources {
-            let name = resource.name.clone();
-            match self.apply(sources, resource) {
-                Ok(is_changed) => is_reload |= is_changed,
-                Err(error) => errors.push(ResourceError::new(name, error.to_string())),
-            }
+            applied.note(resource.name.clone(), self.apply(sources, resource));
         }
         self.install();
         self.remove(removed);
-        let is_good = errors.is_empty() && answer.errors().is_empty();
-        if is_good {
-            self.resources.set_version(&version);
+        self.hold_answers(sources);
+        self.cds.answer(&version, answer, applied);
+    }
+
+    /// Holds the answer to this and further updates back as long as a cluster warms, as Envoy does once it has started: a
+    /// control plane takes the ACK as the sign that routes to the new clusters may follow. Endpoints, which end the wait, and
+    /// everything else are asked for and answered meanwhile.
+    fn hold_answers(&mut self, sources: &Sources) {
+        if self.is_started && self.held.is_empty() && !self.warming.is_empty() {
+            self.held = sources.hold_answers(Kind::Clusters);
         }
-        if is_reload {
-            self.reloads.reloaded();
-        }
-        self.stats.answered(&version, is_good);
-        self.awaited_since = None;
-        answer.reject(errors);
     }
 
     /// Applies a cluster of CDS; true if it changes anything.
     fn apply(&mut self, sources: &mut Sources, resource: Resource) -> Result<bool, ConfigError> {
         let name: Arc<str> = resource.name.as_str().into();
-        if self.entries.get(&name).is_some_and(|entry| entry.is_static) {
-            tracing::debug!(cluster = resource.name, "a static cluster is not changed over xDS");
-            return Ok(false);
-        }
-        let versions = self.resources.entry(&name);
-        if versions.is_current(&resource.body) {
-            versions.refused = None;
-            return Ok(false);
-        }
-        if versions.is_active(&resource.body) {
-            versions.refused = None;
-            versions.warming = None;
-            self.stop_warming(&name);
-            return Ok(false);
-        }
-        let version = Version::now(&resource.version, resource.body);
+        let version = match self.cds.compare(&name, resource) {
+            News::Nothing => return Ok(false),
+            News::Back => {
+                self.stop_warming(&name);
+                return Ok(false);
+            }
+            News::New(version) => version,
+        };
         let made = translate::cluster(&name, &version.body);
-        match made.and_then(|config| self.make(sources, config)) {
-            Ok(()) => {
-                self.resources.entry(&name).warm(version);
-                Ok(true)
-            }
+        let made = made.and_then(|config| self.make(sources, config));
+        let versions = self.cds.resources().entry(&name);
+        match made {
+            Ok(()) => versions.warm(version),
             Err(error) => {
-                self.resources.entry(&name).refuse(version, error.to_string());
-                Err(error)
+                versions.refuse(version, error.to_string());
+                return Err(error);
             }
         }
+        Ok(true)
     }
 
     /// Makes a cluster, which warms from now on and is ready at once if it need not wait for anything.
@@ -259,7 +241,7 @@ impl Clusters {
         let mut replaced = Vec::new();
         for name in names {
             let Some(Warming { cluster, .. }) = self.warming.remove(&name) else { continue };
-            self.resources.finish_warming(&name);
+            self.cds.resources().finish_warming(&name);
             let entry = self.entries.entry(name).or_default();
             replaced.extend(entry.active.replace(Arc::clone(&cluster)));
             clusters.push(cluster);
@@ -270,7 +252,7 @@ impl Clusters {
         for before in replaced {
             self.release(&before);
         }
-        self.tools.registry.stats().warming_clusters.set(self.warming.len() as u64);
+        self.count_warming();
     }
 
     /// The active version came back before its successor was warm.
@@ -278,45 +260,55 @@ impl Clusters {
         if let Some(warming) = self.warming.remove(name) {
             self.release(&warming.cluster);
         }
-        self.tools.registry.stats().warming_clusters.set(self.warming.len() as u64);
+        self.count_warming();
     }
 
     fn remove(&mut self, names: Vec<String>) {
         let mut gone = Vec::new();
+        let stats = Arc::clone(self.tools.registry.stats());
         for name in names {
-            let is_static = |entry: &Entry| entry.is_static;
-            if self.entries.get(&*name).is_none_or(is_static) {
-                self.resources.remove(&name);
+            if self.cds.is_fixed(&name) {
                 continue;
             }
-            let active = self.entries.remove(&*name).and_then(|entry| entry.active);
+            self.cds.resources().remove(&name);
+            let Some(entry) = self.entries.remove(&*name) else { continue };
             let warming = self.warming.remove(&*name).map(|warming| warming.cluster);
-            for cluster in active.into_iter().chain(warming) {
+            if entry.active.is_none() && warming.is_some() {
+                // The registry counts those that it has.
+                stats.cluster_removed.inc();
+            }
+            for cluster in entry.active.into_iter().chain(warming) {
                 self.release(&cluster);
             }
-            self.resources.remove(&name);
             gone.push(name);
         }
         if !gone.is_empty() {
             self.tools.registry.remove(gone.iter().map(String::as_str));
         }
+        self.count_warming();
+    }
+
+    /// Tells how many clusters warm. Once none does, the answers that were held back may go.
+    fn count_warming(&mut self) {
         self.tools.registry.stats().warming_clusters.set(self.warming.len() as u64);
+        if self.warming.is_empty() {
+            self.held.clear();
+        }
     }
 
     /// Whether CDS brought the cluster (`added_via_api` of `/clusters`).
     pub fn is_dynamic(&self, name: &str) -> bool {
-        self.entries.get(name).is_some_and(|entry| !entry.is_static)
+        self.entries.contains_key(name) && !self.cds.is_fixed(name)
     }
 
     /// The subscription's handle and statistics, to count its failures.
     pub fn subscription(&self) -> Option<(xds_client::SubscriptionHandle, Arc<SubscriptionStats>)> {
-        self.feed.as_ref().map(|feed| (feed.handle.clone(), Arc::clone(&self.stats)))
+        self.cds.subscription()
     }
 
     /// What clusters wait for.
     pub fn pending(&self) -> Vec<Pending> {
-        let first_answer = |since| Pending::new("CDS", "the first answer of its server", since);
-        let mut pending: Vec<Pending> = self.awaited_since.map(first_answer).into_iter().collect();
+        let mut pending = Vec::from_iter(self.cds.pending());
         pending.extend(self.warming.iter().map(|(name, warming)| {
             let waits_for = match &warming.cluster.config().discovery {
                 Discovery::Eds { service_name, .. } => format!("endpoints of {service_name:?}"),
@@ -330,7 +322,7 @@ impl Clusters {
     /// Copies of clusters and endpoints.
     pub fn dump(&self) -> (TypeDump, TypeDump) {
         let endpoints = TypeDump { dynamic: self.endpoints.dump(), ..TypeDump::default() };
-        (self.resources.dump(&self.fixed), endpoints)
+        (self.cds.dump(), endpoints)
     }
 }
 

@@ -151,6 +151,11 @@ impl Sources {
         self.streams.iter().map(|stream| stream.client.pause(&type_urls)).collect()
     }
 
+    /// Holds back the answers to this type on every stream until the guards are dropped.
+    pub fn hold_answers(&self, kind: Kind) -> Vec<Pause> {
+        self.streams.iter().map(|stream| stream.client.hold_answers(&[kind.type_url()])).collect()
+    }
+
     /// The aggregated stream, once something has subscribed to it.
     pub fn ads(&self) -> Option<Client> {
         let ads = self.streams.iter().find(|stream| stream.origin == Origin::Ads)?;

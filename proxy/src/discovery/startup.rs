@@ -109,6 +109,7 @@ impl Startup {
                 Ok(Stage::DynamicClusters)
             }
             Stage::DynamicClusters => {
+                clusters.started();
                 listeners.add_static(sources, &std::mem::take(&mut self.listeners))?;
                 if let Some(lds) = self.lds.take() {
                     listeners.subscribe(sources, &lds)?;

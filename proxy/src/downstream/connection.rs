@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::downstream::filter_chain::Facts;
-use crate::downstream::inspect::{self, Filter};
+use crate::downstream::inspect::{self, Filter, FilterKind};
 use crate::downstream::listener::{Chain, ConnectionSlot, Handler, Listener, State};
 use crate::downstream::stats::ListenerStats;
 use crate::downstream::worker::Worker;
@@ -23,14 +23,17 @@ use crate::telemetry::stream_info::{ConnectionInfo, StreamInfo, TlsInfo};
 /// Serves an accepted connection to its end.
 pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: Rc<Worker>) {
     let accepted = Instant::now();
+    let mut slot = slot;
     let mut listener = Arc::clone(slot.listener());
     let socket_local = facts.local.clone();
     let mut facts = facts;
     let Some(mut stream) = run_filters(stream, &listener, &mut facts).await else { return };
     if listener.state.load().config.use_original_dst
+        && facts.local_restored
         && let Some(target) = facts.local.ip().and_then(|ip| worker.hand_off(ip))
         && !Arc::ptr_eq(&target, &listener)
     {
+        slot.hand_to(&target);
         listener = target;
         match run_filters(stream, &listener, &mut facts).await {
             Some(passed) => stream = passed,
@@ -131,7 +134,7 @@ fn count_refusal(stats: &ListenerStats, filters: &[Filter], error: &inspect::Ins
         inspect::InspectError::Closed => stats.downstream_listener_filter_remote_close.inc(),
         inspect::InspectError::Refused(_) => {
             stats.downstream_listener_filter_error.inc();
-            let proxied = |filter: &Filter| matches!(filter, Filter::ProxyProtocol(_));
+            let proxied = |filter: &Filter| matches!(filter.kind, FilterKind::ProxyProtocol(_));
             if filters.iter().any(proxied) {
                 stats.downstream_cx_proxy_proto_error.inc();
             }
@@ -197,6 +200,8 @@ fn connection_info(
         id: worker.next_connection_id(),
         direct_local,
         local: facts.local,
+        local_restored: facts.local_restored,
+        source: facts.source,
         remote: facts.remote,
         direct_remote: facts.direct_remote,
         requested_server_name: (!facts.server_name.is_empty()).then_some(facts.server_name),
@@ -233,6 +238,8 @@ fn log_unserved(state: &State, connection: ConnectionInfo) {
 pub fn first_facts(local: Address, remote: Address) -> Facts {
     Facts {
         local,
+        local_restored: false,
+        source: None,
         direct_remote: remote.clone(),
         remote,
         server_name: Arc::from(""),

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::config::listener::{FilterChainMatch, SourceType};
-use crate::io::Address;
+use crate::io::{Address, Source};
 
 /// What is known of a connection when its filter chain is chosen.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The address that the peer meant to reach.
     pub local: Address,
+    /// Whether a listener filter told it.
+    pub local_restored: bool,
+    /// What connections to hosts must seem to come from, if a listener filter asked for it.
+    pub source: Option<Source>,
     /// The peer's address, as the PROXY protocol may have told it.
     pub remote: Address,
     /// The socket's peer.
@@ -164,6 +168,8 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             local: Address::Ip("10.1.2.3:443".parse().unwrap()),
+            local_restored: false,
+            source: None,
             remote: Address::Ip("192.168.1.9:5555".parse().unwrap()),
             direct_remote: Address::Ip("192.168.1.9:5555".parse().unwrap()),
             server_name: "a.b.example.com".into(),

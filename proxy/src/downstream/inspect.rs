@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
 
+use crate::config::listener::Predicate;
 use crate::downstream::filter_chain::Facts;
 use crate::downstream::stats::{HttpInspectorStats, TlsInspectorStats};
-use crate::io::{Address, Stream};
+use crate::io::{Address, Source, Stream};
 
 pub mod http;
 pub mod proxy_protocol;
@@ -38,9 +39,19 @@ pub enum InspectError {
 }
 
 /// A listener filter, ready to run.
-pub enum Filter {
+pub struct Filter {
+    /// What it does.
+    pub kind: FilterKind,
+    /// `filter_disabled`: for which connections it is skipped.
+    pub disabled: Option<Predicate>,
+}
+
+/// What a listener filter does.
+pub enum FilterKind {
     /// `envoy.filters.listener.original_dst`
     OriginalDst,
+    /// `envoy.filters.listener.original_src`, with its mark.
+    OriginalSrc(u32),
     /// `envoy.filters.listener.proxy_protocol`
     ProxyProtocol(ProxyProtocol),
     /// `envoy.filters.listener.tls_inspector`
@@ -61,13 +72,20 @@ pub async fn run(
     facts: &mut Facts,
 ) -> Result<(), InspectError> {
     for filter in filters {
-        match filter {
-            Filter::OriginalDst => {
+        if filter.disabled.as_ref().is_some_and(|rule| rule.holds(facts.local.port())) {
+            continue;
+        }
+        match &filter.kind {
+            FilterKind::OriginalDst => {
                 if let Some(original) = stream.tcp().and_then(original_destination) {
                     facts.local = original;
+                    facts.local_restored = true;
                 }
             }
-            Filter::ProxyProtocol(filter) => {
+            FilterKind::OriginalSrc(mark) => {
+                facts.source = facts.remote.ip().map(|ip| Source { ip: ip.ip(), mark: *mark });
+            }
+            FilterKind::ProxyProtocol(filter) => {
                 let outcome = until_done(stream, ahead, |bytes| filter.look(bytes)).await;
                 filter.count(ahead, &outcome);
                 let header = outcome?;
@@ -75,9 +93,10 @@ pub async fn run(
                 if let Some((source, destination)) = header.addresses {
                     facts.remote = Address::Ip(source);
                     facts.local = Address::Ip(destination);
+                    facts.local_restored = true;
                 }
             }
-            Filter::TlsInspector(stats) => {
+            FilterKind::TlsInspector(stats) => {
                 let outcome = until_done(stream, ahead, tls::look).await;
                 tls::count(stats, &outcome);
                 if let Some(hello) = outcome? {
@@ -86,14 +105,14 @@ pub async fn run(
                     facts.application_protocols = hello.alpn;
                 }
             }
-            Filter::HttpInspector(stats) if facts.transport_protocol == "raw_buffer" => {
+            FilterKind::HttpInspector(stats) if facts.transport_protocol == "raw_buffer" => {
                 let outcome = until_done(stream, ahead, http::look).await;
                 http::count(stats, &outcome);
                 if let Some(version) = outcome? {
                     facts.application_protocols = vec![version.to_owned()];
                 }
             }
-            Filter::HttpInspector(_) => {}
+            FilterKind::HttpInspector(_) => {}
         }
     }
     Ok(())
@@ -120,13 +139,18 @@ async fn until_done<T>(
     }
 }
 
-/// The destination that the connection had before the kernel redirected it (`SO_ORIGINAL_DST`).
+/// The destination that the connection had before the kernel redirected it (`SO_ORIGINAL_DST`). TPROXY redirects without
+/// rewriting it: there it is the socket's own address.
 fn original_destination(socket: &tokio::net::TcpStream) -> Option<Address> {
     let local = socket.local_addr().ok()?;
     let socket = socket2::SockRef::from(socket);
-    let original = match local {
-        std::net::SocketAddr::V4(_) => socket.original_dst_v4(),
-        std::net::SocketAddr::V6(_) => socket.original_dst_v6(),
+    let (original, transparent) = match local {
+        std::net::SocketAddr::V4(_) => (socket.original_dst_v4(), socket.ip_transparent_v4()),
+        std::net::SocketAddr::V6(_) => (socket.original_dst_v6(), socket.ip_transparent_v6()),
     };
-    original.ok()?.as_socket().map(Address::Ip)
+    match original {
+        Ok(original) => original.as_socket().map(Address::Ip),
+        Err(_) if transparent.is_ok_and(|transparent| transparent) => Some(Address::Ip(local)),
+        Err(_) => None,
+    }
 }

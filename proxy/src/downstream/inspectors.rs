@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::config::listener::ListenerFilter;
-use crate::downstream::inspect::Filter;
+use crate::config::listener::{ListenerFilter, ListenerFilterKind};
 use crate::downstream::inspect::proxy_protocol::ProxyProtocol;
+use crate::downstream::inspect::{Filter, FilterKind};
 use crate::downstream::shared_stats::SharedStats;
 use crate::downstream::stats::{
     HttpInspectorStats, ProxyProtocolStats, ProxyVersionStats, TlsInspectorStats,
@@ -23,17 +23,22 @@ pub(super) struct Inspectors {
 impl Inspectors {
     /// The filter of a configuration.
     pub(super) fn filter(&self, config: &ListenerFilter, store: &Store) -> Filter {
+        Filter { kind: self.kind(&config.kind, store), disabled: config.disabled.clone() }
+    }
+
+    fn kind(&self, config: &ListenerFilterKind, store: &Store) -> FilterKind {
         match config {
-            ListenerFilter::OriginalDst => Filter::OriginalDst,
-            ListenerFilter::TlsInspector => {
+            ListenerFilterKind::OriginalDst => FilterKind::OriginalDst,
+            ListenerFilterKind::OriginalSrc { mark } => FilterKind::OriginalSrc(*mark),
+            ListenerFilterKind::TlsInspector => {
                 let prefix = "tls_inspector.".to_owned();
-                Filter::TlsInspector(self.tls.get(store, prefix, TlsInspectorStats::new))
+                FilterKind::TlsInspector(self.tls.get(store, prefix, TlsInspectorStats::new))
             }
-            ListenerFilter::HttpInspector => {
+            ListenerFilterKind::HttpInspector => {
                 let prefix = "http_inspector.".to_owned();
-                Filter::HttpInspector(self.http.get(store, prefix, HttpInspectorStats::new))
+                FilterKind::HttpInspector(self.http.get(store, prefix, HttpInspectorStats::new))
             }
-            ListenerFilter::ProxyProtocol { optional, disallowed, stat_prefix } => {
+            ListenerFilterKind::ProxyProtocol { optional, disallowed, stat_prefix } => {
                 let prefix = match &**stat_prefix {
                     "" => "proxy_proto.".to_owned(),
                     name => format!("proxy_proto.{name}."),
@@ -42,7 +47,7 @@ impl Inspectors {
                     let prefix = format!("{prefix}versions.{version}.");
                     self.proxy_versions.get(store, prefix, ProxyVersionStats::new)
                 };
-                Filter::ProxyProtocol(ProxyProtocol {
+                FilterKind::ProxyProtocol(ProxyProtocol {
                     optional: *optional,
                     disallowed: *disallowed,
                     versions: [version("v1"), version("v2")],

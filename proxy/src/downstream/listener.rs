@@ -115,6 +115,14 @@ impl ConnectionSlot {
     pub fn listener(&self) -> &Arc<Listener> {
         &self.0
     }
+
+    /// The connection goes on at another listener, whose limit it already passed elsewhere: as in Envoy, it is only
+    /// counted there.
+    pub fn hand_to(&mut self, listener: &Arc<Listener>) {
+        listener.connections.fetch_add(1, Relaxed);
+        self.0.connections.fetch_sub(1, Relaxed);
+        self.0 = Arc::clone(listener);
+    }
 }
 
 impl Drop for ConnectionSlot {

@@ -1,6 +1,7 @@
 //! The listeners of the process: added, updated in place or as a whole, removed, drained. Lives on the control thread.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use crate::config::{At, ConfigError};
 use crate::downstream::accept::Binding;
 use crate::downstream::build::Builder;
 use crate::downstream::listener::{Chain, Listener, State};
-use crate::downstream::socket;
+use crate::downstream::reservation::{Addresses, Claim, Reservation, same_sockets};
+use crate::downstream::socket::{self, Socket};
 use crate::downstream::stats::ListenerManagerStats;
 use crate::downstream::worker::{Command, HandOffTable, WorkerHandle};
 use crate::drain::Phase;
@@ -27,16 +29,21 @@ pub struct ListenerManager {
     pub stats: Arc<ListenerManagerStats>,
     workers: Vec<WorkerHandle>,
     active: HashMap<Arc<str>, Active>,
+    /// Of active listeners and of those that get ready.
+    addresses: Addresses,
     hand_off: Arc<ArcSwap<HandOffTable>>,
     drain_time: Duration,
     /// Directions whose listeners were stopped by hand: updates for them no longer bind.
-    stopped: Vec<Direction>,
+    stopped: HashSet<Direction>,
+    /// Whether [`ListenerManager::publish`] has something to tell.
+    is_changed: bool,
 }
 
 /// A listener that serves, with its sockets.
 struct Active {
     listener: Arc<Listener>,
     bindings: Vec<Bound>,
+    _claim: Option<Claim>,
 }
 
 /// An address of a listener.
@@ -60,9 +67,11 @@ impl ListenerManager {
             stats: store.register(ListenerManagerStats::new("listener_manager.")),
             workers,
             active: HashMap::new(),
+            addresses: Addresses::default(),
             hand_off,
             drain_time,
-            stopped: Vec::new(),
+            stopped: HashSet::new(),
+            is_changed: false,
         }
     }
 
@@ -79,49 +88,74 @@ impl ListenerManager {
         all.into_iter().map(|a| (Arc::clone(&a.listener), addresses(a))).collect()
     }
 
-    /// Adds a listener that is ready, or puts it in the place of the one with its name. With `in_place` only the filter
-    /// chains differ, and only connections of chains that are gone drain.
+    /// Takes the addresses of a listener that is to be installed, and binds them where the listener's last version has no
+    /// sockets for them. `warming` is the reservation of a version that gets ready and will not be installed any more.
     ///
     /// # Errors
-    /// An address cannot be bound, or another listener has it.
-    pub fn install(&mut self, state: State, in_place: bool) -> Result<(), ConfigError> {
-        let config = Arc::clone(&state.config);
-        self.refuse_duplicates(&config)?;
-        match self.active.contains_key(&config.name) {
-            true if in_place => self.update_in_place(state),
-            true => self.update(state)?,
-            false => self.add(state)?,
-        }
-        self.publish();
-        Ok(())
+    /// An address cannot be bound, or another listener has it. Then `warming` is as it was.
+    pub fn reserve(
+        &self,
+        config: &Arc<Config>,
+        in_place: bool,
+        warming: Option<&mut Reservation>,
+    ) -> Result<Reservation, ConfigError> {
+        let claim = match in_place {
+            true => None,
+            false => Some(self.addresses.claim(config)?),
+        };
+        let active = self.active.get(&config.name).map(|active| active.listener.config());
+        let keeps = active.is_some_and(|active| in_place || same_sockets(&active, config));
+        let sockets = match warming.filter(|warming| same_sockets(&warming.config, config)) {
+            _ if keeps => None,
+            Some(warming) => warming.sockets.take(),
+            None => Some(self.bind(config)?),
+        };
+        Ok(Reservation { claim, sockets, config: Arc::clone(config) })
     }
 
-    fn add(&mut self, state: State) -> Result<(), ConfigError> {
-        let config = Arc::clone(&state.config);
+    /// Adds a listener that is ready, or puts it in the place of the one with its name. With `in_place` only the filter
+    /// chains differ, and only connections of chains that are gone drain. [`ListenerManager::publish`] must follow.
+    ///
+    /// # Errors
+    /// Another socket listens on an address.
+    pub fn install(
+        &mut self,
+        state: State,
+        in_place: bool,
+        reservation: Reservation,
+    ) -> Result<(), ConfigError> {
+        self.is_changed = true;
+        match self.active.contains_key(&state.config.name) {
+            true if in_place => {
+                self.update_in_place(state);
+                Ok(())
+            }
+            true => self.update(state, reservation),
+            false => self.add(state, reservation),
+        }
+    }
+
+    fn add(&mut self, state: State, reservation: Reservation) -> Result<(), ConfigError> {
+        let Reservation { claim, sockets, config } = reservation;
         let stats = self.builder.listener_stats(&config);
         let listener = Arc::new(Listener::new(state, stats));
-        let bindings = self.bind(&listener, &config)?;
-        self.active.insert(Arc::clone(&config.name), Active { listener, bindings });
+        let bindings = self.open(&listener, &config, sockets.unwrap_or_default())?;
+        let active = Active { listener, bindings, _claim: claim };
+        self.active.insert(Arc::clone(&config.name), active);
         self.stats.listener_added.inc();
         Ok(())
     }
 
-    fn update(&mut self, state: State) -> Result<(), ConfigError> {
-        let config = Arc::clone(&state.config);
+    fn update(&mut self, state: State, reservation: Reservation) -> Result<(), ConfigError> {
+        let Reservation { claim, sockets, config } = reservation;
         let stats = self.builder.listener_stats(&config);
         let listener = Arc::new(Listener::new(state, stats));
-        let same_sockets = self.active.get(&config.name).is_some_and(|active| {
-            let old = active.listener.config();
-            old.addresses == config.addresses
-                && old.bind_to_port == config.bind_to_port
-                && old.transparent == config.transparent
-                && old.freebind == config.freebind
-        });
-        let bindings = match same_sockets {
-            true => None,
-            false => Some(self.bind(&listener, &config)?),
+        let bindings = match sockets {
+            None => None,
+            Some(sockets) => Some(self.open(&listener, &config, sockets)?),
         };
         let Some(active) = self.active.get_mut(&config.name) else { return Ok(()) };
+        active._claim = claim;
         let old = std::mem::replace(&mut active.listener, Arc::clone(&listener));
         match bindings {
             None => {
@@ -152,6 +186,7 @@ impl ListenerManager {
     }
 
     /// Removes a listener: it stops accepting at once, and its connections drain. Says whether there was one.
+    /// [`ListenerManager::publish`] must follow.
     pub fn remove(&mut self, name: &str) -> bool {
         let Some(active) = self.active.remove(name) else { return false };
         for bound in &active.bindings {
@@ -160,7 +195,7 @@ impl ListenerManager {
         let chains = active.listener.state.load().chains.iter().cloned().collect();
         self.drain_out(chains);
         self.stats.listener_removed.inc();
-        self.publish();
+        self.is_changed = true;
         true
     }
 
@@ -175,10 +210,10 @@ impl ListenerManager {
             }
             self.stats.listener_stopped.inc();
         }
-        self.stopped = match inbound_only {
-            true => vec![Direction::Inbound],
-            false => vec![Direction::Inbound, Direction::Outbound, Direction::Unspecified],
-        };
+        self.stopped.insert(Direction::Inbound);
+        if !inbound_only {
+            self.stopped.extend([Direction::Outbound, Direction::Unspecified]);
+        }
     }
 
     /// Whether listeners of this direction were stopped by hand.
@@ -210,41 +245,48 @@ impl ListenerManager {
         states.map(|state| state.chains.iter().map(|chain| chain.active()).sum::<u64>()).sum()
     }
 
-    fn refuse_duplicates(&self, config: &Config) -> Result<(), ConfigError> {
-        let others = self.active.values().filter(|a| a.listener.config().name != config.name);
-        for other in others {
-            let other = other.listener.config();
-            let taken = config.addresses.iter().find(|address| {
-                let port_zero = config.bind_to_port && address.port() == Some(0);
-                !port_zero && other.addresses.contains(address)
-            });
-            if let Some(address) = taken {
-                let at = At::resource("listener", &config.name);
-                return Err(at.field("address").error(format!(
-                    "duplicate address '{address}': listener '{}' has it already",
-                    other.name
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn bind(&self, listener: &Arc<Listener>, config: &Config) -> Result<Vec<Bound>, ConfigError> {
+    /// Binds the addresses of a listener that binds.
+    fn bind(&self, config: &Config) -> Result<Vec<(Address, Vec<Socket>)>, ConfigError> {
         if !config.bind_to_port || self.is_stopped(config.direction) {
             return Ok(Vec::new());
         }
+        let bind = |address: &Address| {
+            let sockets = socket::bind(address, config, self.workers.len());
+            let sockets = sockets.map_err(|error| self.cannot("bind", config, address, &error))?;
+            Ok((address.clone(), sockets))
+        };
+        config.addresses.iter().map(bind).collect()
+    }
+
+    fn cannot(
+        &self,
+        what: &str,
+        config: &Config,
+        address: &Address,
+        why: &io::Error,
+    ) -> ConfigError {
+        self.stats.listener_create_failure.inc();
         let at = At::resource("listener", &config.name);
-        let mut ready = Vec::new();
-        for address in &config.addresses {
-            let sockets = socket::bind(address, config, self.workers.len()).map_err(|error| {
-                self.stats.listener_create_failure.inc();
-                at.field("address").error(format!("cannot bind '{address}': {error}"))
-            })?;
-            ready.push((address, sockets));
+        at.field("address").error(format!("cannot {what} '{address}': {why}"))
+    }
+
+    /// Lets the workers accept on sockets.
+    fn open(
+        &self,
+        listener: &Arc<Listener>,
+        config: &Config,
+        sockets: Vec<(Address, Vec<Socket>)>,
+    ) -> Result<Vec<Bound>, ConfigError> {
+        if self.is_stopped(config.direction) {
+            return Ok(Vec::new());
+        }
+        for (address, sockets) in &sockets {
+            let listening = sockets.iter().try_for_each(Socket::listen);
+            listening.map_err(|error| self.cannot("listen on", config, address, &error))?;
         }
         let mut bindings = Vec::new();
-        for (address, sockets) in ready {
-            let bound = sockets[0].local_address().unwrap_or_else(|| address.clone());
+        for (address, sockets) in sockets {
+            let bound = sockets[0].local_address().unwrap_or(address);
             let binding = Binding::new(Arc::clone(listener));
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 // A worker that is gone means that the process ends.
@@ -271,8 +313,11 @@ impl ListenerManager {
         }
     }
 
-    /// Publishes what redirected connections may be handed to.
-    fn publish(&self) {
+    /// Makes what was installed and removed known to those who hand redirected connections over.
+    pub fn publish(&mut self) {
+        if !std::mem::take(&mut self.is_changed) {
+            return;
+        }
         let mut table: HashMap<SocketAddr, Arc<Listener>> = HashMap::new();
         for active in self.active.values() {
             for address in &active.listener.config().addresses {

@@ -13,7 +13,10 @@ use crate::config::listener::Listener;
 use crate::io::{Address, Stream};
 
 /// A bound socket that has not joined a worker yet.
-pub struct Socket(RawSocket);
+pub struct Socket {
+    raw: RawSocket,
+    backlog: i32,
+}
 
 /// A socket that accepts on a worker.
 pub enum Acceptor {
@@ -23,7 +26,8 @@ pub enum Acceptor {
     Unix(UnixListener),
 }
 
-/// Binds `address` for `workers` workers: a socket each with `enable_reuse_port`, else one that they share.
+/// Binds `address` for `workers` workers: a socket each with `enable_reuse_port`, else one that they share. They refuse
+/// connections until they [`listen`](Socket::listen).
 ///
 /// # Errors
 /// The address cannot be bound.
@@ -32,7 +36,7 @@ pub fn bind(address: &Address, config: &Listener, workers: usize) -> io::Result<
         Address::Ip(ip) if config.reuse_port => {
             // Port 0 must give every worker the same port.
             let first = bind_tcp(*ip, config)?;
-            let bound = first.0.local_addr()?.as_socket().unwrap_or(*ip);
+            let bound = first.raw.local_addr()?.as_socket().unwrap_or(*ip);
             let more = (1..workers).map(|_| bind_tcp(bound, config));
             std::iter::once(Ok(first)).chain(more).collect()
         }
@@ -41,20 +45,22 @@ pub fn bind(address: &Address, config: &Listener, workers: usize) -> io::Result<
     }
 }
 
-/// Binds `address` once, without any option of a listener (for the admin interface).
+/// Binds `address` once and listens, without any option of a listener (for the admin interface).
 ///
 /// # Errors
 /// The address cannot be bound.
 pub fn bind_plain(address: &Address) -> io::Result<Socket> {
-    match address {
-        Address::Ip(ip) => listen(tcp_socket(*ip)?, *ip, SOMAXCONN),
-        Address::Pipe(path) => bind_unix(path),
-    }
+    let socket = match address {
+        Address::Ip(ip) => bind_to(tcp_socket(*ip)?, *ip, SOMAXCONN)?,
+        Address::Pipe(path) => bind_unix(path)?,
+    };
+    socket.listen()?;
+    Ok(socket)
 }
 
 fn share(socket: Socket, workers: usize) -> io::Result<Vec<Socket>> {
-    let copies: io::Result<Vec<_>> =
-        (1..workers).map(|_| socket.0.try_clone().map(Socket)).collect();
+    let copy = |_| Ok(Socket { raw: socket.raw.try_clone()?, backlog: socket.backlog });
+    let copies: io::Result<Vec<_>> = (1..workers).map(copy).collect();
     let mut sockets = copies?;
     sockets.push(socket);
     Ok(sockets)
@@ -68,7 +74,7 @@ fn bind_tcp(address: SocketAddr, config: &Listener) -> io::Result<Socket> {
     if config.transparent {
         match address {
             SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
-            SocketAddr::V6(_) => rustix::net::sockopt::set_ipv6_freebind(&socket, true)?,
+            SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
         }
     }
     if config.freebind {
@@ -77,7 +83,7 @@ fn bind_tcp(address: SocketAddr, config: &Listener) -> io::Result<Socket> {
             SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
         }
     }
-    listen(socket, address, config.backlog.map_or(SOMAXCONN, |backlog| backlog as i32))
+    bind_to(socket, address, config.backlog.map_or(SOMAXCONN, |backlog| backlog as i32))
 }
 
 /// The kernel caps the backlog to `net.core.somaxconn`.
@@ -93,10 +99,9 @@ fn tcp_socket(address: SocketAddr) -> io::Result<RawSocket> {
     Ok(socket)
 }
 
-fn listen(socket: RawSocket, address: SocketAddr, backlog: i32) -> io::Result<Socket> {
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(Socket(socket))
+fn bind_to(raw: RawSocket, address: SocketAddr, backlog: i32) -> io::Result<Socket> {
+    raw.bind(&address.into())?;
+    Ok(Socket { raw, backlog })
 }
 
 /// Binds a unix socket; a name that starts with `@` is abstract. A file that a dead process left is replaced.
@@ -117,17 +122,24 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
             SockAddr::unix(path)?
         }
     };
-    let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address)?;
-    socket.listen(SOMAXCONN)?;
-    Ok(Socket(socket))
+    let raw = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    raw.set_nonblocking(true)?;
+    raw.bind(&address)?;
+    Ok(Socket { raw, backlog: SOMAXCONN })
 }
 
 impl Socket {
     /// The address that it is bound to.
     pub fn local_address(&self) -> Option<Address> {
-        self.0.local_addr().ok()?.as_socket().map(Address::Ip)
+        self.raw.local_addr().ok()?.as_socket().map(Address::Ip)
+    }
+
+    /// Takes connections from now on; they wait until the socket accepts.
+    ///
+    /// # Errors
+    /// As `listen(2)`: another socket listens on the address.
+    pub fn listen(&self) -> io::Result<()> {
+        self.raw.listen(self.backlog)
     }
 
     /// Joins the current worker.
@@ -135,11 +147,11 @@ impl Socket {
     /// # Errors
     /// The socket cannot be watched.
     pub fn accept_here(self) -> io::Result<Acceptor> {
-        if self.0.domain()? == Domain::UNIX {
-            let socket = StdUnixListener::from(std::os::fd::OwnedFd::from(self.0));
+        if self.raw.domain()? == Domain::UNIX {
+            let socket = StdUnixListener::from(std::os::fd::OwnedFd::from(self.raw));
             return UnixListener::from_std(socket).map(Acceptor::Unix);
         }
-        TcpListener::from_std(self.0.into()).map(Acceptor::Tcp)
+        TcpListener::from_std(self.raw.into()).map(Acceptor::Tcp)
     }
 }
 

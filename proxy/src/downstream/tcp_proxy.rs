@@ -123,15 +123,16 @@ impl TcpProxy {
         worker: &Worker,
     ) -> Option<TcpLease> {
         let context =
-            PickContext { original_dst: info.connection.local.ip(), ..Default::default() };
+            PickContext { original_dst: info.connection.original_dst(), ..Default::default() };
         let attempts = self.config.max_connect_attempts.max(1);
+        let source = info.connection.source;
         for attempt in 1..=attempts {
             let Ok(picked) = cluster.pick(&context) else {
                 info.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);
                 return None;
             };
             let host = &picked.host;
-            let connected = worker.pools.tcp(picked.owner(cluster), host, 0).await;
+            let connected = worker.pools.tcp(picked.owner(cluster), host, 0, source).await;
             if matches!(&connected, Err(error) if error.reason == ResetReason::Overflow) {
                 info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
                 return None;

@@ -19,6 +19,7 @@ use crate::upstream::cluster::Cluster;
 mod answer;
 mod attempt;
 mod cluster;
+mod connect;
 mod failure;
 mod host;
 mod rewrite;
@@ -69,8 +70,11 @@ pub async fn forward(
     parts: &mut Parts,
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
+    if plan.upgrade.as_ref().is_some_and(Upgrade::terminates) {
+        return Box::pin(connect::terminate(stream, plan, &parts.headers)).await;
+    }
     let cluster = &plan.cluster;
-    let picked = host::pick(stream, cluster)?;
+    let picked = host::pick(stream, cluster, &parts.headers)?;
     let host = &picked.host;
     let body = attempt::request_body(stream, parts, body);
     let outcome = {

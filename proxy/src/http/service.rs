@@ -85,6 +85,9 @@ async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<A
         }
         return Err(reply);
     }
+    if connection.protocol == Protocol::Http2 {
+        upgrade::from_http2(parts);
+    }
     let present = Present::scan(&parts.headers);
     let random = fastrand::u64(..);
     let mut route = None;
@@ -280,6 +283,9 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     stream.respond(answer.head.status.as_u16());
     if manager.keeps_heads {
         stream.response = Some(Box::new(answer.head.headers.clone()));
+    }
+    if answer.tunnel.is_some() && connection.protocol == Protocol::Http2 {
+        upgrade::to_http2(&mut answer.head);
     }
     let body = match answer.tunnel {
         Some(tunnel) => {

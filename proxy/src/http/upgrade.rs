@@ -1,21 +1,40 @@
-//! Upgrades (WebSocket and others): the connection leaves HTTP and becomes a tunnel.
+//! Upgrades (WebSocket and others) and CONNECT: the connection, or the HTTP/2 stream, leaves HTTP and becomes a tunnel.
+//!
+//! Between [`from_http2`] and [`Upgrade::shape_request`] an upgrade has the form of HTTP/1.1, whatever the two sides speak,
+//! so that routes and logs see it in one form only.
 
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
-use http::{Method, StatusCode};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::ext::Protocol as ExtendedConnect;
+use hyper::upgrade::OnUpgrade;
 
 use crate::config::route::RouteAction;
 use crate::http::local_reply::LocalReply;
-use crate::http::overdue::Limits;
 use crate::http::present::Present;
 use crate::http::stream::Stream;
-use crate::io::relay::{Ended, relay};
-use crate::telemetry::response_flags::ResponseFlags;
-use crate::upstream::pool::ResponseLease;
+use crate::telemetry::stream_info::Protocol;
 
-/// The protocol that an HTTP/1 request wants to upgrade to.
+mod tunnel;
+
+pub use tunnel::{Tunnel, UpstreamSide};
+
+/// The `upgrade_type` of CONNECT, in lower case.
+const CONNECT_TYPE: &str = "connect";
+
+/// Brings an extended CONNECT (RFC 8441) into the form of an HTTP/1.1 upgrade.
+pub fn from_http2(parts: &mut Parts) {
+    if parts.method != Method::CONNECT {
+        return;
+    }
+    let Some(protocol) = parts.extensions.remove::<ExtendedConnect>() else { return };
+    let Ok(protocol) = HeaderValue::from_str(protocol.as_str()) else { return };
+    parts.method = Method::GET;
+    parts.headers.insert(UPGRADE, protocol);
+    parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+}
+
+/// The protocol that a request wants to upgrade to.
 pub fn requested(parts: &Parts) -> Option<&str> {
     let connection = parts.headers.get(CONNECTION)?.to_str().ok()?;
     let asks = connection.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
@@ -24,8 +43,14 @@ pub fn requested(parts: &Parts) -> Option<&str> {
     (asks && !protocol.eq_ignore_ascii_case("h2c")).then_some(protocol)
 }
 
-/// The downstream's side of an upgrade that is allowed.
-pub struct Upgrade(OnUpgrade);
+/// An upgrade that is allowed.
+pub struct Upgrade {
+    downstream: OnUpgrade,
+    /// The type, in lower case.
+    protocol: Box<str>,
+    /// `connect_config`: the tunnel goes on as plain TCP.
+    terminates: bool,
+}
 
 /// Takes the downstream's side out of the request, if it asks for an upgrade.
 ///
@@ -37,22 +62,23 @@ pub fn take(
     stream: &Stream,
     action: &RouteAction,
 ) -> Result<Option<Upgrade>, LocalReply> {
-    if parts.method == Method::CONNECT {
-        return Err(refused(stream));
-    }
-    let asked = if present.has(Present::UPGRADE) { requested(parts) } else { None };
-    let Some(protocol) = asked.map(str::to_owned) else { return Ok(None) };
-    let on_upgrade = parts.extensions.remove::<OnUpgrade>();
+    let asked = match &parts.method {
+        &Method::CONNECT => Some(CONNECT_TYPE),
+        _ if present.has(Present::UPGRADE) => requested(parts),
+        _ => None,
+    };
+    let Some(protocol) = asked.map(str::to_ascii_lowercase) else { return Ok(None) };
     let of = |list: &[(Box<str>, bool)]| {
-        let entry = list.iter().find(|(name, _)| name.eq_ignore_ascii_case(&protocol));
+        let entry = list.iter().find(|(name, _)| **name == protocol);
         entry.map(|(_, enabled)| *enabled)
     };
     let config = &stream.connection.manager.config;
     let allowed = of(&action.upgrades).or_else(|| of(&config.upgrades)).unwrap_or(false);
-    match on_upgrade {
-        Some(on_upgrade) if allowed => {
+    let terminates = protocol == CONNECT_TYPE && action.terminates_connect;
+    match parts.extensions.remove::<OnUpgrade>() {
+        Some(downstream) if allowed => {
             stream.connection.manager.stats.downstream_cx_upgrades_total.inc();
-            Ok(Some(Upgrade(on_upgrade)))
+            Ok(Some(Upgrade { downstream, protocol: protocol.into(), terminates }))
         }
         _ => Err(refused(stream)),
     }
@@ -63,52 +89,61 @@ fn refused(stream: &Stream) -> LocalReply {
     LocalReply::new(StatusCode::FORBIDDEN, "upgrade_failed", "").close()
 }
 
-/// Two upgraded sides that get joined once the `101` is out.
-pub struct Tunnel {
-    downstream: OnUpgrade,
-    upstream: OnUpgrade,
-    lease: ResponseLease,
-    limits: Limits,
+impl Upgrade {
+    /// Whether the tunnel leaves HTTP here and goes on to the host as plain TCP.
+    pub fn terminates(&self) -> bool {
+        self.terminates
+    }
+
+    fn is_connect(&self) -> bool {
+        &*self.protocol == CONNECT_TYPE
+    }
+
+    /// Whether a response with this status makes the tunnel.
+    pub fn is_accepted(&self, status: StatusCode) -> bool {
+        match self.is_connect() {
+            true => status.is_success(),
+            false => status == StatusCode::SWITCHING_PROTOCOLS,
+        }
+    }
+
+    /// Brings the request into the form that the upstream's protocol has for it.
+    pub fn shape_request<B>(&self, request: &mut Request<B>, upstream: Protocol) {
+        if upstream != Protocol::Http2 {
+            return;
+        }
+        if self.is_connect() {
+            // No scheme and no path (RFC 9113 §8.5).
+            let mut parts = std::mem::take(request.uri_mut()).into_parts();
+            parts.scheme = None;
+            parts.path_and_query = None;
+            *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+            return;
+        }
+        *request.method_mut() = Method::CONNECT;
+        request.extensions_mut().insert(ExtendedConnect::from(&*self.protocol));
+        request.headers_mut().remove(UPGRADE);
+        request.headers_mut().remove(CONNECTION);
+    }
+
+    /// Brings the host's answer back into the form of HTTP/1.1.
+    pub fn shape_response<B>(&self, response: &mut Response<B>, upstream: Protocol) {
+        let accepted = response.status() == StatusCode::OK;
+        if upstream != Protocol::Http2 || self.is_connect() || !accepted {
+            return;
+        }
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let protocol = HeaderValue::from_str(&self.protocol).expect("it came as a header's value");
+        response.headers_mut().insert(UPGRADE, protocol);
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
 }
 
-impl Tunnel {
-    /// Joins the downstream's side with the upstream's.
-    pub fn new(
-        downstream: Upgrade,
-        upstream: OnUpgrade,
-        lease: ResponseLease,
-        limits: Limits,
-    ) -> Self {
-        Tunnel { downstream: downstream.0, upstream, lease, limits }
+/// Brings the answer that makes a tunnel into the form of HTTP/2.
+pub fn to_http2(head: &mut http::response::Parts) {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        head.status = StatusCode::OK;
     }
-
-    /// Relays until both sides have closed or the idle timeout passes. Owns the stream, which is recorded at the end.
-    pub async fn run(self, mut stream: Stream) {
-        let stats = std::sync::Arc::clone(&stream.connection.manager.stats);
-        let sides = futures_util::future::try_join(self.downstream, self.upstream).await;
-        let Ok((downstream, upstream)) = sides else {
-            stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-            return;
-        };
-        stats.downstream_cx_upgrades_active.inc();
-        let mut downstream: TokioIo<Upgraded> = TokioIo::new(downstream);
-        let mut upstream: TokioIo<Upgraded> = TokioIo::new(upstream);
-        let relayed = relay(&mut downstream, &mut upstream, self.limits.idle).await;
-        stats.downstream_cx_upgrades_active.dec();
-        let mut info = stream.shared.info.borrow_mut();
-        info.bytes_received += relayed.to_upstream;
-        info.bytes_sent += relayed.to_downstream;
-        match relayed.ended {
-            Ended::Idle => info.flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT),
-            Ended::ClosedByDownstream | Ended::Downstream => {
-                info.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-                info.details = Some("downstream_remote_disconnect".into());
-            }
-            Ended::ClosedByUpstream | Ended::Upstream => {}
-        }
-        drop(info);
-        stream.complete();
-        // Only now is the upstream connection no longer in use.
-        drop(self.lease);
-    }
+    head.headers.remove(UPGRADE);
+    head.headers.remove(CONNECTION);
 }

@@ -201,6 +201,8 @@ mod tests {
             direct_remote: address.clone(),
             local: address.clone(),
             direct_local: address,
+            local_restored: false,
+            source: None,
             requested_server_name: None,
             filter_chain_name: "".into(),
             tls: None,

@@ -91,6 +91,10 @@ pub struct ConnectionInfo {
     pub local: Address,
     /// The address of the accepted socket.
     pub direct_local: Address,
+    /// Whether a listener filter restored [`Self::local`]: where the peer went before it was redirected.
+    pub local_restored: bool,
+    /// What connections to hosts must seem to come from; none for this machine.
+    pub source: Option<crate::io::Source>,
     /// The SNI that the client asked for, in lower case.
     pub requested_server_name: Option<Arc<str>>,
     /// The name of the filter chain that serves the connection.
@@ -99,6 +103,13 @@ pub struct ConnectionInfo {
     pub tls: Option<TlsInfo>,
     /// When the connection was accepted.
     pub accepted: Instant,
+}
+
+impl ConnectionInfo {
+    /// Where the peer went before it was redirected to the listener; none if it was not.
+    pub fn original_dst(&self) -> Option<std::net::SocketAddr> {
+        self.local.ip().filter(|_| self.local_restored)
+    }
 }
 
 /// The facts of one upstream attempt: the last one is what the access log tells.

@@ -162,6 +162,14 @@ impl Cluster {
         self.original_dst.as_ref()
     }
 
+    /// The request header that tells an `ORIGINAL_DST` cluster the host (`use_http_header`).
+    pub fn original_dst_header(&self) -> Option<&http::HeaderName> {
+        match &self.config.discovery {
+            Discovery::OriginalDst { header, .. } => header.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Statistics of the membership.
     pub fn endpoint_stats(&self) -> &EndpointStats {
         &self.endpoint_stats

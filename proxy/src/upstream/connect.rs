@@ -1,7 +1,7 @@
 //! One connection to a host: TCP or unix socket, socket options, client TLS; within the cluster's connect timeout.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, UnixStream};
 
 use crate::config::cluster::{Cluster as Config, TcpKeepalive as KeepaliveConfig};
-use crate::io::{Address, Stream};
+use crate::io::{Address, Source, Stream};
 use crate::tls::Client;
 use crate::upstream::cluster::{Cluster, Host};
 
@@ -43,19 +43,35 @@ pub enum ConnectError {
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(cluster: &Cluster, host: &Host) -> Result<Connected, ConnectError> {
+    connect_from(cluster, host, None).await
+}
+
+/// As [`connect`]; the connection seems to come from `source`, if there is one, instead of what the cluster says.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn connect_from(
+    cluster: &Cluster,
+    host: &Host,
+    source: Option<Source>,
+) -> Result<Connected, ConnectError> {
     let limit = cluster.config().connect_timeout;
-    let connecting = connect_unlimited(cluster, host);
+    let connecting = connect_unlimited(cluster, host, source);
     tokio::time::timeout(limit, connecting).await.unwrap_or(Err(ConnectError::Timeout))
 }
 
-async fn connect_unlimited(cluster: &Cluster, host: &Host) -> Result<Connected, ConnectError> {
+async fn connect_unlimited(
+    cluster: &Cluster,
+    host: &Host,
+    source: Option<Source>,
+) -> Result<Connected, ConnectError> {
     let config = cluster.config();
     let tls = match &config.tls {
         Some(_) => Some(client_tls(cluster)?),
         None => None,
     };
     let (stream, local) = match host.address() {
-        Address::Ip(address) => connect_tcp(*address, config).await?,
+        Address::Ip(address) => connect_tcp(*address, config, source).await?,
         Address::Pipe(path) => (connect_unix(path).await?, None),
     };
     match tls {
@@ -73,8 +89,9 @@ fn client_tls(cluster: &Cluster) -> Result<Arc<Client>, ConnectError> {
 async fn connect_tcp(
     address: SocketAddr,
     config: &Config,
+    source: Option<Source>,
 ) -> Result<(Stream, Option<Address>), ConnectError> {
-    let socket = open_socket(address, config).map_err(|error| {
+    let socket = open_socket(address, config, source).map_err(|error| {
         ConnectError::Local(format!("cannot open a socket for {address}: {error}").into())
     })?;
     let stream = socket.connect(address).await.map_err(|error| {
@@ -84,16 +101,35 @@ async fn connect_tcp(
     Ok((Stream::Tcp(stream), local))
 }
 
-fn open_socket(address: SocketAddr, config: &Config) -> io::Result<TcpSocket> {
+fn open_socket(
+    address: SocketAddr,
+    config: &Config,
+    source: Option<Source>,
+) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
     if let Some(keepalive) = &config.tcp_keepalive {
         SockRef::from(&socket).set_tcp_keepalive(&keepalive_options(keepalive))?;
     }
-    if let Some(source) = config.source_for(&Address::Ip(address)) {
+    if let Some(source) = source {
+        pretend(&socket, source)?;
+    } else if let Some(source) = config.source_for(&Address::Ip(address)) {
         socket.bind(source)?;
     }
     Ok(socket)
+}
+
+/// Binds the socket to an address that is not this machine's; needs CAP_NET_ADMIN.
+fn pretend(socket: &TcpSocket, source: Source) -> io::Result<()> {
+    let options = SockRef::from(socket);
+    if source.mark != 0 {
+        options.set_mark(source.mark)?;
+    }
+    match source.ip {
+        IpAddr::V4(_) => options.set_ip_transparent_v4(true)?,
+        IpAddr::V6(_) => options.set_ip_transparent_v6(true)?,
+    }
+    socket.bind(SocketAddr::new(source.ip, 0))
 }
 
 fn keepalive_options(config: &KeepaliveConfig) -> TcpKeepalive {

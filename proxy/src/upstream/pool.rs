@@ -8,6 +8,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use crate::config::cluster::UpstreamProtocol;
+use crate::io::Source;
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::cluster::{Cluster, Host};
 
@@ -35,6 +36,8 @@ pub struct Pools {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct PoolKey {
     host: u64,
+    /// What the connections seem to come from.
+    source: Option<Source>,
     priority: usize,
     protocol: Wire,
 }
@@ -67,7 +70,8 @@ impl Pools {
     }
 
     /// A place for one request on a connection to the host. `downstream` decides the protocol of clusters that follow
-    /// it; `priority` is the route's (0 default, 1 high) and chooses circuit breakers.
+    /// it; `priority` is the route's (0 default, 1 high) and chooses circuit breakers; connections seem to come from
+    /// `source`, if there is one.
     ///
     /// A caller that stops waiting leaves the connection being made to others.
     ///
@@ -79,13 +83,15 @@ impl Pools {
         host: &Arc<Host>,
         downstream: Protocol,
         priority: usize,
+        source: Option<Source>,
     ) -> Result<HttpLease, PoolError> {
         let protocol = Wire::new(cluster.config().protocol, downstream);
-        let pool = self.host_pool(cluster, host, PoolKey { host: host.id(), priority, protocol });
+        let key = PoolKey { host: host.id(), source, priority, protocol };
+        let pool = self.host_pool(cluster, host, key);
         pool.lease().await
     }
 
-    /// A connection of its own for a TCP session.
+    /// A connection of its own for a TCP session; it seems to come from `source`, if there is one.
     ///
     /// # Errors
     /// No connection could be made, or a circuit breaker is open.
@@ -94,8 +100,9 @@ impl Pools {
         cluster: &Arc<Cluster>,
         host: &Arc<Host>,
         priority: usize,
+        source: Option<Source>,
     ) -> Result<TcpLease, PoolError> {
-        tcp::open(cluster, host, priority, self.next_connection_id()).await
+        tcp::open(cluster, host, priority, source, self.next_connection_id()).await
     }
 
     /// How many pools there are.

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
-use control_plane_mock::{Fault, FaultKind, Options, Resource, Version};
+use control_plane_mock::{Fault, FaultKind, Options};
 use proto::type_url::{CLUSTER, CLUSTER_LOAD_ASSIGNMENT, LISTENER, ROUTE_CONFIGURATION};
 
-use crate::proxy::{accepted, run_both, versions};
+use crate::proxy::{Proxy, accepted, run_both, versions};
 use crate::yaml::*;
 use pillion::discovery::Stage;
 
 /// As go-control-plane: a changed cluster's endpoints are not sent again.
 fn never_repeats() -> Options {
     Options { resend_endpoints: false, ..Options::default() }
+}
+
+fn is_warming(proxy: &Proxy) -> bool {
+    proxy.stat("cluster_manager.warming_clusters") == Some(1)
 }
 
 #[test]
@@ -39,10 +43,9 @@ fn a_cluster_of_another_service_warms_while_the_old_one_serves() {
         proxy.initialized().await;
         let held =
             control_plane.arm(Fault::from(FaultKind::Withhold).on_type(CLUSTER_LOAD_ASSIGNMENT));
-        let version = control_plane.put([cluster("a", "two", ""), endpoints("two", &[1002])]);
-        accepted(&control_plane, CLUSTER, version).await;
+        control_plane.put([cluster("a", "two", ""), endpoints("two", &[1002])]);
+        proxy.until("the new cluster warms", |proxy| is_warming(proxy)).await;
         assert_eq!(proxy.ports("a"), [1001]);
-        assert_eq!(proxy.stat("cluster_manager.warming_clusters"), Some(1));
         let a = versions(&proxy.discovery.dump().clusters, "a");
         assert!(a.active.is_some() && a.warming.is_some());
         let pending = proxy.discovery.pending()[0].to_string();
@@ -62,9 +65,12 @@ fn a_cluster_that_goes_back_to_its_active_version_stops_warming() {
         proxy.initialized().await;
         let before = proxy.cluster("a").unwrap();
         control_plane.arm(Fault::from(FaultKind::Withhold).on_type(CLUSTER_LOAD_ASSIGNMENT));
-        let push = |resource: Resource| -> Version { control_plane.put([resource]) };
-        accepted(&control_plane, CLUSTER, push(cluster("a", "silent", ""))).await;
-        accepted(&control_plane, CLUSTER, push(cluster("a", "one", ""))).await;
+        control_plane.put([cluster("a", "silent", "")]);
+        proxy.until("the new cluster warms", |proxy| is_warming(proxy)).await;
+        let version = control_plane.put([cluster("a", "one", "")]);
+        // On the same stream it comes after the ACK of the one before, which waits.
+        control_plane.drop_streams(None);
+        accepted(&control_plane, CLUSTER, version).await;
         assert!(Arc::ptr_eq(&before, &proxy.cluster("a").unwrap()));
         assert!(proxy.discovery.pending().is_empty());
     });

@@ -86,6 +86,8 @@ fn facts(rng: &mut Rng) -> Facts {
     let (local, source) = (rng.u16(80..83), rng.u16(1000..1003));
     Facts {
         local: address(rng, local),
+        local_restored: false,
+        source: None,
         remote: address(rng, source),
         direct_remote: address(rng, source),
         server_name: Arc::from(one(rng, NAMES).trim_start_matches("*.")),

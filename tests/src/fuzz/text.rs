@@ -59,6 +59,8 @@ pub fn stream() -> StreamInfo {
         direct_remote: address(),
         local: address(),
         direct_local: address(),
+        local_restored: false,
+        source: None,
         requested_server_name: None,
         filter_chain_name: Arc::from(""),
         tls: None,

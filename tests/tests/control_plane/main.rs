@@ -1,11 +1,13 @@
 //! Control planes that are slow, wrong or gone, and the same resources on Envoy and on Pillion.
 
 mod beside_envoy;
+mod listeners;
+mod order;
 
 use std::net::SocketAddr;
 
 use control_plane_mock::{ControlPlane, Fault, FaultKind, Options};
-use pillion_tests::programs::{free_address, pillion};
+use pillion_tests::programs::{envoy, free_address, pillion};
 use pillion_tests::scenario::config::{
     ads_bootstrap, cluster, control_plane, eds_cluster, endpoints_of, merge, rds_listener,
     resource, routes,
@@ -109,6 +111,30 @@ async fn bad_resources_are_refused_over_state_of_the_world() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_resources_are_refused_over_delta() {
     bad_resources_are_refused_and_the_last_good_ones_kept("DELTA_GRPC").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_is_removed_before_it_was_warm_counts_as_removed() {
+    let mesh = Mesh::new().await;
+    let control_plane = mesh.control_plane().await;
+    let bootstrap = ads_bootstrap(control_plane.addr(), "DELTA_GRPC");
+    let mut sidecars = vec![Sidecar::start(&bootstrap, &[])];
+    sidecars.extend(
+        envoy().map(|envoy| Sidecar::spawn(&envoy, &bootstrap, &["--service-node", "envoy"])),
+    );
+    sidecars.iter_mut().for_each(Sidecar::wait_live);
+    control_plane.arm(Fault::from(FaultKind::Withhold).on_type(type_url::CLUSTER_LOAD_ASSIGNMENT));
+    control_plane.put([resource(&eds_cluster("new"))]);
+    for sidecar in &sidecars {
+        sidecar.wait_stat("cluster_manager.warming_clusters", 1).await;
+    }
+    // A server that waits for the ACK of the cluster cannot take it back before, except on a new stream.
+    control_plane.delete(type_url::CLUSTER, ["new"]);
+    control_plane.drop_streams(None);
+    for sidecar in &sidecars {
+        sidecar.wait_stat("cluster_manager.warming_clusters", 0).await;
+        assert_eq!(sidecar.stat("cluster_manager.cluster_removed"), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use futures_util::{SinkExt, StreamExt};
-use pillion_tests::scenario::Protocol;
+use pillion_tests::scenario::{Protocol, Sidecar};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
@@ -26,10 +26,8 @@ async fn serve() -> SocketAddr {
     address
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_of_all_sizes_pass_both_ways_until_the_closing_handshake() {
-    let upgrade = json!({"upgrade_configs": [{"upgrade_type": "websocket"}]});
-    let (sidecar, listener) = super::sidecar(serve().await, Protocol::Http1, &upgrade);
+/// Messages of all sizes go there and back, then both sides close in order.
+async fn talk(listener: SocketAddr) {
     let stream = TcpStream::connect(listener).await.expect("a listener");
     let (mut socket, response) = client_async("ws://test/chat", stream).await.expect("an upgrade");
     assert_eq!(response.status(), 101);
@@ -46,7 +44,33 @@ async fn messages_of_all_sizes_pass_both_ways_until_the_closing_handshake() {
     while let Some(message) = socket.next().await {
         assert!(message.expect("an orderly end").is_close());
     }
-    drop(socket);
+}
+
+async fn ended(sidecar: &Sidecar) {
     sidecar.wait_stat("http.ingress.downstream_cx_upgrades_active", 0).await;
     assert_eq!(sidecar.stat("http.ingress.downstream_cx_upgrades_total"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_all_sizes_pass_both_ways_until_the_closing_handshake() {
+    let upgrade = json!({"upgrade_configs": [{"upgrade_type": "websocket"}]});
+    let (sidecar, listener) = super::sidecar(serve().await, Protocol::Http1, &upgrade);
+    talk(listener).await;
+    ended(&sidecar).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_pass_two_sidecars_that_speak_http2_to_each_other() {
+    // The server's handshake wants a key, which no extended CONNECT has: the client's goes along as a header.
+    let upgrades = json!([{"upgrade_type": "websocket"}]);
+    let at_server = json!({
+        "upgrade_configs": upgrades,
+        "http2_protocol_options": {"allow_connect": true},
+    });
+    let (server_side, middle) = super::sidecar(serve().await, Protocol::Http1, &at_server);
+    let at_client = json!({"upgrade_configs": upgrades});
+    let (client_side, listener) = super::sidecar(middle, Protocol::Http2, &at_client);
+    talk(listener).await;
+    ended(&client_side).await;
+    ended(&server_side).await;
 }

@@ -193,11 +193,5 @@ over_both_protocols! {
     a_cluster_changes_and_warms_anew
     a_listener_is_updated_in_place
     a_listener_is_updated_as_a_whole
-}
-
-/// Over delta only. Over state of the world a cluster that is removed and comes again can serve without hosts for a
-/// moment, since an endpoint response that was under way ends its warming: a known fault, told in the README.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn others_are_removed_and_added_over_delta() {
-    others_are_removed_and_added("DELTA_GRPC").await;
+    others_are_removed_and_added
 }

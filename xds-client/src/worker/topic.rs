@@ -57,6 +57,11 @@ impl<V: Variant> Topic<V> {
         self.variant.forget_versions();
     }
 
+    /// Whether the current stream has carried a request.
+    pub fn has_begun(&self) -> bool {
+        self.variant.has_begun()
+    }
+
     pub fn has_request(&self) -> bool {
         self.variant.has_request(&self.table)
     }
@@ -65,9 +70,10 @@ impl<V: Variant> Topic<V> {
         self.variant.next_request(&self.table)
     }
 
-    /// Responses whose answers were not sent yet.
-    pub fn backlog(&self) -> usize {
-        self.table.unanswered_len() + self.variant.unsent_answers()
+    /// Responses whose answers were not sent yet; those of a paused type only until the receiver has answered them.
+    pub fn backlog(&self, is_paused: bool) -> usize {
+        let unsent = if is_paused { 0 } else { self.variant.unsent_answers() };
+        self.table.unanswered_len() + unsent
     }
 
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Event> {

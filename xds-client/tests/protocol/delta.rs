@@ -350,3 +350,28 @@ async fn ending_a_subscription_unsubscribes_from_names_and_wildcard() {
     held.accept();
     stream.is_silent().await;
 }
+
+/// A receiver holds its ACKs back until something else comes: it must come, however many are held.
+#[tokio::test(start_paused = true)]
+async fn held_acks_do_not_keep_other_types_from_coming() {
+    let (client, mut script) = start(Protocol::Delta);
+    let mut cds = client.subscribe(clusters());
+    let mut eds = client.subscribe(endpoints());
+    eds.handle().add(["a"]);
+    let mut stream = script.accept().await;
+    stream.delta().await;
+    stream.delta().await;
+    let held = client.hold_answers(&[CDS]);
+    for number in 0..100 {
+        stream.send(&change(CDS, &number.to_string(), &[("a", "1")], &[]));
+        update(&mut cds).await.accept();
+    }
+    stream.is_silent().await;
+    stream.send(&change(EDS, "e", &[("a", "1")], &[]));
+    update(&mut eds).await.accept();
+    assert_eq!(stream.delta().await.response_nonce, "e");
+    drop(held);
+    for number in 0..100 {
+        assert_eq!(stream.delta().await.response_nonce, number.to_string());
+    }
+}

@@ -374,3 +374,25 @@ async fn the_stream_ends_with_its_last_user() {
     drop(subscription);
     stream.hung_up().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_stream_begins_while_answers_are_held_back() {
+    for protocol in [Protocol::Sotw, Protocol::Delta] {
+        let (client, mut script) = start(protocol);
+        let mut cds = client.subscribe(clusters());
+        let mut stream = script.accept().await;
+        stream.either(protocol).await;
+        let held = client.hold_answers(&[CDS]);
+        stream.send_either(protocol, CDS, "n1");
+        update(&mut cds).await.accept();
+        stream.is_silent().await;
+        drop(stream);
+        let mut stream = script.accept().await;
+        assert_eq!(stream.either(protocol).await, (CDS.to_owned(), String::new()));
+        stream.send_either(protocol, CDS, "n2");
+        update(&mut cds).await.accept();
+        stream.is_silent().await;
+        drop(held);
+        assert_eq!(stream.either(protocol).await, (CDS.to_owned(), "n2".to_owned()));
+    }
+}

@@ -132,7 +132,9 @@ async fn names_are_repeated_with_version_and_nonce_whenever_they_change() {
     handle.add(["b"]);
     stream.is_silent().await;
     handle.refresh(["b"]);
+    assert!(stream.sotw().await.resource_names.is_empty());
     assert_eq!(stream.sotw().await.resource_names, ["b"]);
+    stream.is_silent().await;
 
     handle.remove(["b"]);
     assert!(stream.sotw().await.resource_names.is_empty());
@@ -140,6 +142,46 @@ async fn names_are_repeated_with_version_and_nonce_whenever_they_change() {
     assert_eq!(stream.sotw().await.resource_names, ["a"]);
     stream.send(&world(EDS, "2", "n2", &["a"]));
     assert_eq!(names(&update(&mut subscription).await), ["a"]);
+}
+
+/// The server has dropped the request that gave a name up, for its stale nonce, and has sent the name to a client that no longer
+/// wanted it. It takes a request that names it again for no news.
+#[tokio::test(start_paused = true)]
+async fn a_name_that_comes_back_is_news_to_the_server() {
+    let (client, mut script) = start(Protocol::Sotw);
+    let mut subscription = client.subscribe(endpoints());
+    let handle = subscription.handle();
+    handle.add(["a", "b"]);
+    let mut stream = script.accept().await;
+    stream.sotw().await;
+    stream.send(&world(EDS, "1", "n1", &["a", "b"]));
+    update(&mut subscription).await.accept();
+    stream.sotw().await;
+
+    handle.remove(["a"]);
+    assert_eq!(stream.sotw().await.resource_names, ["b"]);
+    stream.send(&world(EDS, "2", "n2", &["a", "b"]));
+    let crossed = update(&mut subscription).await;
+    assert_eq!(names(&crossed), ["b"]);
+    handle.add(["a"]);
+    crossed.accept();
+    let without = stream.sotw().await;
+    assert_eq!((without.resource_names, without.response_nonce.as_str()), (vec!["b".into()], "n2"));
+    let with = stream.sotw().await;
+    assert_eq!((with.resource_names.len(), with.response_nonce.as_str()), (2, "n2"));
+    stream.is_silent().await;
+
+    // Both changes before anything could be said.
+    handle.remove(["b"]);
+    handle.add(["b"]);
+    assert_eq!(stream.sotw().await.resource_names, ["a"]);
+    assert_eq!(stream.sotw().await.resource_names, ["a", "b"]);
+    // It was said that it is gone.
+    handle.remove(["b"]);
+    assert_eq!(stream.sotw().await.resource_names, ["a"]);
+    handle.add(["b"]);
+    assert_eq!(stream.sotw().await.resource_names, ["a", "b"]);
+    stream.is_silent().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,10 +5,11 @@ use proto::envoy::config::listener::v3 as pb;
 use proto::envoy::config::listener::v3::listener_filter::ConfigType;
 use proto::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use proto::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use proto::envoy::extensions::filters::listener::original_src::v3::OriginalSrc;
 use proto::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use proto::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 
-use super::ListenerFilter;
+use super::{ListenerFilter, ListenerFilterKind, Predicate};
 use crate::config::value::{enumeration, non_empty, required};
 use crate::config::{At, ConfigError, Context, any};
 use crate::{refuse_set, warn_set};
@@ -20,7 +21,20 @@ impl ListenerFilter {
         at: &At<'_>,
         context: &Context,
     ) -> Result<ListenerFilter, ConfigError> {
-        refuse_set!(at, message, [filter_disabled]);
+        let at_disabled = at.field("filter_disabled");
+        let disabled = message.filter_disabled.as_ref();
+        let disabled = disabled.map(|rule| Predicate::from_proto(rule, &at_disabled));
+        let kind = ListenerFilterKind::from_proto(message, at, context)?;
+        Ok(ListenerFilter { kind, disabled: disabled.transpose()? })
+    }
+}
+
+impl ListenerFilterKind {
+    fn from_proto(
+        message: &pb::ListenerFilter,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<ListenerFilterKind, ConfigError> {
         let name = non_empty(&message.name, &at.field("name"))?;
         let at_config = at.field("typed_config");
         let config = match required(&message.config_type, &at_config)? {
@@ -34,11 +48,16 @@ impl ListenerFilter {
         }
         if any::is::<HttpInspector>(config) {
             any::open::<HttpInspector>(config, &at_config)?;
-            return Ok(ListenerFilter::HttpInspector);
+            return Ok(ListenerFilterKind::HttpInspector);
         }
         if any::is::<OriginalDst>(config) {
             any::open::<OriginalDst>(config, &at_config)?;
-            return Ok(ListenerFilter::OriginalDst);
+            return Ok(ListenerFilterKind::OriginalDst);
+        }
+        if any::is::<OriginalSrc>(config) {
+            let message = any::open::<OriginalSrc>(config, &at_config)?;
+            refuse_set!(at_config, message, [bind_port]);
+            return Ok(ListenerFilterKind::OriginalSrc { mark: message.mark });
         }
         if any::is::<ProxyProtocol>(config) {
             return proxy_protocol(&any::open(config, &at_config)?, &at_config, context);
@@ -51,7 +70,7 @@ fn tls_inspector(
     message: &TlsInspector,
     at: &At<'_>,
     context: &Context,
-) -> Result<ListenerFilter, ConfigError> {
+) -> Result<ListenerFilterKind, ConfigError> {
     refuse_set!(at, message, [close_connection_on_client_hello_parsing_errors]);
     warn_set!(
         context,
@@ -67,14 +86,14 @@ fn tls_inspector(
         [initial_read_buffer_size, max_client_hello_size],
         "the buffer always holds a ClientHello of 16 KiB"
     );
-    Ok(ListenerFilter::TlsInspector)
+    Ok(ListenerFilterKind::TlsInspector)
 }
 
 fn proxy_protocol(
     message: &ProxyProtocol,
     at: &At<'_>,
     context: &Context,
-) -> Result<ListenerFilter, ConfigError> {
+) -> Result<ListenerFilterKind, ConfigError> {
     refuse_set!(at, message, [rules]);
     warn_set!(context, at, message, [pass_through_tlvs], "no cluster is sent a PROXY header");
     warn_set!(context, at, message, [tlv_location], "no rule stores a TLV");
@@ -88,7 +107,7 @@ fn proxy_protocol(
     if disallowed == [true; 2] {
         return Err(at.field("disallowed_versions").error("leaves no version"));
     }
-    Ok(ListenerFilter::ProxyProtocol {
+    Ok(ListenerFilterKind::ProxyProtocol {
         optional: message.allow_requests_without_proxy_protocol,
         disallowed,
         stat_prefix: message.stat_prefix.as_str().into(),

@@ -8,7 +8,7 @@ use proto::envoy::config::listener::v3 as pb;
 use proto::envoy::config::listener::v3::listener::DrainType;
 
 use super::filter_chain::check_unique;
-use super::{Direction, FilterChain, Listener, ListenerFilter};
+use super::{Direction, FilterChain, Listener, ListenerFilter, ListenerFilterKind};
 use crate::config::access_log::AccessLog;
 use crate::config::value::{address, enumeration, required, timeout, within};
 use crate::config::{At, ConfigError, Context};
@@ -171,9 +171,10 @@ fn listener_filters(
         ListenerFilter::from_proto(filter, &at.index("listener_filters", index), context)
     });
     let mut filters = filters.collect::<Result<Vec<_>, _>>()?;
-    let restores = filters.iter().any(|filter| matches!(filter, ListenerFilter::OriginalDst));
+    let restores =
+        filters.iter().any(|filter| matches!(filter.kind, ListenerFilterKind::OriginalDst));
     if message.use_original_dst.is_some_and(|value| value.value) && !restores {
-        filters.push(ListenerFilter::OriginalDst);
+        filters.push(ListenerFilter { kind: ListenerFilterKind::OriginalDst, disabled: None });
     }
     Ok(filters)
 }
@@ -185,7 +186,7 @@ fn warn_without_inspector(
     at: &At<'_>,
     context: &Context,
 ) {
-    if filters.iter().any(|filter| matches!(filter, ListenerFilter::TlsInspector)) {
+    if filters.iter().any(|filter| matches!(filter.kind, ListenerFilterKind::TlsInspector)) {
         return;
     }
     for (index, chain) in chains.iter().enumerate() {
@@ -230,9 +231,12 @@ mod tests {
 
     #[test]
     fn original_destinations_need_their_filter_once() {
-        let filters = |fields: &str| translate(fields).0.unwrap().listener_filters;
+        let filters = |fields: &str| -> Vec<ListenerFilterKind> {
+            let filters = translate(fields).0.unwrap().listener_filters;
+            filters.into_iter().map(|filter| filter.kind).collect()
+        };
         let added = filters("use_original_dst: true, filter_chains: [{TCP}]");
-        assert!(matches!(added[..], [ListenerFilter::OriginalDst]));
+        assert!(matches!(added[..], [ListenerFilterKind::OriginalDst]));
         let given = filters(
             "use_original_dst: true, filter_chains: [{TCP}], listener_filters: [
               {name: o, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst}},
@@ -243,9 +247,13 @@ mod tests {
         assert!(matches!(
             given[..],
             [
-                ListenerFilter::OriginalDst,
-                ListenerFilter::TlsInspector,
-                ListenerFilter::ProxyProtocol { optional: false, disallowed: [true, false], .. },
+                ListenerFilterKind::OriginalDst,
+                ListenerFilterKind::TlsInspector,
+                ListenerFilterKind::ProxyProtocol {
+                    optional: false,
+                    disallowed: [true, false],
+                    ..
+                },
             ]
         ));
     }
@@ -300,10 +308,10 @@ mod tests {
                 "echo.v3.Echo",
             ),
             (
-                "filter_chains: [{TCP}], listener_filters: [{name: t, filter_disabled: {any_match: true},
+                "filter_chains: [{TCP}], listener_filters: [{name: t, filter_disabled: {or_match: {rules: [{any_match: true}]}},
                    typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}}]",
-                "listener_filters[0].filter_disabled",
-                "not supported",
+                "listener_filters[0].filter_disabled.or_match.rules",
+                "at least 2",
             ),
             (
                 "filter_chains: [{TCP}], max_connections_to_accept_per_socket_event: 0",

@@ -55,6 +55,7 @@ impl RouteAction {
             max_grpc_timeout: duration(message.max_grpc_timeout, &at.field("max_grpc_timeout"))?,
             high_priority: priority == RoutingPriority::High,
             upgrades: upgrades(&message.upgrade_configs, at)?,
+            terminates_connect: terminates_connect(&message.upgrade_configs, at)?,
         })
     }
 }
@@ -91,10 +92,24 @@ impl MaxStreamDuration {
 }
 
 fn upgrades(configs: &[UpgradeConfig], at: &At<'_>) -> Result<Vec<(Box<str>, bool)>, ConfigError> {
-    for (index, config) in configs.iter().enumerate() {
-        refuse_set!(at.index("upgrade_configs", index), config, [connect_config]);
-    }
     upgrade_types(configs.iter().map(|config| (&*config.upgrade_type, config.enabled)), at)
+}
+
+/// Whether the entry for CONNECT has a `connect_config`.
+fn terminates_connect(configs: &[UpgradeConfig], at: &At<'_>) -> Result<bool, ConfigError> {
+    let mut terminates = false;
+    for (index, config) in configs.iter().enumerate() {
+        let Some(connect) = &config.connect_config else { continue };
+        let at = at.index("upgrade_configs", index);
+        let at = at.field("connect_config");
+        if !config.upgrade_type.eq_ignore_ascii_case("CONNECT") {
+            let kind = &config.upgrade_type;
+            return Err(at.error(format_args!("belongs to CONNECT only, and not to {kind:?}")));
+        }
+        refuse_set!(at, connect, [proxy_protocol_config, allow_post]);
+        terminates = true;
+    }
+    Ok(terminates)
 }
 
 /// `upgrade_configs` of the message that stands here: each type once, in lower case, with whether it is enabled.

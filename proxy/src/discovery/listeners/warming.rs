@@ -1,6 +1,6 @@
 //! Listeners that wait for their route tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ use crate::discovery::pending::Pending;
 use crate::discovery::sources::Sources;
 use crate::downstream::build::Slots;
 use crate::downstream::listener::State;
+use crate::downstream::reservation::Reservation;
 use crate::http::manager::RouteSlot;
 use crate::tls::ServerTls;
 
@@ -24,6 +25,8 @@ use crate::tls::ServerTls;
 pub(super) struct Warming {
     state: State,
     in_place: bool,
+    /// Its addresses are taken when it is added, so that the server hears at once if they cannot be.
+    reservation: Reservation,
     waits_for: Vec<(SourceKind, Arc<str>)>,
     since: Instant,
 }
@@ -47,15 +50,17 @@ impl Listeners {
     ) -> Result<bool, ConfigError> {
         let name = Arc::clone(&config.name);
         let waits_for = self.watch_routes(sources, &config)?;
-        let state = self.state(config, in_place)?;
+        let state = self.state(Arc::clone(&config), in_place)?;
+        let before = self.warming.get_mut(&name).map(|warming| &mut warming.reservation);
+        let reservation = self.manager.borrow().reserve(&config, in_place, before)?;
         // The version that warmed is out of date, whatever becomes of this one.
         self.warming.remove(&name);
         let is_ready = waits_for.is_empty();
         if is_ready {
-            self.manager.borrow_mut().install(state, in_place)?;
+            self.manager.borrow_mut().install(state, in_place, reservation)?;
         } else {
-            let warming = Warming { state, in_place, waits_for, since: Instant::now() };
-            self.warming.insert(name, warming);
+            let since = Instant::now();
+            self.warming.insert(name, Warming { state, in_place, reservation, waits_for, since });
         }
         self.count_warming();
         Ok(is_ready)
@@ -94,7 +99,7 @@ impl Listeners {
             Event::Update(update) => self.on_tables(source, update),
             Event::ResourceTimeout(name) => {
                 self.routes.give_up(source, &name);
-                self.settle(source, &[name]);
+                self.settle(source, &HashSet::from([name]));
             }
             // Tables are asked for by name, and one that vanishes stays.
             Event::InitialFetchTimeout | Event::Expired(_) => {}
@@ -105,7 +110,7 @@ impl Listeners {
     fn on_tables(&mut self, source: &SourceKind, update: Update) {
         let Update { resources, answer, .. } = update;
         let mut errors = Vec::new();
-        let mut settled = Vec::new();
+        let mut settled = HashSet::new();
         for resource in resources {
             let name = resource.name.clone();
             let taken = self.routes.take(source, resource, &self.manager.borrow().builder);
@@ -113,7 +118,7 @@ impl Listeners {
                 errors.push(ResourceError::new(&name, error.to_string()));
             }
             // After a refusal, too, a listener waits no longer, as in Envoy.
-            settled.push(name);
+            settled.insert(name);
         }
         self.settle(source, &settled);
         // The last connection manager of a table may have drained since.
@@ -122,12 +127,11 @@ impl Listeners {
     }
 
     /// Installs the listeners that waited for nothing but these tables.
-    fn settle(&mut self, source: &SourceKind, tables: &[String]) {
+    fn settle(&mut self, source: &SourceKind, tables: &HashSet<String>) {
         let mut ready = Vec::new();
         for (name, warming) in &mut self.warming {
-            let is_settled = |(own, table): &(SourceKind, Arc<str>)| {
-                own == source && tables.iter().any(|settled| **settled == **table)
-            };
+            let is_settled =
+                |(own, table): &(SourceKind, Arc<str>)| own == source && tables.contains(&**table);
             warming.waits_for.retain(|table| !is_settled(table));
             if warming.waits_for.is_empty() {
                 ready.push(Arc::clone(name));
@@ -140,13 +144,16 @@ impl Listeners {
     }
 
     fn finish(&mut self, name: &Arc<str>) {
-        let Some(warming) = self.warming.remove(name) else { return };
-        let installed = self.manager.borrow_mut().install(warming.state, warming.in_place);
-        let Err(error) = installed else { return self.resources.finish_warming(name) };
+        let Some(Warming { state, in_place, reservation, .. }) = self.warming.remove(name) else {
+            return;
+        };
+        let installed = self.manager.borrow_mut().install(state, in_place, reservation);
+        let Err(error) = installed else { return self.lds.resources().finish_warming(name) };
         // The response that brought the listener was answered long ago.
         tracing::error!(listener = &**name, %error, "a listener that has warmed cannot be installed");
-        if let Some(failed) = self.resources.entry(name).warming.take() {
-            self.resources.entry(name).refuse(failed, error.to_string());
+        let versions = self.lds.resources().entry(name);
+        if let Some(failed) = versions.warming.take() {
+            versions.refuse(failed, error.to_string());
         }
     }
 

@@ -1,6 +1,6 @@
 //! A host's answer on its way downstream.
 
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderValue, Version};
 
 use super::Plan;
 use super::attempt::Answered;
@@ -8,7 +8,7 @@ use crate::http::body::Source;
 use crate::http::sanitize::names;
 use crate::http::service::Answer;
 use crate::http::stream::Stream;
-use crate::http::upgrade::Tunnel;
+use crate::http::upgrade::{Tunnel, UpstreamSide};
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::cluster::Picked;
 
@@ -46,20 +46,20 @@ pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: An
     if timed && !stream.connection.manager.config.router.suppress_envoy_headers {
         head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
     }
-    let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
     stream.with_format(|context| {
         plan.route.mutate_response(plan.weighted, &mut head.headers, context);
     });
     let limits = plan.timeouts.for_response(stream);
-    let refused_upgrade = plan.upgrade.is_some() && !switching;
-    if let (true, Some(upgrade)) = (switching, plan.upgrade) {
-        let tunnel = Tunnel::new(upgrade, upstream, lease, limits);
-        let source = Source::Local(bytes::Bytes::new());
-        return Answer { head, source, limits, tunnel: Some(tunnel) };
-    }
-    if refused_upgrade {
+    match plan.upgrade {
+        Some(upgrade) if upgrade.is_accepted(head.status) => {
+            let upstream = UpstreamSide::Upgraded(upstream, lease);
+            let tunnel = Some(Tunnel::new(upgrade, upstream, limits));
+            let source = Source::Local(bytes::Bytes::new());
+            return Answer { head, source, limits, tunnel };
+        }
         // The host may have taken what followed the request for something else than the proxy did.
-        lease.retire();
+        Some(_) => lease.retire(),
+        None => {}
     }
     let trailers =
         protocol == Some(Protocol::Http2) || picked.owner(&plan.cluster).config().http1_trailers;

@@ -50,14 +50,11 @@ pub fn attempt<'a>(
     let downstream = stream.connection.protocol;
     let scheme = stream.scheme;
     let priority = usize::from(plan.action.high_priority);
+    let source = stream.connection.info.source;
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
         let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
-        let lease = worker.pools.http(cluster, host, downstream, priority).await?;
-        if plan.upgrade.is_some() && lease.protocol() == Protocol::Http2 {
-            // It would have to be an extended CONNECT, which hosts need not know.
-            return Err(Failed::protocol_error());
-        }
+        let lease = worker.pools.http(cluster, host, downstream, priority, source).await?;
         if plan.route.virtual_host.include_attempt_count {
             let attempts = shared.info.borrow().upstream.attempts;
             parts.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
@@ -67,10 +64,14 @@ pub fn attempt<'a>(
         {
             set_host(parts, name, plan.action.append_x_forwarded_host, false);
         }
-        let request = upstream_request(parts, body, lease.protocol(), scheme);
+        let protocol = lease.protocol();
+        let mut request = upstream_request(parts, body, protocol, scheme);
+        if let Some(upgrade) = &plan.upgrade {
+            upgrade.shape_request(&mut request, protocol);
+        }
         {
             let mut info = shared.info.borrow_mut();
-            info.upstream.protocol = Some(lease.protocol());
+            info.upstream.protocol = Some(protocol);
             info.upstream.local = lease.local_address().cloned();
             info.upstream.connection_id = Some(lease.connection_id());
             let elapsed = info.elapsed();
@@ -80,7 +81,10 @@ pub fn attempt<'a>(
                 info.upstream.last_tx = Some(elapsed);
             }
         }
-        let (response, lease) = lease.send(request).await?;
+        let (mut response, lease) = lease.send(request).await?;
+        if let Some(upgrade) = &plan.upgrade {
+            upgrade.shape_response(&mut response, protocol);
+        }
         Ok(Answered { response, lease })
     }
 }

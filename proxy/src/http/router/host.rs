@@ -1,8 +1,9 @@
 //! The host of an attempt.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::charged;
 use crate::http::local_reply::LocalReply;
@@ -15,16 +16,32 @@ use crate::upstream::cluster::{Cluster, PickError, Picked};
 ///
 /// # Errors
 /// The answer that says why there is none.
-pub fn pick(stream: &Stream, cluster: &Arc<Cluster>) -> Result<Picked, LocalReply> {
-    let connection = &stream.connection;
-    let context =
-        PickContext { original_dst: connection.info.local.ip(), ..PickContext::default() };
+pub fn pick(
+    stream: &Stream,
+    cluster: &Arc<Cluster>,
+    headers: &HeaderMap,
+) -> Result<Picked, LocalReply> {
+    let original_dst = original_dst(stream, cluster, headers);
+    let context = PickContext { original_dst, ..PickContext::default() };
     let picked = cluster.pick(&context);
     let picked = picked.map_err(|error| charged(stream, cluster, not_picked(error)))?;
     let mut info = stream.shared.info.borrow_mut();
     info.upstream.host = Some(picked.host.address().clone());
     info.upstream.hostname = picked.host.hostname().cloned();
     Ok(picked)
+}
+
+/// Where the request wants to go, which only `ORIGINAL_DST` clusters look at: what their header says, else where the
+/// connection went before it was redirected.
+fn original_dst(stream: &Stream, cluster: &Cluster, headers: &HeaderMap) -> Option<SocketAddr> {
+    if let Some(value) = cluster.original_dst_header().and_then(|name| headers.get(name)) {
+        let address = value.to_str().ok().and_then(|value| value.parse().ok());
+        if address.is_some() {
+            return address;
+        }
+        cluster.stats().original_dst_host_invalid.inc();
+    }
+    stream.connection.info.original_dst()
 }
 
 /// The answer when no host could be picked.

@@ -74,6 +74,8 @@ fn connection() -> ConnectionInfo {
         direct_remote: address("10.0.0.2:2000"),
         local: address("[2001:db8::1]:80"),
         direct_local: Address::Pipe(std::path::Path::new("/run/p.sock").into()),
+        local_restored: false,
+        source: None,
         requested_server_name: Some("sni.example".into()),
         filter_chain_name: "chain".into(),
         tls: Some(TlsInfo {

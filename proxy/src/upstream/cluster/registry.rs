@@ -60,7 +60,7 @@ impl ClusterRegistry {
     }
 
     /// `cluster_manager.*`; `warming_clusters` is the caller's to set.
-    pub fn stats(&self) -> &ClusterManagerStats {
+    pub fn stats(&self) -> &Arc<ClusterManagerStats> {
         &self.stats
     }
 

@@ -14,7 +14,7 @@ use super::lease::{HttpLease, Stream};
 use super::{Home, PoolError, PoolKey, Pools, Wire, http1, http2};
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::cluster::{Cluster, Host, Resource};
-use crate::upstream::connect::connect;
+use crate::upstream::connect::connect_from;
 use crate::upstream::count::{ConnectionCount, PendingCount};
 use crate::upstream::meter::Metered;
 
@@ -170,7 +170,7 @@ impl HostPool {
     }
 
     async fn establish(&self) -> Result<(Established, Option<crate::io::Address>), PoolError> {
-        let connected = connect(&self.cluster, &self.host).await?;
+        let connected = connect_from(&self.cluster, &self.host, self.key.source).await?;
         let stats = Arc::clone(&self.cluster.traffic().stats);
         let stream = Metered::new(connected.stream, stats);
         let config = self.cluster.config();

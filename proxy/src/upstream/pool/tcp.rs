@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::PoolError;
-use crate::io::{Address, Stream};
+use crate::io::{Address, Source, Stream};
 use crate::upstream::cluster::{Cluster, Host, Resource};
-use crate::upstream::connect::connect;
+use crate::upstream::connect::connect_from;
 use crate::upstream::count::{ConnectionCount, PendingCount, RequestCount};
 
 /// A connection for a TCP session, counted until dropped.
@@ -46,6 +46,7 @@ pub(super) async fn open(
     cluster: &Arc<Cluster>,
     host: &Arc<Host>,
     priority: usize,
+    source: Option<Source>,
     id: u64,
 ) -> Result<TcpLease, PoolError> {
     let stats = cluster.stats();
@@ -55,7 +56,7 @@ pub(super) async fn open(
     }
     let pending = PendingCount::start(cluster, priority)?;
     let connection = ConnectionCount::start(cluster, host, priority);
-    let connected = connect(cluster, host).await.map_err(PoolError::from);
+    let connected = connect_from(cluster, host, source).await.map_err(PoolError::from);
     pending.answered();
     match connected {
         Ok(connected) => {

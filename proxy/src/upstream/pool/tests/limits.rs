@@ -139,7 +139,7 @@ fn requests_above_the_limits_overflow_at_once() {
         drop(first);
         assert_eq!(one.get("/a").await.unwrap(), "/a");
         // The other priority has limits of its own.
-        let high = one.pools.http(&one.cluster, &one.host, Protocol::Http11, 1).await;
+        let high = one.pools.http(&one.cluster, &one.host, Protocol::Http11, 1, None).await;
         assert!(high.is_ok());
     });
 }
@@ -174,7 +174,7 @@ fn an_abstract_unix_socket_can_be_a_host() {
             crate::config::endpoint::Target::Address(crate::io::Address::Pipe(path));
         fixture.cluster.set_assignment(&next);
         let host = fixture.cluster.pick(&PickContext::default()).unwrap().host;
-        let lease = fixture.pools.tcp(&fixture.cluster, &host, 0).await.unwrap();
+        let lease = fixture.pools.tcp(&fixture.cluster, &host, 0, None).await.unwrap();
         assert!(lease.local_address().is_none());
     });
 }
@@ -190,9 +190,9 @@ fn a_tcp_session_counts_until_it_is_dropped() {
             config.protocol = UpstreamProtocol::Http2;
             config.circuit_breakers[0].max_connections = 1;
         });
-        let lease = fixture.pools.tcp(&fixture.cluster, &fixture.host, 0).await.unwrap();
+        let lease = fixture.pools.tcp(&fixture.cluster, &fixture.host, 0, None).await.unwrap();
         assert_eq!(fixture.host.active_requests(), 1);
-        let second = fixture.pools.tcp(&fixture.cluster, &fixture.host, 0).await;
+        let second = fixture.pools.tcp(&fixture.cluster, &fixture.host, 0, None).await;
         assert_eq!(second.err().unwrap().reason, ResetReason::Overflow);
         drop(lease);
         assert!(fixture.is_quiet());

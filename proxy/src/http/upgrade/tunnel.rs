@@ -1,0 +1,81 @@
+//! A tunnel between a client that has left HTTP and a host.
+
+use std::sync::Arc;
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Upgrade;
+use crate::http::overdue::Limits;
+use crate::http::stream::Stream;
+use crate::io::relay::{Ended, relay};
+use crate::telemetry::response_flags::ResponseFlags;
+use crate::upstream::pool::{ResponseLease, TcpLease};
+
+/// The host's side of a tunnel.
+pub enum UpstreamSide {
+    /// It has left HTTP too.
+    Upgraded(OnUpgrade, ResponseLease),
+    /// It never spoke HTTP: CONNECT ends at the proxy.
+    Tcp(TcpLease),
+}
+
+/// Two sides that get joined once the response is out.
+pub struct Tunnel {
+    downstream: OnUpgrade,
+    upstream: UpstreamSide,
+    limits: Limits,
+}
+
+impl Tunnel {
+    /// Joins the downstream's side with the upstream's.
+    pub fn new(downstream: Upgrade, upstream: UpstreamSide, limits: Limits) -> Self {
+        Tunnel { downstream: downstream.downstream, upstream, limits }
+    }
+
+    /// Relays until both sides have closed or the idle timeout passes. Owns the stream, which is recorded at the end.
+    pub async fn run(self, mut stream: Stream) {
+        let Ok(downstream) = self.downstream.await else {
+            return stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+        };
+        // The lease is held until the end: only then is the upstream connection no longer in use.
+        match self.upstream {
+            UpstreamSide::Upgraded(upstream, _lease) => {
+                let Ok(upstream) = upstream.await else {
+                    return stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
+                };
+                join(&mut stream, downstream, TokioIo::new(upstream), self.limits).await;
+            }
+            UpstreamSide::Tcp(mut lease) => {
+                join(&mut stream, downstream, &mut lease.stream, self.limits).await;
+            }
+        }
+    }
+}
+
+async fn join(
+    stream: &mut Stream,
+    downstream: Upgraded,
+    mut upstream: impl AsyncRead + AsyncWrite + Unpin,
+    limits: Limits,
+) {
+    let stats = Arc::clone(&stream.connection.manager.stats);
+    stats.downstream_cx_upgrades_active.inc();
+    let mut downstream = TokioIo::new(downstream);
+    let relayed = relay(&mut downstream, &mut upstream, limits.idle).await;
+    stats.downstream_cx_upgrades_active.dec();
+    let mut info = stream.shared.info.borrow_mut();
+    info.bytes_received += relayed.to_upstream;
+    info.bytes_sent += relayed.to_downstream;
+    match relayed.ended {
+        Ended::Idle => info.flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT),
+        Ended::ClosedByDownstream | Ended::Downstream => {
+            info.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+            info.details = Some("downstream_remote_disconnect".into());
+        }
+        Ended::ClosedByUpstream | Ended::Upstream => {}
+    }
+    drop(info);
+    stream.complete();
+}
