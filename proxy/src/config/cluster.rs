@@ -30,7 +30,7 @@ pub struct Cluster {
     /// `per_connection_buffer_limit_bytes`; default 1 MiB.
     pub buffer_limit: u32,
     /// How requests spread over the hosts.
-    pub lb: LoadBalancing,
+    pub lb: Arc<LoadBalancing>,
     /// `circuit_breakers.thresholds`: for the default and the high priority.
     pub circuit_breakers: [Thresholds; 2],
     /// The protocol spoken to hosts (`HttpProtocolOptions`).

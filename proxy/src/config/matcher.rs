@@ -6,7 +6,7 @@ mod translate;
 
 use regex::Regex;
 
-pub use evaluate::PseudoHeaders;
+pub use evaluate::{PseudoHeaders, query_parameter};
 pub use re2::search;
 
 /// `envoy.type.matcher.v3.StringMatcher`.

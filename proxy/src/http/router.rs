@@ -16,6 +16,7 @@ use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Upgrade};
 use crate::upstream::cluster::Cluster;
 
+mod affinity;
 mod answer;
 mod attempt;
 mod cluster;
@@ -25,6 +26,7 @@ mod host;
 mod rewrite;
 pub mod timeouts;
 
+use affinity::Affinity;
 use attempt::Answered;
 use failure::{Failed, reply_to};
 use timeouts::Timeouts;
@@ -38,6 +40,8 @@ pub struct Plan<'a> {
     weighted: Option<&'a WeightedCluster>,
     upgrade: Option<Upgrade>,
     timeouts: Timeouts,
+    /// What the host is picked by, if anything but the cluster's policy.
+    affinity: Option<Box<Affinity>>,
 }
 
 /// Chooses the cluster and brings the request's head into the form in which it goes upstream.
@@ -55,8 +59,10 @@ pub fn plan<'a>(
     let (cluster, weighted) = cluster::choose_cluster(stream, route, action, parts, random)?;
     let upgrade = upgrade::take(parts, present, stream, action)?;
     let timeouts = Timeouts::new(action, &mut parts.headers, present, stream);
-    let plan = Plan { route, action, cluster, weighted, upgrade, timeouts };
+    let affinity = None;
+    let mut plan = Plan { route, action, cluster, weighted, upgrade, timeouts, affinity };
     rewrite::rewrite(stream, &plan, parts, present);
+    plan.affinity = Affinity::new(stream, action, weighted, &plan.cluster, parts);
     Ok(plan)
 }
 
@@ -74,7 +80,7 @@ pub async fn forward(
         return Box::pin(connect::terminate(stream, plan, &parts.headers)).await;
     }
     let cluster = &plan.cluster;
-    let picked = host::pick(stream, cluster, &parts.headers)?;
+    let picked = host::pick(stream, &plan, &parts.headers)?;
     let host = &picked.host;
     let body = attempt::request_body(stream, parts, body);
     let outcome = {

@@ -2,14 +2,17 @@
 
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use http::HeaderMap;
 use parking_lot::Mutex;
 
-use crate::config::cluster::{Cluster as Config, Discovery};
+use crate::config::cluster::{Cluster as Config, Discovery, LbPolicy};
 use crate::telemetry::stats::Store;
 use crate::tls::ClientTls;
 use crate::upstream::balance::PickContext;
+use crate::upstream::balance::report::LoadReport;
 use crate::upstream::balance::zone::LocalZone;
 
 mod aggregate;
@@ -237,6 +240,30 @@ impl Cluster {
             context.active_requests = stats.upstream_rq_active.get();
         }
         snapshot.pick(&context, stats).cloned()
+    }
+
+    /// Whether the hosts are those of other clusters.
+    pub fn is_aggregate(&self) -> bool {
+        self.aggregate.is_some()
+    }
+
+    /// Takes over what a response says of its host, where the policy wants to know: its headers, and how long it took to
+    /// come.
+    pub fn note_response(&self, host: &Host, headers: &HeaderMap, latency: Duration) {
+        match &self.config.lb.policy {
+            LbPolicy::PeakEwma(policy) => host.measured().observe(latency, policy),
+            LbPolicy::ClientSideWeighted(_) => self.note_trailers(host, headers),
+            _ => {}
+        }
+    }
+
+    /// Takes over what a response's trailers say of its host.
+    pub fn note_trailers(&self, host: &Host, trailers: &HeaderMap) {
+        if let LbPolicy::ClientSideWeighted(policy) = &self.config.lb.policy
+            && let Some(report) = LoadReport::from_headers(trailers)
+        {
+            host.measured().report(&report, policy);
+        }
     }
 
     fn none_healthy(&self) -> PickError {

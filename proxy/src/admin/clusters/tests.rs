@@ -30,7 +30,7 @@ fn row(added_via_api: bool) -> Row {
     let cluster = Cluster::new(
         Arc::new(config.unwrap()),
         &Arc::new(Store::default()),
-        &ClusterRegistry::new(&Store::default()),
+        &crate::upstream::cluster::ClusterRegistry::new(&Store::default()),
         None,
     );
     Row { cluster, added_via_api }

@@ -60,7 +60,7 @@ fn input(registry: &Registry, names: Option<&str>) -> Input {
     let cluster = Cluster::new(
         config,
         &Arc::new(Store::default()),
-        &ClusterRegistry::new(&Store::default()),
+        &crate::upstream::cluster::ClusterRegistry::new(&Store::default()),
         None,
     );
     Input {

@@ -316,3 +316,6 @@ pub enum SelectorFallback {
     /// `KEYS_SUBSET`: once more with these keys only.
     Keys(Vec<Box<str>>),
 }
+
+#[cfg(test)]
+mod tests;

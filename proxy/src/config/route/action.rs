@@ -12,6 +12,8 @@ use proto::envoy::config::route::v3::route_action::{
 use proto::google::protobuf::BoolValue;
 
 use super::{ClusterSpecifier, HostRewrite, MaxStreamDuration, PathRewrite, RouteAction};
+use crate::config::hash_policy::HashPolicies;
+use crate::config::metadata_match::MetadataMatch;
 use crate::config::value::{duration, enumeration, non_empty, timeout};
 use crate::config::{At, ConfigError, Context};
 use crate::{refuse_set, warn_set};
@@ -27,12 +29,18 @@ impl RouteAction {
         context: &Context,
     ) -> Result<RouteAction, ConfigError> {
         check_unsupported(message, at, context)?;
+        let metadata_match = MetadataMatch::from_proto(message.metadata_match.as_ref());
         let not_found = at.field("cluster_not_found_response_code");
         let priority: RoutingPriority = enumeration(message.priority, &at.field("priority"))?;
         let max_stream = message.max_stream_duration.as_ref();
         let specifier = message.host_rewrite_specifier.as_ref();
         Ok(RouteAction {
-            cluster: ClusterSpecifier::from_proto(message.cluster_specifier.as_ref(), at, context)?,
+            cluster: ClusterSpecifier::from_proto(
+                message.cluster_specifier.as_ref(),
+                metadata_match.as_ref(),
+                at,
+                context,
+            )?,
             cluster_not_found: match enumeration(
                 message.cluster_not_found_response_code,
                 &not_found,
@@ -54,6 +62,8 @@ impl RouteAction {
                 .transpose()?,
             max_grpc_timeout: duration(message.max_grpc_timeout, &at.field("max_grpc_timeout"))?,
             high_priority: priority == RoutingPriority::High,
+            hash_policies: HashPolicies::from_proto(&message.hash_policy, at, context)?,
+            metadata_match,
             upgrades: upgrades(&message.upgrade_configs, at)?,
             terminates_connect: terminates_connect(&message.upgrade_configs, at)?,
         })
@@ -66,8 +76,8 @@ fn check_unsupported(
     context: &Context,
 ) -> Result<(), ConfigError> {
     const NO_FILTER: &str = "only an HTTP filter reads it, and Pillion has no such filter";
-    refuse_set!(at, message, [metadata_match, retry_policy, retry_policy_typed_config]);
-    refuse_set!(at, message, [request_mirror_policies, hash_policy, hedge_policy]);
+    refuse_set!(at, message, [retry_policy, retry_policy_typed_config]);
+    refuse_set!(at, message, [request_mirror_policies, hedge_policy]);
     refuse_set!(at, message, [internal_redirect_policy, internal_redirect_action]);
     refuse_set!(at, message, [max_internal_redirects, grpc_timeout_offset]);
     warn_set!(context, at, message, [rate_limits, include_vh_rate_limits, cors], NO_FILTER);

@@ -1,28 +1,27 @@
 //! The host of an attempt.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::charged;
+use super::{Plan, charged};
 use crate::http::local_reply::LocalReply;
 use crate::http::stream::Stream;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::balance::PickContext;
 use crate::upstream::cluster::{Cluster, PickError, Picked};
 
-/// Picks a host of the cluster.
+/// Picks a host of the plan's cluster.
 ///
 /// # Errors
 /// The answer that says why there is none.
-pub fn pick(
-    stream: &Stream,
-    cluster: &Arc<Cluster>,
-    headers: &HeaderMap,
-) -> Result<Picked, LocalReply> {
-    let original_dst = original_dst(stream, cluster, headers);
-    let context = PickContext { original_dst, ..PickContext::default() };
+pub fn pick(stream: &Stream, plan: &Plan<'_>, headers: &HeaderMap) -> Result<Picked, LocalReply> {
+    let cluster = &plan.cluster;
+    let affinity = plan.affinity.as_ref();
+    let context = PickContext {
+        original_dst: original_dst(stream, cluster, headers),
+        ..affinity.map(|affinity| affinity.context()).unwrap_or_default()
+    };
     let picked = cluster.pick(&context);
     let picked = picked.map_err(|error| charged(stream, cluster, not_picked(error)))?;
     let mut info = stream.shared.info.borrow_mut();

@@ -1,10 +1,10 @@
 use super::*;
-use crate::config::cluster::{
-    CommonHttpOptions, Http2Options, LoadBalancing, Thresholds, UpstreamProtocol,
-};
-use crate::config::endpoint::EdsHealth;
+use crate::config::cluster::{CommonHttpOptions, Http2Options, Thresholds, UpstreamProtocol};
+use crate::config::endpoint::{Assignment, EdsHealth, Endpoint, LocalityEndpoints, Target};
+use crate::io::Address;
 use crate::telemetry::stats::{Metric, StatGroup};
 use crate::upstream::balance::Avoid;
+use std::collections::HashMap;
 use std::time::Duration;
 
 pub fn endpoint(address: &str) -> Endpoint {
@@ -37,7 +37,7 @@ pub fn config(name: &str, addresses: &[&str]) -> Config {
         discovery: Discovery::Static(assignment(&[addresses])),
         connect_timeout: Duration::from_secs(5),
         buffer_limit: 1 << 20,
-        lb: LoadBalancing::default(),
+        lb: Arc::default(),
         circuit_breakers: [Thresholds::default(); 2],
         protocol: UpstreamProtocol::Http1,
         http: CommonHttpOptions::default(),

@@ -1,5 +1,7 @@
 //! Protobuf to model: a cluster's load balancing as a whole, and `lb_policy` with its configuration.
 
+use std::sync::{Arc, LazyLock};
+
 use proto::envoy::config::cluster::v3 as pb;
 use proto::envoy::config::cluster::v3::cluster::{LbConfig, LbPolicy as PbLbPolicy};
 
@@ -12,6 +14,9 @@ use crate::config::cluster::Discovery;
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::value;
 
+/// What most clusters have, and share.
+static DEFAULT: LazyLock<Arc<LoadBalancing>> = LazyLock::new(Default::default);
+
 impl LoadBalancing {
     /// Everything about load balancing of a cluster; it must fit `discovery`.
     pub(in crate::config::cluster) fn from_proto(
@@ -19,7 +24,7 @@ impl LoadBalancing {
         discovery: &Discovery,
         at: &At<'_>,
         context: &Context,
-    ) -> Result<LoadBalancing, ConfigError> {
+    ) -> Result<Arc<LoadBalancing>, ConfigError> {
         let at_common = at.field("common_lb_config");
         let common = Common::from_proto(message.common_lb_config.as_ref(), &at_common, context)?;
         let (found, at_policy) = match &message.load_balancing_policy {
@@ -39,7 +44,7 @@ impl LoadBalancing {
             }
         };
         check(&found, discovery, &at_policy)?;
-        Ok(LoadBalancing {
+        let lb = LoadBalancing {
             policy: found.policy,
             locality: found.locality,
             subsets: found.subsets,
@@ -48,7 +53,8 @@ impl LoadBalancing {
             override_statuses: common.override_statuses,
             drain_on_host_set_change: common.drain_on_host_set_change,
             ignore_new_hosts_until_first_hc: common.ignore_new_hosts_until_first_hc,
-        })
+        };
+        Ok(if lb == **DEFAULT { Arc::clone(&DEFAULT) } else { Arc::new(lb) })
     }
 }
 
