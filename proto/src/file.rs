@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use prost::{DecodeError, Message, Name};
+use prost_reflect::DynamicMessage;
 
 use crate::mapping::{Format, ParseError, Parsed};
 use crate::registry::Registry;
+use crate::untyped::Untyped;
 
 /// Why a configuration file could not be read. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
@@ -61,13 +63,30 @@ impl Registry {
         path: &Path,
         bytes: &[u8],
     ) -> Result<Parsed<T>, FileError> {
+        let parsed = self.parse_untyped_file::<T>(path, bytes)?;
+        parsed
+            .try_map(|message| message.typed())
+            .map_err(|source| FileError::Binary { path: path.into(), source })
+    }
+
+    /// [`Registry::read_file`] without making a `T` of the message.
+    pub fn read_untyped_file<T: Name>(&self, path: &Path) -> Result<Parsed<Untyped>, FileError> {
+        let bytes = fs::read(path).map_err(|source| FileError::Io { path: path.into(), source })?;
+        self.parse_untyped_file::<T>(path, &bytes)
+    }
+
+    fn parse_untyped_file<T: Name>(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<Parsed<Untyped>, FileError> {
         let extension =
             path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         let format = match extension.to_ascii_lowercase().as_str() {
             "pb" => {
-                let message = T::decode(bytes)
+                let message = DynamicMessage::decode(self.descriptor::<T>(), bytes)
                     .map_err(|source| FileError::Binary { path: path.into(), source })?;
-                return Ok(Parsed { message, unknown: Vec::new() });
+                return Ok(Parsed { message: Untyped(message), unknown: Vec::new() });
             }
             "pb_text" => return Err(FileError::TextFormat { path: path.into() }),
             "yaml" | "yml" => Format::Yaml,
@@ -77,7 +96,8 @@ impl Registry {
             path: path.into(),
             source: io::Error::new(io::ErrorKind::InvalidData, error),
         })?;
-        self.parse(format, text).map_err(|source| FileError::Parse { path: path.into(), source })
+        self.parse_untyped::<T>(format, text)
+            .map_err(|source| FileError::Parse { path: path.into(), source })
     }
 }
 

@@ -31,10 +31,12 @@ mod registry;
 pub mod type_url;
 mod typed_struct;
 mod unknown;
+mod untyped;
 mod validation;
 
 pub use file::{FileError, merge};
 pub use mapping::{FieldNames, Format, ParseError, Parsed, Position};
 pub use registry::Registry;
 pub use typed_struct::TypedStruct;
+pub use untyped::Untyped;
 pub use validation::Violation;

@@ -9,6 +9,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
 use crate::google::protobuf::Any;
 use crate::mapping::{self, FieldNames, Format, ParseError, Parsed, Printer};
+use crate::untyped::Untyped;
 
 /// What build.rs took from the crate of the types.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -56,7 +57,20 @@ impl Registry {
         format: Format,
         text: &str,
     ) -> Result<Parsed<T>, ParseError> {
-        mapping::parse(&self.pool, &self.descriptor::<T>(), format, text)
+        // Both forms follow one descriptor; what can fail is protobuf's limit of 100 messages inside each other.
+        self.parse_untyped::<T>(format, text)?
+            .try_map(|message| message.typed())
+            .map_err(|error| ParseError::at(None, error.to_string()))
+    }
+
+    /// [`Registry::parse`] without making a `T` of the message.
+    pub fn parse_untyped<T: Name>(
+        &self,
+        format: Format,
+        text: &str,
+    ) -> Result<Parsed<Untyped>, ParseError> {
+        let parsed = mapping::parse(&self.pool, &self.descriptor::<T>(), format, text)?;
+        parsed.try_map(|message| Ok(Untyped(message)))
     }
 
     /// The message as JSON with the proto file's field names, as Envoy's admin interface prints it.
@@ -98,7 +112,7 @@ impl Registry {
         Ok(dynamic)
     }
 
-    fn descriptor<T: Name>(&self) -> MessageDescriptor {
+    pub(crate) fn descriptor<T: Name>(&self) -> MessageDescriptor {
         let name = T::full_name();
         self.pool
             .get_message_by_name(&name)

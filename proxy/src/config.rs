@@ -16,10 +16,12 @@ pub mod error;
 pub mod hash_policy;
 pub mod hcm;
 pub mod headers;
+pub mod http_filter;
 pub mod listener;
 pub mod matcher;
 pub mod metadata_match;
 pub mod network_filter;
+pub mod rbac;
 pub mod route;
 pub mod source;
 #[cfg(test)]
@@ -27,4 +29,4 @@ pub(crate) mod testing;
 pub mod tls;
 pub mod value;
 
-pub use error::{At, ConfigError, Context};
+pub use error::{At, ConfigError, Context, Files};

@@ -11,7 +11,6 @@ mod inspectors;
 pub mod listener;
 pub mod manager;
 pub mod reservation;
-mod shared_stats;
 pub mod socket;
 pub mod stats;
 pub mod tcp_proxy;

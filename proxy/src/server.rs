@@ -32,6 +32,7 @@ use crate::upstream::cluster::resolve::SystemResolver;
 pub mod control;
 mod ending;
 pub mod lifecycle;
+mod memory;
 pub mod workers;
 
 /// How long access log lines may take to be written at the end.
@@ -87,7 +88,7 @@ async fn control(
         store: Arc::clone(&store),
         registry: Arc::clone(&registry),
         listeners: Rc::clone(&listeners),
-        resolver: Arc::new(SystemResolver::new()?),
+        resolver: Arc::new(SystemResolver::default()),
     };
     let discovery = Rc::new(Discovery::start(&bootstrap, environment));
     if let Some(config) = &bootstrap.admin {
@@ -111,6 +112,7 @@ async fn control(
         () = ending.asked() => return Ok(()),
     }
     lifecycle.set(State::Live);
+    memory::release_code();
     if !options.init_only {
         ending.asked().await;
         drain(&lifecycle, &listeners, &mut ending, options.drain_time).await;

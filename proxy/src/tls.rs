@@ -1,25 +1,25 @@
-//! TLS on both sides, from configuration to rustls.
+//! TLS on both sides, from configuration to rustls: who presents what, and whether a peer is who it must be.
 //!
 //! A context and its secrets become a [`Slot`]: what connections read once per handshake. Its secrets are
 //! [`SecretCell`]s, shared by everyone who names them; setting one rebuilds every slot that has it, off the data path.
 
+mod certificate;
 mod client;
-mod pem;
+mod distinguished_name;
+mod failure;
+mod identity;
+mod provider;
 mod secret;
+mod selection;
 mod server;
+mod session;
 mod slot;
+mod stats;
+pub mod verify;
 
-use std::sync::{Arc, LazyLock};
-
-use rustls::crypto::CryptoProvider;
-
-pub use client::Client;
+pub use client::{ClientContext, ServerNames};
+pub use failure::{HandshakeError, reason_of};
 pub use secret::{Resolved, SecretCell};
-pub use slot::{ClientTls, FindSecret, ServerTls, Slot};
-
-/// The cryptography of every context.
-fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
-        LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    Arc::clone(&PROVIDER)
-}
+pub use server::ServerContext;
+pub use slot::{ClientTls, FindSecret, ServerTls, Slot, TlsContext};
+pub use stats::{FactoryStats, TlsStats};

@@ -1,8 +1,7 @@
 //! A tree to a message: descriptor and tree are walked together, so that every error knows its path and place.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use prost::Message;
 use prost::bytes::Bytes;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor,
@@ -10,9 +9,9 @@ use prost_reflect::{
 };
 
 use super::scalar::{self, Mismatch};
-use super::tree::{Data, Node, Step};
+use super::tree::{Data, Entries, Node, Step};
 use super::{ParseError, Parsed, has_own_form, is_wrapper, wrapped_field};
-use crate::type_url;
+use crate::{type_url, untyped};
 
 /// Turns `root` into a message of the type `descriptor`; types inside `Any` are looked up in `pool`.
 pub(super) fn decode(
@@ -25,20 +24,34 @@ pub(super) fn decode(
     Ok(Parsed { message, unknown: decoder.unknown })
 }
 
-struct Decoder<'p> {
+struct Decoder<'p, 'n> {
     pool: &'p DescriptorPool,
     /// The way from the root to the value at hand. After an error it is not used again.
-    steps: Vec<Step>,
+    steps: Vec<Crumb<'n>>,
     unknown: Vec<ParseError>,
 }
 
-type Entries = BTreeMap<String, Node>;
+/// A [`Step`] that borrows its key: most are never told to anybody.
+#[derive(Clone, Copy)]
+enum Crumb<'n> {
+    Key(&'n str),
+    Index(usize),
+}
 
-impl Decoder<'_> {
+impl From<Crumb<'_>> for Step {
+    fn from(crumb: Crumb<'_>) -> Step {
+        match crumb {
+            Crumb::Key(key) => Step::Key(key.to_owned()),
+            Crumb::Index(index) => Step::Index(index),
+        }
+    }
+}
+
+impl<'n> Decoder<'_, 'n> {
     fn message(
         &mut self,
         descriptor: &MessageDescriptor,
-        node: &Node,
+        node: &'n Node,
     ) -> Result<DynamicMessage, ParseError> {
         let name = descriptor.full_name();
         if name == "google.protobuf.Any" {
@@ -64,27 +77,25 @@ impl Decoder<'_> {
         Ok(message)
     }
 
-    fn fields<'n>(
+    fn fields(
         &mut self,
         message: &mut DynamicMessage,
-        entries: impl Iterator<Item = (&'n String, &'n Node)>,
+        entries: impl Iterator<Item = (&'n str, &'n Node)>,
     ) -> Result<(), ParseError> {
         let descriptor = message.descriptor();
-        let mut seen: Vec<(FieldDescriptor, &String)> = Vec::new();
+        let mut seen: Vec<Place<'_>> = Vec::new();
         for (key, node) in entries {
-            self.steps.push(Step::Key(key.clone()));
+            self.steps.push(Crumb::Key(key));
             match find_field(&descriptor, key) {
                 None => self.unknown(node, format!("{} has no such field", descriptor.full_name())),
                 Some(field) => {
                     if let Some(value) = self.field(&field, node)? {
-                        if let Some((_, other)) =
-                            seen.iter().find(|(other, _)| excludes(other, &field))
-                        {
-                            return Err(
-                                self.fail(node, format!("cannot be given beside {other:?}"))
-                            );
+                        let place = Place::new(&field, key);
+                        if let Some(other) = seen.iter().find(|other| other.excludes(&place)) {
+                            let problem = format!("cannot be given beside {:?}", other.key);
+                            return Err(self.fail(node, problem));
                         }
-                        seen.push((field.clone(), key));
+                        seen.push(place);
                         message.set_field(&field, value);
                     }
                 }
@@ -95,7 +106,11 @@ impl Decoder<'_> {
     }
 
     /// The value of a field; `None` leaves it unset.
-    fn field(&mut self, field: &FieldDescriptor, node: &Node) -> Result<Option<Value>, ParseError> {
+    fn field(
+        &mut self,
+        field: &FieldDescriptor,
+        node: &'n Node,
+    ) -> Result<Option<Value>, ParseError> {
         if field.is_map() {
             return self.map(field, node);
         }
@@ -105,7 +120,7 @@ impl Decoder<'_> {
         self.value(&field.kind(), node)
     }
 
-    fn list(&mut self, kind: &Kind, node: &Node) -> Result<Option<Value>, ParseError> {
+    fn list(&mut self, kind: &Kind, node: &'n Node) -> Result<Option<Value>, ParseError> {
         let items = match &node.data {
             Data::Null => return Ok(None),
             Data::List(items) => items,
@@ -113,7 +128,7 @@ impl Decoder<'_> {
         };
         let mut values = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            self.steps.push(Step::Index(index));
+            self.steps.push(Crumb::Index(index));
             if matches!(item.data, Data::Null) && !takes_null(kind) {
                 return Err(self.fail(item, "null cannot be an item of this list"));
             }
@@ -123,7 +138,11 @@ impl Decoder<'_> {
         Ok(Some(Value::List(values)))
     }
 
-    fn map(&mut self, field: &FieldDescriptor, node: &Node) -> Result<Option<Value>, ParseError> {
+    fn map(
+        &mut self,
+        field: &FieldDescriptor,
+        node: &'n Node,
+    ) -> Result<Option<Value>, ParseError> {
         let kind = field.kind();
         let Some(entry) = kind.as_message() else {
             return Ok(None);
@@ -136,8 +155,8 @@ impl Decoder<'_> {
         let (key_kind, value_kind) =
             (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
         let mut values = HashMap::with_capacity(entries.len());
-        for (key, node) in entries {
-            self.steps.push(Step::Key(key.clone()));
+        for (key, node) in entries.iter() {
+            self.steps.push(Crumb::Key(key));
             let map_key = scalar::read_key(&key_kind, key)
                 .map_err(|mismatch| self.mismatch(node, mismatch))?;
             if let Some(value) = self.value(&value_kind, node)? {
@@ -149,7 +168,7 @@ impl Decoder<'_> {
     }
 
     /// One value that is neither list nor map; `None` for null and for an enum value that the enum does not define.
-    fn value(&mut self, kind: &Kind, node: &Node) -> Result<Option<Value>, ParseError> {
+    fn value(&mut self, kind: &Kind, node: &'n Node) -> Result<Option<Value>, ParseError> {
         if matches!(node.data, Data::Null) && !takes_null(kind) {
             return Ok(None);
         }
@@ -175,7 +194,7 @@ impl Decoder<'_> {
     fn any(
         &mut self,
         descriptor: &MessageDescriptor,
-        node: &Node,
+        node: &'n Node,
     ) -> Result<DynamicMessage, ParseError> {
         let Data::Map(entries) = &node.data else {
             return Err(self.expected(node, "an object with \"@type\""));
@@ -193,7 +212,7 @@ impl Decoder<'_> {
             content
         };
         any.set_field_by_name("type_url", Value::String(url));
-        any.set_field_by_name("value", Value::Bytes(Bytes::from(content.encode_to_vec())));
+        any.set_field_by_name("value", Value::Bytes(Bytes::from(untyped::encode(&content))));
         Ok(any)
     }
 
@@ -201,12 +220,12 @@ impl Decoder<'_> {
     fn any_type(
         &mut self,
         node: &Node,
-        entries: &Entries,
+        entries: &'n Entries,
     ) -> Result<(String, MessageDescriptor), ParseError> {
         let Some(given) = entries.get("@type") else {
             return Err(self.fail(node, "\"@type\" is missing"));
         };
-        self.steps.push(Step::Key("@type".into()));
+        self.steps.push(Crumb::Key("@type"));
         let Data::String(url) = &given.data else {
             return Err(self.expected(given, "a type URL"));
         };
@@ -223,19 +242,17 @@ impl Decoder<'_> {
         &mut self,
         descriptor: &MessageDescriptor,
         node: &Node,
-        entries: &Entries,
+        entries: &'n Entries,
     ) -> Result<DynamicMessage, ParseError> {
-        for (key, other) in
-            entries.iter().filter(|(key, _)| !matches!(key.as_str(), "@type" | "value"))
-        {
-            self.steps.push(Step::Key(key.clone()));
+        for (key, other) in entries.iter().filter(|(key, _)| !matches!(*key, "@type" | "value")) {
+            self.steps.push(Crumb::Key(key));
             self.unknown(other, format!("{} has \"value\" only", descriptor.full_name()));
             self.steps.pop();
         }
         let Some(value) = entries.get("value") else {
             return Err(self.fail(node, "\"value\" is missing"));
         };
-        self.steps.push(Step::Key("value".into()));
+        self.steps.push(Crumb::Key("value"));
         let message = self.message(descriptor, value)?;
         self.steps.pop();
         Ok(message)
@@ -258,7 +275,8 @@ impl Decoder<'_> {
     }
 
     fn fail(&self, node: &Node, problem: impl Into<String>) -> ParseError {
-        ParseError { steps: self.steps.clone(), position: node.position, problem: problem.into() }
+        let steps = self.steps.iter().copied().map(Step::from).collect();
+        ParseError { steps, position: node.position, problem: problem.into() }
     }
 }
 
@@ -268,12 +286,23 @@ fn find_field(descriptor: &MessageDescriptor, key: &str) -> Option<FieldDescript
     by_name.or_else(|| descriptor.get_field_by_json_name(key))
 }
 
-/// Whether two fields cannot both be given: they are one field under two spellings, or members of one oneof.
-fn excludes(one: &FieldDescriptor, other: &FieldDescriptor) -> bool {
-    let oneof = |field: &FieldDescriptor| {
-        field.containing_oneof().filter(|oneof: &OneofDescriptor| !oneof.is_synthetic())
-    };
-    one.number() == other.number() || oneof(one).is_some_and(|shared| oneof(other) == Some(shared))
+/// A field that is given, and the spelling it is given under.
+struct Place<'n> {
+    number: u32,
+    oneof: Option<OneofDescriptor>,
+    key: &'n str,
+}
+
+impl<'n> Place<'n> {
+    fn new(field: &FieldDescriptor, key: &'n str) -> Self {
+        let oneof = field.containing_oneof().filter(|oneof| !oneof.is_synthetic());
+        Place { number: field.number(), oneof, key }
+    }
+
+    /// Whether two fields cannot both be given: they are one field under two spellings, or members of one oneof.
+    fn excludes(&self, other: &Place<'_>) -> bool {
+        self.number == other.number || (self.oneof.is_some() && self.oneof == other.oneof)
+    }
 }
 
 /// Whether null is a value of its own here and not the absence of one.

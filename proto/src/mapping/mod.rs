@@ -9,8 +9,7 @@ mod yaml;
 
 use std::fmt;
 
-use prost::Message;
-use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor};
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor};
 
 pub use print::FieldNames;
 pub(crate) use print::Printer;
@@ -29,7 +28,7 @@ pub struct ParseError {
 
 impl ParseError {
     /// An error of the text itself, which has no path.
-    fn at(position: Option<Position>, problem: impl Into<String>) -> Self {
+    pub(crate) fn at(position: Option<Position>, problem: impl Into<String>) -> Self {
         ParseError { steps: Vec::new(), position, problem: problem.into() }
     }
 
@@ -74,6 +73,14 @@ pub struct Parsed<T> {
 }
 
 impl<T> Parsed<T> {
+    /// The same with another form of the message.
+    pub(crate) fn try_map<U, E>(
+        self,
+        change: impl FnOnce(T) -> Result<U, E>,
+    ) -> Result<Parsed<U>, E> {
+        Ok(Parsed { message: change(self.message)?, unknown: self.unknown })
+    }
+
     /// The message, or the first unknown part as an error.
     pub fn strict(self) -> Result<T, ParseError> {
         match self.unknown.into_iter().next() {
@@ -93,25 +100,19 @@ pub enum Format {
 }
 
 /// Reads `text` as a message of the type `descriptor`; types inside `Any` are looked up in `pool`.
-pub(crate) fn parse<T: Message + Default>(
+pub(crate) fn parse(
     pool: &DescriptorPool,
     descriptor: &MessageDescriptor,
     format: Format,
     text: &str,
-) -> Result<Parsed<T>, ParseError> {
-    let parsed = match format {
-        Format::Yaml => decode::decode(pool, descriptor, &yaml::parse(text)?)?,
+) -> Result<Parsed<DynamicMessage>, ParseError> {
+    match format {
+        Format::Yaml => decode::decode(pool, descriptor, &yaml::parse(text)?),
         Format::Json => {
             let decoded = decode::decode(pool, descriptor, &json::parse(text)?);
-            json::add_positions(decoded, text)?
+            json::add_positions(decoded, text)
         }
-    };
-    // Both forms follow one descriptor; what can fail is protobuf's limit of 100 messages inside each other.
-    let message = parsed.message.transcode_to();
-    Ok(Parsed {
-        message: message.map_err(|error| ParseError::at(None, error.to_string()))?,
-        unknown: parsed.unknown,
-    })
+    }
 }
 
 /// Whether a message is one of the wrappers, such as `google.protobuf.UInt32Value`, which JSON writes as their value.

@@ -1,6 +1,5 @@
 //! What a JSON or YAML text says, before any message is known: a tree of values with their places in the text.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Number;
@@ -36,8 +35,46 @@ pub(super) enum Data {
     Number(Number),
     String(String),
     List(Vec<Node>),
-    /// The last of equal keys wins, as in Envoy.
-    Map(BTreeMap<String, Node>),
+    Map(Entries),
+}
+
+/// The entries of a map in the order of their keys. The last of equal keys wins, as in Envoy.
+#[derive(Debug, Clone)]
+pub(super) struct Entries(Vec<(String, Node)>);
+
+impl FromIterator<(String, Node)> for Entries {
+    fn from_iter<I: IntoIterator<Item = (String, Node)>>(entries: I) -> Self {
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        // A stable sort, so that the last of equal keys stays the last.
+        entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+        entries.dedup_by(|later, kept| {
+            let equal = later.0 == kept.0;
+            if equal {
+                std::mem::swap(later, kept);
+            }
+            equal
+        });
+        Entries(entries)
+    }
+}
+
+impl Entries {
+    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+        let found = self.0.binary_search_by(|(known, _)| known.as_str().cmp(key));
+        found.ok().map(|index| &self.0[index].1)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.0.iter().map(|(key, node)| (key.as_str(), node))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// One step from a value to a value inside it.
@@ -118,7 +155,9 @@ impl From<&Node> for serde_json::Value {
             Data::List(values) => values.iter().map(serde_json::Value::from).collect(),
             Data::Map(entries) => {
                 let entries = entries.iter();
-                entries.map(|(key, value)| (key.clone(), serde_json::Value::from(value))).collect()
+                entries
+                    .map(|(key, value)| (key.to_owned(), serde_json::Value::from(value)))
+                    .collect()
             }
         }
     }

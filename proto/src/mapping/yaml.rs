@@ -1,6 +1,6 @@
 //! YAML text to a tree, with scalars understood the way Envoy's reader (yaml-cpp) understands them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
@@ -80,11 +80,11 @@ impl<'a> Reader<'a> {
     }
 
     fn map(&mut self, depth: usize) -> Result<Data, ParseError> {
-        let mut entries = BTreeMap::new();
+        let mut entries = Vec::new();
         loop {
             let (event, key_span) = self.next()?;
             let (key, ignored) = match event {
-                Event::MappingEnd => return Ok(Data::Map(entries)),
+                Event::MappingEnd => return Ok(Data::Map(entries.into_iter().collect())),
                 Event::Scalar(text, _, _, tag) => {
                     (text.into_owned(), tag.is_some_and(|tag| is_ignore(&tag)))
                 }
@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
             value.position = position(key_span);
             // Envoy leaves entries out whose key is tagged so: a place to keep anchors.
             if !ignored {
-                entries.insert(key, value);
+                entries.push((key, value));
             }
         }
     }
@@ -135,7 +135,7 @@ fn syntax_error(error: ScanError) -> ParseError {
 fn size(node: &Node) -> usize {
     match &node.data {
         Data::List(values) => 1 + values.iter().map(size).sum::<usize>(),
-        Data::Map(entries) => 1 + entries.values().map(size).sum::<usize>(),
+        Data::Map(entries) => 1 + entries.iter().map(|(_, node)| size(node)).sum::<usize>(),
         _ => 1,
     }
 }

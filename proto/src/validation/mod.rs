@@ -15,6 +15,7 @@ use prost_reflect::{
 use crate::mapping::has_own_form;
 use crate::packed::{Content, Packed};
 use crate::registry::Registry;
+use crate::untyped::Untyped;
 use crate::validate::{FieldRules, field_rules::Type};
 
 /// How many violations are collected before the rest is dropped: enough to help, and no more than a NACK can carry.
@@ -47,8 +48,17 @@ impl Registry {
             let path = String::new();
             vec![Violation { path, rule: error.to_string() }]
         })?;
+        self.validate_dynamic(&dynamic)
+    }
+
+    /// [`Registry::validate`] for a message without its Rust type.
+    pub fn validate_untyped(&self, message: &Untyped) -> Result<(), Vec<Violation>> {
+        self.validate_dynamic(&message.0)
+    }
+
+    fn validate_dynamic(&self, message: &DynamicMessage) -> Result<(), Vec<Violation>> {
         let mut validator = Validator::new(self.pool());
-        validator.message(&dynamic);
+        validator.message(message);
         if validator.violations.is_empty() { Ok(()) } else { Err(validator.violations) }
     }
 }
@@ -57,7 +67,14 @@ impl Registry {
 struct Demands {
     required_oneofs: Vec<OneofDescriptor>,
     /// Fields that have rules or hold messages, which may have some.
-    fields: Vec<(FieldDescriptor, Option<FieldRules>)>,
+    fields: Vec<(FieldDescriptor, Kind, Option<FieldRules>)>,
+}
+
+/// A step from a value to one inside it.
+enum Step<'a> {
+    Field(&'a str),
+    Index(usize),
+    Key(&'a Value),
 }
 
 struct Validator<'p> {
@@ -112,15 +129,16 @@ impl<'p> Validator<'p> {
         let demands = self.demands(&message.descriptor());
         for oneof in &demands.required_oneofs {
             if !oneof.fields().any(|field| message.has_field(&field)) {
-                self.within(&format!(".{}", oneof.name()), |this| {
-                    this.violation("value is required")
-                });
+                self.within(Step::Field(oneof.name()), |this| this.violation("value is required"));
             }
         }
-        for (field, rules) in &demands.fields {
-            self.within(&format!(".{}", field.name()), |this| {
-                this.field(message, field, rules.as_ref())
-            });
+        for (field, kind, rules) in &demands.fields {
+            // What is not set can only break a rule.
+            if rules.is_some() || message.has_field(field) {
+                self.within(Step::Field(field.name()), |this| {
+                    this.field(message, field, kind, rules.as_ref())
+                });
+            }
         }
     }
 
@@ -128,6 +146,7 @@ impl<'p> Validator<'p> {
         &mut self,
         message: &DynamicMessage,
         field: &FieldDescriptor,
+        kind: &Kind,
         rules: Option<&FieldRules>,
     ) {
         if field.supports_presence() && !message.has_field(field) {
@@ -142,32 +161,31 @@ impl<'p> Validator<'p> {
         match (message.get_field(field).as_ref(), rules.and_then(|rules| rules.r#type.as_ref())) {
             (Value::List(items), Some(Type::Repeated(demanded))) => {
                 self.report(rules::broken_by_list(demanded, items));
-                self.list(&field.kind(), items, demanded.items.as_deref());
+                self.list(kind, items, demanded.items.as_deref());
             }
-            (Value::List(items), _) => self.list(&field.kind(), items, None),
+            (Value::List(items), _) => self.list(kind, items, None),
             (Value::Map(entries), Some(Type::Map(demanded))) => {
                 self.report(rules::broken_by_map(demanded, entries));
-                self.map(field, entries, demanded.keys.as_deref(), demanded.values.as_deref());
+                self.map(kind, entries, demanded.keys.as_deref(), demanded.values.as_deref());
             }
-            (Value::Map(entries), _) => self.map(field, entries, None, None),
-            (value, _) => self.value(&field.kind(), value, rules),
+            (Value::Map(entries), _) => self.map(kind, entries, None, None),
+            (value, _) => self.value(kind, value, rules),
         }
     }
 
     fn list(&mut self, kind: &Kind, items: &[Value], rules: Option<&FieldRules>) {
         for (index, item) in items.iter().enumerate() {
-            self.within(&format!("[{index}]"), |this| this.value(kind, item, rules));
+            self.within(Step::Index(index), |this| this.value(kind, item, rules));
         }
     }
 
     fn map(
         &mut self,
-        field: &FieldDescriptor,
+        kind: &Kind,
         entries: &HashMap<MapKey, Value>,
         key_rules: Option<&FieldRules>,
         value_rules: Option<&FieldRules>,
     ) {
-        let kind = field.kind();
         let Some(entry) = kind.as_message() else {
             return;
         };
@@ -175,7 +193,7 @@ impl<'p> Validator<'p> {
             (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
         for (key, value) in entries {
             let key = Value::from(key.clone());
-            self.within(&format!("[{key}]"), |this| {
+            self.within(Step::Key(&key), |this| {
                 this.value(&key_kind, &key, key_rules);
                 this.value(&value_kind, value, value_rules);
             });
@@ -214,9 +232,18 @@ impl<'p> Validator<'p> {
         demands
     }
 
-    fn within(&mut self, step: &str, check: impl FnOnce(&mut Self)) {
+    fn within(&mut self, step: Step<'_>, check: impl FnOnce(&mut Self)) {
         let length = self.path.len();
-        self.path.push_str(if length == 0 { step.trim_start_matches('.') } else { step });
+        match step {
+            Step::Field(name) => {
+                if length > 0 {
+                    self.path.push('.');
+                }
+                self.path.push_str(name);
+            }
+            Step::Index(index) => self.path.push_str(&format!("[{index}]")),
+            Step::Key(key) => self.path.push_str(&format!("[{key}]")),
+        }
         check(self);
         self.path.truncate(length);
     }
@@ -244,15 +271,13 @@ impl Options {
             oneof.options().get_extension(&self.required).as_bool() == Some(true)
         };
         let fields = descriptor.fields().map(|field| {
-            let rules = self.rules_of(&field);
-            (field, rules)
+            let (kind, rules) = (field.kind(), self.rules_of(&field));
+            (field, kind, rules)
         });
         Demands {
             required_oneofs: descriptor.oneofs().filter(is_required).collect(),
             fields: fields
-                .filter(|(field, rules)| {
-                    rules.is_some() || matches!(field.kind(), Kind::Message(_))
-                })
+                .filter(|(_, kind, rules)| rules.is_some() || matches!(kind, Kind::Message(_)))
                 .collect(),
         }
     }

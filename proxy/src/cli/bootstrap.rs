@@ -1,7 +1,8 @@
 //! Reading the bootstrap: a file, a flag, or one merged over the other.
 //!
 //! Reading YAML and JSON takes the descriptors of Envoy's whole API: some 15 MB that a sidecar never needs again. So a
-//! short-lived process of the same program reads them, and hands the bootstrap over in protobuf's binary form.
+//! short-lived process of the same program reads them, and hands the bootstrap over in protobuf's binary form. No process
+//! ever holds the whole of it in Rust's types: in a large mesh these take a hundred times the bytes.
 
 use std::error::Error;
 use std::io::Write;
@@ -10,8 +11,11 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
 use prost::Message;
+use prost::bytes::Bytes;
 use proto::envoy::config::bootstrap::v3::Bootstrap;
-use proto::{Format, Parsed, Registry};
+use proto::{Format, Parsed, Registry, Untyped};
+
+use crate::config::bootstrap::BootstrapParts;
 
 /// Where the bootstrap comes from.
 #[derive(Args, Clone, Debug)]
@@ -31,7 +35,7 @@ pub struct BootstrapArgs {
 ///
 /// # Errors
 /// What is wrong with the bootstrap, with its path and line.
-pub fn read_aside(args: &BootstrapArgs) -> Result<Bootstrap, Box<dyn Error>> {
+pub fn read_aside(args: &BootstrapArgs) -> Result<BootstrapParts, Box<dyn Error>> {
     let Some(output) = run_reader(args) else { return read(args) };
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
@@ -40,7 +44,7 @@ pub fn read_aside(args: &BootstrapArgs) -> Result<Bootstrap, Box<dyn Error>> {
     for warning in said.lines() {
         tracing::warn!("{warning}");
     }
-    Ok(Bootstrap::decode(output.stdout.as_slice())?)
+    Ok(BootstrapParts::decode(Bytes::from(output.stdout))?)
 }
 
 /// Runs `pillion read-bootstrap`; none if it cannot be started.
@@ -61,10 +65,18 @@ fn run_reader(args: &BootstrapArgs) -> Option<std::process::Output> {
 
 /// `pillion read-bootstrap`: the bootstrap goes to standard output, warnings and errors to standard error.
 pub fn print(args: &BootstrapArgs) -> ExitCode {
-    let read = read_with(args, &mut |warning| eprintln!("{warning}"));
-    let written = read.and_then(|bootstrap| {
-        std::io::stdout().write_all(&bootstrap.encode_to_vec()).map_err(Into::into)
+    let registry = Registry::load();
+    let read = read_with(&registry, args, &mut |warning| eprintln!("{warning}"));
+    let written = read.and_then(|mut rest| {
+        let clusters = rest.take_list(CLUSTERS);
+        let mut out = std::io::stdout();
+        out.write_all(&encode(&rest, &clusters).encode_to_vec())?;
+        out.flush()?;
+        // The process ends here: to take apart what it has read would only take time.
+        std::mem::forget((rest, clusters));
+        Ok(())
     });
+    std::mem::forget(registry);
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -78,27 +90,45 @@ pub fn print(args: &BootstrapArgs) -> ExitCode {
 ///
 /// # Errors
 /// What is wrong with the bootstrap, with its path and line.
-pub fn read(args: &BootstrapArgs) -> Result<Bootstrap, Box<dyn Error>> {
-    read_with(args, &mut |warning| tracing::warn!("{warning}"))
+pub fn read(args: &BootstrapArgs) -> Result<BootstrapParts, Box<dyn Error>> {
+    let warn = &mut |warning| tracing::warn!("{warning}");
+    let mut rest = read_with(&Registry::load(), args, warn)?;
+    let clusters = rest.take_list(CLUSTERS);
+    Ok(encode(&rest, &clusters))
+}
+
+/// Where the static clusters are.
+const CLUSTERS: &[&str] = &["static_resources", "clusters"];
+
+fn encode(rest: &Untyped, clusters: &[Untyped]) -> BootstrapParts {
+    BootstrapParts {
+        rest: rest.encode().into(),
+        clusters: clusters.iter().map(|cluster| cluster.encode().into()).collect(),
+    }
 }
 
 fn read_with(
+    registry: &Registry,
     args: &BootstrapArgs,
     warn: &mut dyn FnMut(String),
-) -> Result<Bootstrap, Box<dyn Error>> {
-    let registry = Registry::load();
-    let mut message = Bootstrap::default();
-    if let Some(path) = &args.config_path {
-        message = settle(registry.read_file::<Bootstrap>(path)?, args, warn)?;
-    }
-    if let Some(text) = &args.config_yaml {
-        let over = settle(registry.parse(Format::Yaml, text)?, args, warn)?;
-        proto::merge(&mut message, &over)?;
-    }
-    if args.config_path.is_none() && args.config_yaml.is_none() {
-        return Err("no configuration: give a bootstrap with --config-path or --config-yaml".into());
-    }
-    registry.validate(&message).map_err(|violations| {
+) -> Result<Untyped, Box<dyn Error>> {
+    let file = args.config_path.as_ref().map(|path| registry.read_untyped_file::<Bootstrap>(path));
+    let file = file.transpose()?.map(|parsed| settle(parsed, args, warn)).transpose()?;
+    let text = args.config_yaml.as_ref();
+    let text = text.map(|text| registry.parse_untyped::<Bootstrap>(Format::Yaml, text));
+    let text = text.transpose()?.map(|parsed| settle(parsed, args, warn)).transpose()?;
+    let message = match (file, text) {
+        (Some(mut file), Some(text)) => {
+            file.merge(&text)?;
+            file
+        }
+        (Some(message), None) | (None, Some(message)) => message,
+        (None, None) => {
+            let missing = "no configuration: give a bootstrap with --config-path or --config-yaml";
+            return Err(missing.into());
+        }
+    };
+    registry.validate_untyped(&message).map_err(|violations| {
         let lines: Vec<_> = violations.iter().map(ToString::to_string).collect();
         format!("the bootstrap breaks the API's rules:\n  {}", lines.join("\n  "))
     })?;
@@ -106,11 +136,11 @@ fn read_with(
 }
 
 /// Unknown fields are errors, unless they are allowed: then each is a warning.
-fn settle<T>(
-    parsed: Parsed<T>,
+fn settle(
+    parsed: Parsed<Untyped>,
     args: &BootstrapArgs,
     warn: &mut dyn FnMut(String),
-) -> Result<T, proto::ParseError> {
+) -> Result<Untyped, proto::ParseError> {
     if !args.allow_unknown_static_fields {
         return parsed.strict();
     }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use prost::Message;
 use proto::envoy::config::bootstrap::v3 as pb;
 use proto::envoy::config::core::v3::{Locality, Node};
 use tracing_subscriber::layer::SubscriberExt;
@@ -13,6 +14,7 @@ use crate::cli::version::version;
 use crate::cli::{Mode, RunArgs, bootstrap};
 use crate::config::Context;
 use crate::config::bootstrap::Bootstrap;
+use crate::http::filters;
 use crate::server::{self, Options};
 use crate::telemetry::log_level::{Level, LogLevels, UnknownLogger};
 use crate::telemetry::log_writer::LogWriterOptions;
@@ -74,13 +76,14 @@ fn default_workers() -> usize {
 
 /// Reads the bootstrap from file and flags.
 fn load(args: &RunArgs) -> Result<Bootstrap, Box<dyn std::error::Error>> {
-    let mut message = match args.mode {
+    let parts = match args.mode {
         Mode::Serve => bootstrap::read_aside(&args.bootstrap)?,
         Mode::Validate | Mode::InitOnly => bootstrap::read(&args.bootstrap)?,
     };
+    let mut message = pb::Bootstrap::decode(parts.rest)?;
     name_node(&mut message, args);
-    let context = Context::default();
-    let bootstrap = Bootstrap::from_proto(&message, &context)?;
+    let context = Context::with_http_filters(&filters::Table);
+    let bootstrap = Bootstrap::from_parts(&message, parts.clusters, &context)?;
     for warning in context.take_warnings() {
         tracing::warn!("{warning}");
     }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::bytes::Bytes;
+use prost::encoding::message::encode as encode_message;
+use proto::envoy::config::bootstrap::v3 as pb;
 use proto::envoy::config::core::v3::Node;
 use proto::google::protobuf::Any;
 
@@ -44,8 +47,42 @@ pub struct Bootstrap {
     pub local_cluster_name: Option<Arc<str>>,
     /// Runtime values of `layered_runtime`, flattened; later layers win.
     pub runtime: Runtime,
+    /// The message without its static clusters, in binary form.
+    rest: Bytes,
+}
+
+/// A `Bootstrap` in binary form, the static clusters apart: they may be many, and are translated one by one.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BootstrapParts {
+    /// The message without `static_resources.clusters`.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub rest: Bytes,
+    /// `static_resources.clusters`
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub clusters: Vec<Bytes>,
+}
+
+impl Bootstrap {
     /// The whole message, for `/config_dump`; secrets are redacted when it is printed.
-    pub dump: Any,
+    pub fn dump(&self) -> Any {
+        let mut value = self.rest.to_vec();
+        for (_, cluster) in &self.clusters {
+            // Parts of a message that follow each other are merged by whoever reads them.
+            let resources = ClustersOnly { clusters: vec![cluster.value.clone()] };
+            encode_message(STATIC_RESOURCES, &resources, &mut value);
+        }
+        Any { type_url: proto::any::type_url_of::<pb::Bootstrap>(), value }
+    }
+}
+
+/// `Bootstrap.static_resources`
+const STATIC_RESOURCES: u32 = 2;
+
+/// `Bootstrap.StaticResources`, with clusters that are encoded already.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ClustersOnly {
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    clusters: Vec<Vec<u8>>,
 }
 
 impl Bootstrap {

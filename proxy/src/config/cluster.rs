@@ -14,7 +14,10 @@ mod discovery;
 mod http2_options;
 mod http_options;
 pub mod load_balancing;
+mod outlier_detection;
 mod translate;
+
+pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
 
 /// A cluster: how its hosts are found, picked and talked to.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub struct Cluster {
     pub lb: Arc<LoadBalancing>,
     /// `circuit_breakers.thresholds`: for the default and the high priority.
     pub circuit_breakers: [Thresholds; 2],
+    /// `outlier_detection`; none means off.
+    pub outlier_detection: Option<Arc<OutlierDetection>>,
     /// The protocol spoken to hosts (`HttpProtocolOptions`).
     pub protocol: UpstreamProtocol,
     /// `HttpProtocolOptions.common_http_protocol_options`.

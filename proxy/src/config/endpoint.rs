@@ -76,7 +76,7 @@ pub struct Endpoint {
 }
 
 /// `envoy.config.core.v3.Metadata.filter_metadata`: by namespace.
-pub type Metadata = std::collections::BTreeMap<String, serde_json::Value>;
+pub use crate::telemetry::stream_info::Metadata;
 
 /// An endpoint's address: known, or a name to resolve (DNS clusters only).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

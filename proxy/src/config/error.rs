@@ -2,6 +2,11 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::path::PathBuf;
+
+use xxhash_rust::xxh64::xxh64;
+
+use crate::config::http_filter::HttpFilters;
 
 /// A rejected value: which resource, which field, what is wrong. Becomes the NACK's `error_detail`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,16 +84,37 @@ impl fmt::Display for At<'_> {
     }
 }
 
-/// What a translation collects besides its result.
-#[derive(Debug, Default)]
+/// What a translation knows and collects besides its result.
+#[derive(Default)]
 pub struct Context {
     warnings: RefCell<Vec<String>>,
+    files: RefCell<Files>,
+    http_filters: Option<&'static dyn HttpFilters>,
+}
+
+/// The files that a translation has read, to read them again when they change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Each file with a hash of what was in it.
+    pub read: Vec<(PathBuf, u64)>,
+    /// Every `watched_directory`.
+    pub watched: Vec<PathBuf>,
 }
 
 /// How many warnings are kept: a field of every endpoint would otherwise give one for each.
 const MAX_WARNINGS: usize = 100;
 
 impl Context {
+    /// A context in which these HTTP filters exist; in the default one there are none.
+    pub fn with_http_filters(filters: &'static dyn HttpFilters) -> Self {
+        Context { http_filters: Some(filters), ..Context::default() }
+    }
+
+    /// The HTTP filters that exist.
+    pub fn http_filters(&self) -> Option<&'static dyn HttpFilters> {
+        self.http_filters
+    }
+
     /// Notes a field that is accepted without effect, with the reason why traffic stays correct. Beyond the first 100
     /// warnings nothing is noted.
     pub fn warn(&self, at: &At<'_>, reason: impl fmt::Display) {
@@ -96,6 +122,21 @@ impl Context {
         if warnings.len() < MAX_WARNINGS {
             warnings.push(format!("{at}: {reason}"));
         }
+    }
+
+    /// Notes a file that was read.
+    pub fn note_file(&self, path: impl Into<PathBuf>, content: &[u8]) {
+        self.files.borrow_mut().read.push((path.into(), xxh64(content, 0)));
+    }
+
+    /// Notes a `watched_directory`.
+    pub fn note_watched(&self, directory: impl Into<PathBuf>) {
+        self.files.borrow_mut().watched.push(directory.into());
+    }
+
+    /// The files so far; empties the list.
+    pub fn take_files(&self) -> Files {
+        self.files.take()
     }
 
     /// The warnings so far; empties the list.

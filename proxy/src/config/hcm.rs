@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use crate::config::access_log::AccessLog;
 use crate::config::cluster::Http2Options;
+use crate::config::http_filter::Opaque;
 use crate::config::route::RouteConfiguration;
 use crate::config::source::ConfigSource;
 
@@ -141,20 +142,16 @@ pub enum Codec {
     Http2,
 }
 
-/// An HTTP filter before the router, by kind. Filters join here with their configuration.
+/// An HTTP filter before the router.
 #[derive(Clone, Debug)]
 pub struct HttpFilter {
     /// `name`: the key of `typed_per_filter_config`.
     pub name: Arc<str>,
     /// `disabled`: off unless a route enables it.
     pub disabled: bool,
-    /// What it does.
-    pub kind: HttpFilterKind,
+    /// `typed_config`, which the filter itself has translated.
+    pub config: Opaque,
 }
-
-/// The HTTP filters that exist besides the router.
-#[derive(Clone, Debug)]
-pub enum HttpFilterKind {}
 
 /// `envoy.extensions.filters.http.router.v3.Router`.
 #[derive(Clone, Copy, Debug, Default)]

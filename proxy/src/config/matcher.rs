@@ -1,12 +1,17 @@
-//! String, header and query parameter matchers, with their evaluation.
+//! Matchers of strings, headers, query parameters, metadata and paths, with their evaluation.
 
 mod evaluate;
+mod input;
+mod metadata;
 pub mod re2;
 mod translate;
+pub mod uri_template;
 
 use regex::Regex;
 
 pub use evaluate::{PseudoHeaders, query_parameter};
+pub use input::{ConnectionView, MatchInput, RequestView, TlsView};
+pub use metadata::{MetadataMatcher, MetadataPath, ValueMatcher};
 pub use re2::search;
 
 /// `envoy.type.matcher.v3.StringMatcher`.

@@ -14,6 +14,7 @@ use http::{HeaderName, StatusCode};
 use crate::config::endpoint::Metadata;
 use crate::config::hash_policy::HashPolicies;
 use crate::config::headers::HeaderMutations;
+use crate::config::http_filter::RouteFilters;
 use crate::config::matcher::{FullRegex, HeaderMatcher, QueryMatcher};
 use crate::config::metadata_match::MetadataMatch;
 
@@ -40,6 +41,8 @@ pub struct RouteConfiguration {
     pub validate_clusters: Option<bool>,
     /// `ignore_path_parameters_in_path_matching`
     pub ignore_path_parameters: bool,
+    /// `typed_per_filter_config`
+    pub filters: RouteFilters,
 }
 
 /// `VirtualHost`.
@@ -61,6 +64,8 @@ pub struct VirtualHost {
     pub include_attempt_count: bool,
     /// `include_attempt_count_in_response`
     pub include_attempt_count_in_response: bool,
+    /// `typed_per_filter_config`
+    pub filters: RouteFilters,
 }
 
 /// `TlsRequirementType`.
@@ -89,6 +94,8 @@ pub struct Route {
     pub response_headers: HeaderMutations,
     /// `metadata.filter_metadata`
     pub metadata: Option<Arc<Metadata>>,
+    /// `typed_per_filter_config`
+    pub filters: RouteFilters,
 }
 
 /// `RouteMatch`.
@@ -217,6 +224,8 @@ pub struct WeightedCluster {
     pub response_headers: HeaderMutations,
     /// `host_rewrite_literal`
     pub host_rewrite: Option<http::uri::Authority>,
+    /// `typed_per_filter_config`
+    pub filters: RouteFilters,
 }
 
 /// What a weighted cluster names.

@@ -9,6 +9,8 @@ mod parameters;
 mod secret;
 mod validation;
 
+pub use parameters::{group_name, suite_name};
+
 /// `DownstreamTlsContext`.
 #[derive(Clone, Debug)]
 pub struct DownstreamTls {
@@ -60,6 +62,17 @@ pub struct CommonTls {
     pub tls12_cipher_suites: Option<Vec<rustls::CipherSuite>>,
     /// `tls_params.ecdh_curves`: what keys may be agreed with, in order of preference; none means the default.
     pub groups: Option<Vec<rustls::NamedGroup>>,
+}
+
+impl CommonTls {
+    /// Whether a secret comes over SDS.
+    pub fn uses_sds(&self) -> bool {
+        let over_sds = |secret: &SecretRef<Certificate>| {
+            matches!(secret, SecretRef::Sds { source: Some(_), .. })
+        };
+        let validation = self.validation.as_ref().and_then(|validation| validation.sds.as_ref());
+        self.certificates.iter().any(over_sds) || validation.is_some_and(|(_, s)| s.is_some())
+    }
 }
 
 /// `Secret`: what SDS delivers under a name, or the bootstrap holds.
@@ -176,4 +189,16 @@ pub enum SanKind {
     Email,
     /// `IP_ADDRESS`
     Ip,
+}
+
+impl SanKind {
+    /// The kind as messages call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SanKind::Dns => "DNS",
+            SanKind::Uri => "URI",
+            SanKind::Email => "EMAIL",
+            SanKind::Ip => "IP",
+        }
+    }
 }

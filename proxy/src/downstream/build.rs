@@ -16,17 +16,17 @@ use crate::config::tls::DownstreamTls;
 use crate::config::{At, ConfigError};
 use crate::downstream::filter_chain::FilterChains;
 use crate::downstream::inspectors::Inspectors;
-use crate::downstream::listener::{Chain, Handler, State};
-use crate::downstream::shared_stats::SharedStats;
+use crate::downstream::listener::{Chain, ChainTls, Handler, State};
 use crate::downstream::stats::{ListenerStats, TcpStats};
 use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::Drain;
+use crate::http::filters::{Build, FilterEntry};
 use crate::http::manager::{ConnectionManager, RouteSlot, Routes};
 use crate::http::stats::{CodecStats, HttpStats, ListenerHttpStats};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::log_writer::LogWriter;
-use crate::telemetry::stats::{Gauge, Store};
-use crate::tls::ServerTls;
+use crate::telemetry::stats::{Gauge, SharedStats, Store};
+use crate::tls::{ServerTls, TlsStats};
 use crate::upstream::cluster::ClusterRegistry;
 
 /// Gives what comes over xDS into filter chains, and sees to it that it gets filled.
@@ -51,11 +51,7 @@ pub struct Builder {
     store: Arc<Store>,
     registry: Arc<ClusterRegistry>,
     logs: LogWriter,
-    http_stats: SharedStats<HttpStats>,
-    listener_http_stats: SharedStats<ListenerHttpStats>,
-    codec_stats: SharedStats<CodecStats>,
-    tcp_stats: SharedStats<TcpStats>,
-    listener_stats: SharedStats<ListenerStats>,
+    stats: SharedStats,
     inspectors: Inspectors,
     runtime: Runtime,
 }
@@ -67,11 +63,7 @@ impl Builder {
             store,
             registry,
             logs,
-            http_stats: SharedStats::default(),
-            listener_http_stats: SharedStats::default(),
-            codec_stats: SharedStats::default(),
-            tcp_stats: SharedStats::default(),
-            listener_stats: SharedStats::default(),
+            stats: SharedStats::default(),
             inspectors: Inspectors::default(),
             runtime: Runtime::default(),
         }
@@ -85,7 +77,7 @@ impl Builder {
     /// The statistics of a listener.
     pub fn listener_stats(&self, config: &Config) -> Arc<ListenerStats> {
         let prefix = format!("listener.{}.", config.stat_name);
-        self.listener_stats.get(&self.store, prefix, ListenerStats::new)
+        self.stats.get(&self.store, prefix, ListenerStats::new)
     }
 
     /// Makes a listener ready. Chains that `previous` has unchanged are taken over with their connections.
@@ -152,7 +144,11 @@ impl Builder {
             None => Handler::None,
         };
         let tls = match &chain.tls {
-            Some(context) => Some(slots.tls(context, listener, &at.field("transport_socket"))?),
+            Some(context) => {
+                let slot = slots.tls(context, listener, &at.field("transport_socket"))?;
+                let prefix = format!("listener.{}.ssl.", listener.stat_name);
+                Some(ChainTls { slot, stats: self.stats.get(&self.store, prefix, TlsStats::new) })
+            }
             None => None,
         };
         Ok(Arc::new(Chain { config: Arc::clone(chain), tls, handler, drain: Drain::default() }))
@@ -181,17 +177,29 @@ impl Builder {
         Ok(ConnectionManager {
             config: Arc::clone(config),
             routes,
-            stats: self.http_stats.get(&self.store, format!("http.{prefix}."), HttpStats::new),
+            stats: self.stats.get(&self.store, format!("http.{prefix}."), HttpStats::new),
             codec_stats: ["http1.", "http2."]
-                .map(|prefix| self.codec_stats.get(&self.store, prefix.into(), CodecStats::new)),
-            listener_stats: self.listener_http_stats.get(
+                .map(|prefix| self.stats.get(&self.store, prefix.into(), CodecStats::new)),
+            listener_stats: self.stats.get(
                 &self.store,
                 format!("listener.{}.http.{prefix}.", listener.stat_name),
                 ListenerHttpStats::new,
             ),
             access_logs,
             keeps_heads,
+            filters: self.http_filters(config, &format!("http.{prefix}."), at)?,
         })
+    }
+
+    /// The HTTP filters before the router.
+    fn http_filters(
+        &self,
+        config: &HttpConnectionManager,
+        stat_prefix: &str,
+        at: &At<'_>,
+    ) -> Result<Box<[FilterEntry]>, ConfigError> {
+        let build = Build { stat_prefix, store: &self.store, stats: &self.stats, at };
+        config.filters.iter().map(|filter| FilterEntry::build(filter, &build)).collect()
     }
 
     fn tcp(
@@ -204,7 +212,7 @@ impl Builder {
         Ok(TcpProxy {
             config: Arc::clone(config),
             clusters: clusters.map(|cluster| self.registry.slot(&cluster.name)).collect(),
-            stats: self.tcp_stats.get(&self.store, prefix, TcpStats::new),
+            stats: self.stats.get(&self.store, prefix, TcpStats::new),
             sessions: Gauge::default(),
             access_logs: self.loggers(&config.access_log, at)?,
         })

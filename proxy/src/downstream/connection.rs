@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use crate::downstream::filter_chain::Facts;
 use crate::downstream::inspect::{self, Filter, FilterKind};
@@ -43,16 +42,30 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
     let state = listener.state.load_full();
     let Some(chain) = state.chains.find(&facts).cloned() else {
         listener.stats.no_filter_chain_match.inc();
-        log_unserved(&state, connection_info(facts, socket_local, None, accepted, &worker));
+        let info = connection_info(facts, socket_local, None, accepted, &worker);
+        log_connection(&state, info, |info| {
+            info.flags.insert(ResponseFlags::NO_ROUTE_FOUND);
+            info.details = Some("filter_chain_not_found".into());
+        });
         return;
     };
     if matches!(chain.handler, Handler::None) {
         return;
     }
     let open = OpenConnection::count(&listener.stats);
-    let Some((stream, tls)) = handshake(stream, &chain, &listener.stats).await else { return };
+    let shaken = handshake(stream, &chain, &listener.stats).await;
     let mut info = connection_info(facts, socket_local, Some(&chain), accepted, &worker);
-    info.tls = tls;
+    let stream = match shaken {
+        Ok((stream, tls)) => {
+            info.tls = tls;
+            stream
+        }
+        Err(reason) => {
+            info.transport_failure = reason;
+            log_connection(&state, info, |_| {});
+            return;
+        }
+    };
     let info = Rc::new(info);
     let drain = chain.drain.signal();
     match &chain.handler {
@@ -142,50 +155,30 @@ fn count_refusal(stats: &ListenerStats, filters: &[Filter], error: &inspect::Ins
     }
 }
 
-/// Does the TLS handshake, if the chain has one. `None` closes the connection.
+/// Does the TLS handshake, if the chain has one. An error closes the connection; it may know why.
 async fn handshake(
     stream: Stream,
     chain: &Chain,
     stats: &ListenerStats,
-) -> Option<(Stream, Option<TlsInfo>)> {
-    let Some(tls) = &chain.tls else { return Some((stream, None)) };
-    let Some(ready) = tls.ready().clone() else {
+) -> Result<(Stream, Option<TlsInfo>), Option<Arc<str>>> {
+    let Some(tls) = &chain.tls else { return Ok((stream, None)) };
+    let Some(ready) = tls.slot.ready().clone() else {
+        tls.slot.stats.downstream_context_secrets_not_ready.inc();
         tracing::debug!(chain = %chain.config.name, "closed: a secret is not there");
-        return None;
+        return Err(Some("TLS_error:_secret_is_not_supplied_by_SDS".into()));
     };
-    let acceptor = TlsAcceptor::from(ready);
     let limit = chain.config.handshake_timeout.unwrap_or(Duration::MAX);
-    match timeout(limit, acceptor.accept(stream)).await {
-        Ok(Ok(tls)) => {
-            let info = tls_info(tls.get_ref().1);
-            Some((Stream::Tls(Box::new(tls.into())), Some(info)))
-        }
+    match timeout(limit, ready.accept(stream, &tls.stats)).await {
+        Ok(Ok((stream, info))) => Ok((stream, Some(info))),
         Ok(Err(error)) => {
-            tracing::debug!(chain = %chain.config.name, %error, "TLS handshake failed");
-            None
+            let reason = error.reason.as_deref().unwrap_or("the client left");
+            tracing::debug!(chain = %chain.config.name, reason, "TLS handshake failed");
+            Err(error.reason)
         }
         Err(_) => {
             stats.downstream_cx_transport_socket_connect_timeout.inc();
-            None
+            Err(None)
         }
-    }
-}
-
-fn tls_info(session: &rustls::ServerConnection) -> TlsInfo {
-    let suite = session.negotiated_cipher_suite();
-    let alpn = session.alpn_protocol().unwrap_or_default();
-    TlsInfo {
-        version: match session.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            _ => "TLSv1.2",
-        },
-        cipher: suite.map_or("", |suite| suite.suite().as_str().unwrap_or("")).into(),
-        alpn: String::from_utf8_lossy(alpn).into(),
-        peer_certificates: session
-            .peer_certificates()
-            .map(|chain| chain.iter().map(|certificate| certificate.to_vec()).collect())
-            .unwrap_or_default(),
-        ..TlsInfo::default()
     }
 }
 
@@ -208,19 +201,25 @@ fn connection_info(
         filter_chain_name: chain
             .map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
         tls: None,
+        transport_failure: None,
+        transport_protocol: facts.transport_protocol,
+        application_protocols: facts.application_protocols.into(),
         accepted,
     }
 }
 
-/// Writes the listener's access log for a connection that no filter chain serves.
-fn log_unserved(state: &State, connection: ConnectionInfo) {
+/// Writes the listener's access log for a connection that ends before a filter has it.
+fn log_connection(
+    state: &State,
+    connection: ConnectionInfo,
+    complete: impl FnOnce(&mut StreamInfo),
+) {
     if state.access_logs.is_empty() {
         return;
     }
     let accepted = connection.accepted;
     let mut info = StreamInfo::new(Rc::new(connection), None);
-    info.flags.insert(ResponseFlags::NO_ROUTE_FOUND);
-    info.details = Some("filter_chain_not_found".into());
+    complete(&mut info);
     info.duration = Some(accepted.elapsed());
     let context = FormatContext {
         info: &info,

@@ -5,19 +5,15 @@ use std::sync::Arc;
 use crate::config::listener::{ListenerFilter, ListenerFilterKind};
 use crate::downstream::inspect::proxy_protocol::ProxyProtocol;
 use crate::downstream::inspect::{Filter, FilterKind};
-use crate::downstream::shared_stats::SharedStats;
 use crate::downstream::stats::{
     HttpInspectorStats, ProxyProtocolStats, ProxyVersionStats, TlsInspectorStats,
 };
-use crate::telemetry::stats::Store;
+use crate::telemetry::stats::{SharedStats, Store};
 
 /// Makes listener filters. All filters of a kind share their statistics, as in Envoy.
 #[derive(Default)]
 pub(super) struct Inspectors {
-    tls: SharedStats<TlsInspectorStats>,
-    http: SharedStats<HttpInspectorStats>,
-    proxy: SharedStats<ProxyProtocolStats>,
-    proxy_versions: SharedStats<ProxyVersionStats>,
+    stats: SharedStats,
 }
 
 impl Inspectors {
@@ -32,11 +28,11 @@ impl Inspectors {
             ListenerFilterKind::OriginalSrc { mark } => FilterKind::OriginalSrc(*mark),
             ListenerFilterKind::TlsInspector => {
                 let prefix = "tls_inspector.".to_owned();
-                FilterKind::TlsInspector(self.tls.get(store, prefix, TlsInspectorStats::new))
+                FilterKind::TlsInspector(self.stats.get(store, prefix, TlsInspectorStats::new))
             }
             ListenerFilterKind::HttpInspector => {
                 let prefix = "http_inspector.".to_owned();
-                FilterKind::HttpInspector(self.http.get(store, prefix, HttpInspectorStats::new))
+                FilterKind::HttpInspector(self.stats.get(store, prefix, HttpInspectorStats::new))
             }
             ListenerFilterKind::ProxyProtocol { optional, disallowed, stat_prefix } => {
                 let prefix = match &**stat_prefix {
@@ -45,13 +41,13 @@ impl Inspectors {
                 };
                 let version = |version: &str| -> Arc<ProxyVersionStats> {
                     let prefix = format!("{prefix}versions.{version}.");
-                    self.proxy_versions.get(store, prefix, ProxyVersionStats::new)
+                    self.stats.get(store, prefix, ProxyVersionStats::new)
                 };
                 FilterKind::ProxyProtocol(ProxyProtocol {
                     optional: *optional,
                     disallowed: *disallowed,
                     versions: [version("v1"), version("v2")],
-                    stats: self.proxy.get(store, prefix, ProxyProtocolStats::new),
+                    stats: self.stats.get(store, prefix, ProxyProtocolStats::new),
                 })
             }
         }

@@ -15,7 +15,7 @@ use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::{Drain, Phase};
 use crate::http::manager::ConnectionManager;
 use crate::telemetry::access_log::AccessLogger;
-use crate::tls::ServerTls;
+use crate::tls::{ServerTls, TlsStats};
 
 /// A listener. An update in place swaps its state; connections keep the chain that they were given.
 pub struct Listener {
@@ -46,11 +46,19 @@ pub struct Chain {
     /// The configuration.
     pub config: Arc<FilterChain>,
     /// The TLS side, if connections speak TLS.
-    pub tls: Option<Arc<ServerTls>>,
+    pub tls: Option<ChainTls>,
     /// What serves connections.
     pub handler: Handler,
     /// Drains its connections.
     pub drain: Drain,
+}
+
+/// The TLS side of a filter chain.
+pub struct ChainTls {
+    /// The context with its secrets.
+    pub slot: Arc<ServerTls>,
+    /// `listener.<address>.ssl.`
+    pub stats: Arc<TlsStats>,
 }
 
 /// The terminal filter of a chain.

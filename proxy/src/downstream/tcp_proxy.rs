@@ -20,8 +20,8 @@ use crate::telemetry::log_format::FormatContext;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::{ConnectionInfo, StreamInfo};
 use crate::upstream::balance::PickContext;
-use crate::upstream::cluster::{Cluster, ClusterSlot, Host};
-use crate::upstream::pool::{ResetReason, TcpLease};
+use crate::upstream::cluster::{Cluster, ClusterSlot, Host, Outcome};
+use crate::upstream::pool::{PoolError, ResetReason, TcpLease};
 
 /// A TCP proxy, ready to serve.
 pub struct TcpProxy {
@@ -84,6 +84,7 @@ impl TcpProxy {
         info.upstream.cluster = Some(Arc::clone(cluster.name()));
         let Some(mut lease) = self.connect(&cluster, metadata, info, worker).await else { return };
         info.upstream.local = lease.local_address().cloned();
+        info.upstream.tls = lease.tls().cloned();
         let relaying = relay(&mut stream, &mut lease.stream, self.config.idle_timeout);
         let limit = self.config.max_duration.unwrap_or(Duration::MAX);
         let Some(relayed) = until_closing(timeout(limit, relaying), drain).await else { return };
@@ -147,6 +148,7 @@ impl TcpProxy {
                 return None;
             }
             note_host(info, host, attempt);
+            picked.owner(cluster).report(host, outcome_of(&connected));
             match connected {
                 Ok(lease) => return Some(lease),
                 Err(error) => {
@@ -178,6 +180,15 @@ impl TcpProxy {
 fn source_hash(info: &StreamInfo) -> Option<u64> {
     let client = info.connection.remote.ip()?.ip().to_string();
     Some(xxh64(client.as_bytes(), 0))
+}
+
+/// What a connection, or none, says of the host.
+fn outcome_of(connected: &Result<TcpLease, PoolError>) -> Outcome {
+    match connected {
+        Ok(_) => Outcome::SessionConnected,
+        Err(error) if error.reason == ResetReason::ConnectionTimeout => Outcome::TimedOut,
+        Err(_) => Outcome::Broken,
+    }
 }
 
 fn note_host(info: &mut StreamInfo, host: &Host, attempt: u32) {

@@ -1,6 +1,5 @@
 //! HTTP on a downstream connection: which version, and the connection's life around its requests.
 
-use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -148,10 +147,7 @@ async fn serve_http1(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
         // The guard in front gives a slow head an answer.
         .header_read_timeout(None);
     let serving = Rc::clone(connection);
-    let service = service_fn(move |request| {
-        let answer = service::serve(Rc::clone(&serving), request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
+    let service = service_fn(move |request| service::serve(Rc::clone(&serving), request));
     let stream = DelayedClose::new(stream, &connection.manager);
     let stream = Guard::new(stream, Rules::new(config), Arc::clone(&connection.verdicts));
     let served = builder.serve_connection(stream, service).with_upgrades();
@@ -184,10 +180,7 @@ async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
         builder.enable_connect_protocol();
     }
     let serving = Rc::clone(connection);
-    let service = service_fn(move |request| {
-        let answer = service::serve(Rc::clone(&serving), request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
+    let service = service_fn(move |request| service::serve(Rc::clone(&serving), request));
     let served = builder.serve_connection(DelayedClose::new(stream, &connection.manager), service);
     let mut served = pin!(served);
     live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;

@@ -5,7 +5,6 @@
 //! through. In place of a bad one hyper gets a stand-in, which the service answers with the [`Refusal`]: so the answer keeps
 //! its place behind earlier ones and is counted and logged like any other.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -14,28 +13,21 @@ use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::http::delayed_close::DelayedClose;
 use crate::io::deadline::Deadline;
 
 mod body;
+mod charset;
 mod head;
 
 use body::Body;
-pub use head::{Refusal, Rules, valid_authority};
+pub use charset::valid_authority;
+pub use head::{Refusal, Rules};
 use head::{Search, search};
 
 /// What hyper reads in place of a head that is refused.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\n\r\n";
-
-/// How much is read at once.
-const READ: usize = 64 * 1024;
-
-thread_local! {
-    /// What is read passes through here, so that an idle connection holds no buffer of its own.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
-}
 
 /// What the guard has found out, for the service. Requests are counted from 1; each of these ends the reading of requests,
 /// and so happens at most once.
@@ -78,9 +70,32 @@ enum State {
     Broken,
 }
 
-/// A downstream connection whose HTTP/1 requests are checked while they are read.
+/// A downstream connection whose HTTP/1 requests are checked while they are read. What is good stays where hyper reads it.
 pub struct Guard {
     inner: DelayedClose,
+    gate: Gate,
+}
+
+impl Guard {
+    /// Guards `inner` with `rules`; what is found goes into `verdicts`.
+    pub fn new(inner: DelayedClose, rules: Rules, verdicts: Arc<Verdicts>) -> Self {
+        let gate = Gate {
+            rules,
+            state: State::Head,
+            heads: 0,
+            held: BytesMut::new(),
+            searched: 0,
+            head_since: None,
+            head_deadline: Deadline::default(),
+            ready: BytesMut::new(),
+            verdicts,
+        };
+        Guard { inner, gate }
+    }
+}
+
+/// Where in its requests a connection is, and what is known of them.
+struct Gate {
     rules: Rules,
     state: State,
     /// How many heads have come.
@@ -97,23 +112,7 @@ pub struct Guard {
     verdicts: Arc<Verdicts>,
 }
 
-impl Guard {
-    /// Guards `inner` with `rules`; what is found goes into `verdicts`.
-    pub fn new(inner: DelayedClose, rules: Rules, verdicts: Arc<Verdicts>) -> Self {
-        Guard {
-            inner,
-            rules,
-            state: State::Head,
-            heads: 0,
-            held: BytesMut::new(),
-            searched: 0,
-            head_since: None,
-            head_deadline: Deadline::default(),
-            ready: BytesMut::new(),
-            verdicts,
-        }
-    }
-
+impl Gate {
     /// Follows the requests in `bytes`; returns how many bytes hyper may have.
     fn scan(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
@@ -211,13 +210,17 @@ impl Guard {
         }
     }
 
-    /// Passes on what was read, as far as hyper may have it.
-    fn take_in(&mut self, read: &[u8], cursor: &mut ReadBufCursor<'_>) {
+    /// Looks at what was read; returns how much of it hyper may have where it is. The rest is kept here, if it is wanted.
+    fn take_in(&mut self, read: &[u8]) -> usize {
+        if matches!(self.state, State::Refused) {
+            return 0;
+        }
         if self.held.is_empty() {
             let passed = self.scan(read);
-            cursor.put_slice(&read[..passed]);
-            self.hold(BytesMut::from(&read[passed..]));
-            return;
+            if passed < read.len() {
+                self.hold(BytesMut::from(&read[passed..]));
+            }
+            return passed;
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(read);
@@ -227,6 +230,7 @@ impl Guard {
         let stand_in = std::mem::replace(&mut self.ready, held);
         self.ready.unsplit(stand_in);
         self.hold(rest);
+        0
     }
 }
 
@@ -245,13 +249,13 @@ impl Read for Guard {
         let this = self.get_mut();
         let room = cursor.remaining();
         loop {
-            if !this.ready.is_empty() {
-                give(&mut this.ready, &mut cursor);
+            if !this.gate.ready.is_empty() {
+                give(&mut this.gate.ready, &mut cursor);
             }
             if cursor.remaining() < room {
                 return Poll::Ready(Ok(()));
             }
-            match this.state {
+            match this.gate.state {
                 State::Tunnel => return Read::poll_read(Pin::new(&mut this.inner), cx, cursor),
                 State::Broken => {
                     let kind = io::ErrorKind::InvalidData;
@@ -262,29 +266,21 @@ impl Read for Guard {
                 }
                 _ => {}
             }
-            let polled = SCRATCH.with_borrow_mut(|scratch| {
-                let most = room.min(scratch.len());
-                let mut buf = ReadBuf::new(&mut scratch[..most]);
-                ready!(AsyncRead::poll_read(this.inner.stream(), cx, &mut buf))?;
-                let read = buf.filled();
-                let open = !read.is_empty();
-                if !matches!(this.state, State::Refused) {
-                    this.take_in(read, &mut cursor);
-                }
-                Poll::Ready(io::Result::Ok(open))
-            });
-            let Poll::Ready(open) = polled else {
-                ready!(this.poll_late_head(cx));
+            let Guard { inner, gate } = &mut *this;
+            let stream = inner.stream();
+            let polled = stream.poll_read_passing(cx, &mut cursor, |read| gate.take_in(read));
+            let Poll::Ready(read) = polled else {
+                ready!(gate.poll_late_head(cx));
                 continue;
             };
-            let open = open?;
+            let open = read? > 0;
             if cursor.remaining() < room {
                 continue;
             }
-            match (open, &this.state) {
+            match (open, &this.gate.state) {
                 // The rest of a refused connection is thrown away while its answer is written: bytes that nobody has read
                 // would make the kernel reset the connection, and the answer with it.
-                (true, State::Refused) if this.ready.is_empty() => {
+                (true, State::Refused) if this.gate.ready.is_empty() => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }

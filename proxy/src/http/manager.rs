@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use crate::config::hcm::HttpConnectionManager;
+use crate::http::filters::FilterEntry;
 use crate::http::stats::{CodecStats, HttpStats, ListenerHttpStats};
 use crate::route::{RouteEntry, RouteTable};
 use crate::telemetry::access_log::AccessLogger;
@@ -39,6 +40,8 @@ pub struct ConnectionManager {
     pub access_logs: Vec<AccessLogger>,
     /// Whether response or request headers must be kept for logs and formatters.
     pub keeps_heads: bool,
+    /// `http_filters` before the router, in order.
+    pub filters: Box<[FilterEntry]>,
 }
 
 impl ConnectionManager {

@@ -14,6 +14,7 @@ use crate::http::present::Present;
 use crate::http::service::Answer;
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Upgrade};
+use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::cluster::Cluster;
 
 mod affinity;
@@ -23,6 +24,7 @@ mod cluster;
 mod connect;
 mod failure;
 mod host;
+mod outcome;
 mod rewrite;
 pub mod timeouts;
 
@@ -81,7 +83,7 @@ pub async fn forward(
     }
     let cluster = &plan.cluster;
     let picked = host::pick(stream, &plan, &parts.headers)?;
-    let host = &picked.host;
+    let (owner, host) = (picked.owner(cluster), &picked.host);
     let body = attempt::request_body(stream, parts, body);
     let outcome = {
         let attempt = pin!(attempt::attempt(stream, &plan, &picked, parts, body));
@@ -89,15 +91,21 @@ pub async fn forward(
     };
     match outcome {
         Ok(Ok(answered)) if is_unsolicited_switch(&answered, &plan) => {
-            host.stats.rq_error.inc();
-            Err(charged(stream, cluster, reply_to(Failed::protocol_error(), stream)))
+            let failed = Failed::protocol_error();
+            outcome::failed(owner, host, failed.reason());
+            Err(charged(stream, cluster, reply_to(failed, stream)))
         }
         Ok(Ok(answered)) => Ok(answer::answer(stream, plan, &picked, answered)),
         Ok(Err(failed)) => {
-            host.stats.rq_error.inc();
+            outcome::failed(owner, host, failed.reason());
             Err(charged(stream, cluster, reply_to(failed, stream)))
         }
-        Err(expired) => Err(expired),
+        Err(expired) => {
+            if expired.flags.intersects(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT) {
+                outcome::timed_out(owner, host);
+            }
+            Err(expired)
+        }
     }
 }
 

@@ -147,16 +147,23 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, present: Present, upgrade: boo
     if !present.has(Present::HOP_BY_HOP) {
         return;
     }
-    if !upgrade {
-        headers.remove(CONNECTION);
-        headers.remove(UPGRADE);
-        if present.has(Present::UPGRADE) {
-            headers.remove(&names::HTTP2_SETTINGS);
-        }
+    let connection: [(Present, &HeaderName); 2] =
+        [(Present::CONNECTION, &CONNECTION), (Present::UPGRADE, &UPGRADE)];
+    let others: [(Present, &HeaderName); 3] = [
+        (Present::TRANSFER_ENCODING, &TRANSFER_ENCODING),
+        (Present::KEEP_ALIVE, &names::KEEP_ALIVE),
+        (Present::PROXY_CONNECTION, &names::PROXY_CONNECTION),
+    ];
+    let left = if upgrade { &[][..] } else { &connection[..] };
+    for (_, name) in left.iter().chain(&others).filter(|(this, _)| present.has(*this)) {
+        headers.remove(*name);
     }
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(&names::KEEP_ALIVE);
-    headers.remove(&names::PROXY_CONNECTION);
+    if present.has(Present::UPGRADE) && !upgrade {
+        headers.remove(&names::HTTP2_SETTINGS);
+    }
+    if !present.has(Present::TE) {
+        return;
+    }
     if let Some(te) = headers.get(TE) {
         let tokens = te.to_str().unwrap_or_default().split(',');
         let trailers = tokens.map(str::trim).any(|token| token.eq_ignore_ascii_case("trailers"));

@@ -1,5 +1,7 @@
 //! The path of one request through the connection manager: admit, sanitise, route, act, answer.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use crate::http::router::{self, Plan};
 use crate::http::sanitize::{asks_to_keep_alive, names};
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel};
-use crate::http::{request, response, sanitize};
+use crate::http::{filters, request, response, sanitize};
 use crate::route::action::{redirect_location, tls_redirect_location};
 use crate::route::request::is_grpc;
 use crate::route::{Found, RouteRequest};
@@ -42,10 +44,12 @@ pub struct Answer {
 /// Serves one request. Never fails: what goes wrong is an answer, or breaks off the response's body.
 ///
 /// The stream starts at once and not when the future is first polled: a client that leaves in between is logged too.
+///
+/// It is boxed, since hyper moves what it gets from task to task and place to place.
 pub fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
-) -> impl Future<Output = Response<ResponseBody>> {
+) -> Pin<Box<impl Future<Output = Result<Response<ResponseBody>, Infallible>>>> {
     let (mut parts, body) = request.into_parts();
     let mut stream = Stream::start(&connection, protocol_of(parts.version));
     if body_is_empty(&body) {
@@ -54,12 +58,12 @@ pub fn serve(
     if parts.version < Version::HTTP_11 && !asks_to_keep_alive(&parts.headers) {
         connection.close_after_response();
     }
-    async move {
+    Box::pin(async move {
         let head_only = parts.method == Method::HEAD;
         let answer = act(&mut stream, &mut parts, body).await;
         let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
-        respond(answer, stream)
-    }
+        Ok(respond(answer, stream))
+    })
 }
 
 fn body_is_empty(body: &Incoming) -> bool {
@@ -88,18 +92,34 @@ async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<A
     if connection.protocol == Protocol::Http2 {
         upgrade::from_http2(parts);
     }
-    let present = Present::scan(&parts.headers);
+    let mut present = Present::scan(&parts.headers);
     let random = fastrand::u64(..);
-    let mut route = None;
-    let plan = match find_route(stream, parts, present, random) {
-        Ok(found) => decide(stream, route.insert(found), parts, present, random),
-        Err(reply) => Err(reply),
+    let mut routed = prepare(parts, present, stream).map(|()| find_route(stream, parts, random));
+    if let Ok(found) = &mut routed
+        && !stream.connection.manager.filters.is_empty()
+    {
+        match filters::decode(stream, parts, found, random).await {
+            Ok(()) => present = Present::scan(&parts.headers),
+            Err(reply) => routed = Err(reply),
+        }
+    }
+    let routed = match routed {
+        Ok(routed) => routed,
+        Err(reply) => {
+            keep_for_logs(stream, parts);
+            return Err(reply);
+        }
     };
+    let plan = decide(stream, &routed, parts, present, random);
     // Only now do the headers stand as they go upstream, which is what access logs tell.
+    keep_for_logs(stream, parts);
+    router::forward(stream, plan?, parts, body).await
+}
+
+fn keep_for_logs(stream: &mut Stream, parts: &Parts) {
     if stream.connection.manager.keeps_heads {
         stream.keep_request(parts);
     }
-    router::forward(stream, plan?, parts, body).await
 }
 
 /// Checks and cleans the request's head.
@@ -122,18 +142,30 @@ fn prepare(parts: &mut Parts, present: Present, stream: &mut Stream) -> Result<(
     admitted
 }
 
+/// What the route table says to a request.
+pub enum Routed {
+    /// This route takes it.
+    Route(Arc<Route>),
+    /// The virtual host wants TLS.
+    TlsRequired,
+    /// No route takes it, for this reason (response code details).
+    Nothing(&'static str),
+}
+
+impl Routed {
+    /// The route, if there is one.
+    pub fn route(&self) -> Option<&Arc<Route>> {
+        match self {
+            Routed::Route(route) => Some(route),
+            _ => None,
+        }
+    }
+}
+
 /// Finds the route of an admitted request.
-fn find_route(
-    stream: &mut Stream,
-    parts: &mut Parts,
-    present: Present,
-    random: u64,
-) -> Result<Arc<Route>, LocalReply> {
-    prepare(parts, present, stream)?;
-    let manager = Arc::clone(&stream.connection.manager);
-    manager.stats.rq_total.inc();
-    let Some(table) = manager.routes.load_full() else {
-        return Err(no_route(stream, "route_configuration_not_found"));
+pub fn find_route(stream: &mut Stream, parts: &mut Parts, random: u64) -> Routed {
+    let Some(table) = stream.connection.manager.routes.load_full() else {
+        return Routed::Nothing("route_configuration_not_found");
     };
     let internal_only = &table.config().internal_only_headers;
     if !internal_only.is_empty() && !stream.internal {
@@ -141,26 +173,43 @@ fn find_route(
             parts.headers.remove(name);
         }
     }
-    let wanted = route_request(parts, stream.scheme, random);
-    match table.find(&wanted) {
-        Found::Route(route) => Ok(Arc::clone(route)),
-        Found::TlsRequired => {
-            let location = tls_redirect_location(&wanted);
+    match table.find(&route_request(parts, stream.scheme, random)) {
+        Found::Route(route) => {
+            note_route(stream, route);
+            Routed::Route(Arc::clone(route))
+        }
+        Found::TlsRequired => Routed::TlsRequired,
+        Found::Nothing => Routed::Nothing("route_not_found"),
+    }
+}
+
+/// What becomes of the request by its route: how it goes on, or the answer to it.
+fn decide<'a>(
+    stream: &mut Stream,
+    routed: &'a Routed,
+    parts: &mut Parts,
+    present: Present,
+    random: u64,
+) -> Result<Plan<'a>, LocalReply> {
+    stream.connection.manager.stats.rq_total.inc();
+    match routed {
+        Routed::Route(route) => take(stream, route, parts, present, random),
+        Routed::TlsRequired => {
+            let location = tls_redirect_location(&route_request(parts, stream.scheme, random));
             Err(redirect(StatusCode::MOVED_PERMANENTLY, &location))
         }
-        Found::Nothing => Err(no_route(stream, "route_not_found")),
+        Routed::Nothing(details) => Err(no_route(stream, details)),
     }
 }
 
 /// What the route says: how the request goes on, or the answer to it.
-fn decide<'a>(
+fn take<'a>(
     stream: &mut Stream,
     route: &'a Arc<Route>,
     parts: &mut Parts,
     present: Present,
     random: u64,
 ) -> Result<Plan<'a>, LocalReply> {
-    note_route(stream, route);
     if route.reads_heads {
         stream.keep_request(parts);
     }
@@ -187,7 +236,8 @@ fn decide<'a>(
     }
 }
 
-fn route_request<'a>(parts: &'a Parts, scheme: &'a str, random: u64) -> RouteRequest<'a> {
+/// A request as routing sees it.
+pub fn route_request<'a>(parts: &'a Parts, scheme: &'a str, random: u64) -> RouteRequest<'a> {
     RouteRequest {
         method: &parts.method,
         authority: request::authority(&parts.headers),
@@ -266,6 +316,9 @@ fn ends_http1(answer: &Answer, stream: &Stream) -> bool {
 fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     let connection = Rc::clone(&stream.connection);
     let manager = &connection.manager;
+    if !manager.filters.is_empty() {
+        filters::encode(&mut answer.head, &stream);
+    }
     if stream.shared.request_completed_at().is_none() {
         manager.stats.downstream_rq_response_before_rq_complete.inc();
     }

@@ -1,7 +1,9 @@
 //! One HTTP request with its response: its facts, and the one place where it is recorded when it ends.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use crate::http::connection::Connection;
+use crate::http::manager::Route;
 use crate::http::overdue::Limits;
 use crate::http::request;
 use crate::telemetry::log_format::{FormatContext, RequestHead};
@@ -94,6 +97,10 @@ pub struct Stream {
     pub internal: bool,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// The route and the chosen entry of its weighted clusters, as HTTP filters saw them; none without filters.
+    pub filter_route: Option<(Arc<Route>, Option<usize>)>,
+    /// What HTTP filters keep, by the filter's position.
+    pub filter_states: Vec<(usize, Box<dyn Any>)>,
     /// Whether the response has ended as it should.
     complete: bool,
 }
@@ -128,6 +135,8 @@ impl Stream {
             grpc: false,
             internal: false,
             scheme: "http",
+            filter_route: None,
+            filter_states: Vec::new(),
             complete: false,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -146,23 +146,32 @@ impl AsyncWrite for Stream {
     }
 }
 
+impl Stream {
+    /// Reads into `cursor` and lets `pass` see what came; of that, as much as it returns is kept. Ready with how much came.
+    pub fn poll_read_passing(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        cursor: &mut hyper::rt::ReadBufCursor<'_>,
+        pass: impl FnOnce(&[u8]) -> usize,
+    ) -> Poll<io::Result<usize>> {
+        // SAFETY: `ReadBuf` tracks which part is initialised, and nothing in it is made uninitialised.
+        let mut buf = ReadBuf::uninit(unsafe { cursor.as_mut() });
+        ready!(AsyncRead::poll_read(self, cx, &mut buf))?;
+        let filled = buf.filled();
+        let (read, passed) = (filled.len(), pass(filled).min(filled.len()));
+        // SAFETY: the first `passed` bytes were initialised by the read above.
+        unsafe { cursor.advance(passed) };
+        Poll::Ready(Ok(read))
+    }
+}
+
 impl hyper::rt::Read for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         mut cursor: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        // SAFETY: `ReadBuf` tracks which part is initialised, and only what it reports as filled is advanced over.
-        let filled = unsafe {
-            let mut buf = ReadBuf::uninit(cursor.as_mut());
-            match AsyncRead::poll_read(self, cx, &mut buf) {
-                Poll::Ready(Ok(())) => buf.filled().len(),
-                other => return other,
-            }
-        };
-        // SAFETY: the first `filled` bytes were initialised by the read above.
-        unsafe { cursor.advance(filled) };
-        Poll::Ready(Ok(()))
+        self.poll_read_passing(cx, &mut cursor, <[u8]>::len).map_ok(|_| ())
     }
 }
 

@@ -78,7 +78,7 @@ impl<S> RouteEntry<S> {
 
 /// The position of the entry whose share of the total holds the request's number: that of `header_name`, if the header is
 /// there once with a number, else the stream's random one.
-fn choose_weighted(clusters: &WeightedClusters, request: &RouteRequest<'_>) -> usize {
+pub(super) fn choose_weighted(clusters: &WeightedClusters, request: &RouteRequest<'_>) -> usize {
     let from_header = clusters.header.as_ref().and_then(|header| {
         let mut values = request.headers.get_all(header).iter();
         let value = values.next()?.to_str().ok()?.parse::<u64>().ok()?;

@@ -206,6 +206,9 @@ mod tests {
             requested_server_name: None,
             filter_chain_name: "".into(),
             tls: None,
+            transport_failure: None,
+            transport_protocol: "raw_buffer",
+            application_protocols: Box::default(),
             accepted: Instant::now(),
         };
         StreamInfo::new(Rc::new(connection), None)

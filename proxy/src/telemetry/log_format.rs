@@ -13,6 +13,7 @@ mod facts;
 mod grpc_status;
 mod heads;
 mod json;
+mod metadata;
 mod operators;
 mod parse;
 mod target;

@@ -11,10 +11,12 @@ use parking_lot::Mutex;
 pub mod codes;
 pub mod histogram;
 pub mod render;
+mod shared;
 mod tags;
 
 pub use codes::ResponseCodes;
 pub use histogram::Histogram;
+pub use shared::SharedStats;
 
 /// A number that only grows.
 #[derive(Debug, Default)]

@@ -5,8 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::json;
+
 use crate::io::Address;
 use crate::telemetry::response_flags::ResponseFlags;
+
+/// Metadata, by namespace: each value is an object.
+pub type Metadata = std::collections::BTreeMap<String, serde_json::Value>;
 
 /// The protocol of a stream, as `%PROTOCOL%` prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +42,16 @@ pub struct TlsInfo {
     pub version: &'static str,
     /// The cipher suite in OpenSSL's spelling.
     pub cipher: Arc<str>,
+    /// The group that keys were agreed in, for example `X25519`; empty if none was.
+    pub group: &'static str,
     /// The negotiated application protocol, empty if none.
     pub alpn: Arc<str>,
     /// `%DOWNSTREAM_TLS_SESSION_ID%` in hexadecimal digits, empty if there is none.
     pub session_id: Arc<str>,
     /// The peer's certificate chain in DER, leaf first; empty if none was presented.
     pub peer_certificates: Arc<[Vec<u8>]>,
+    /// Whether the peer's certificate is known to be good, and not just let in.
+    pub validated: bool,
     /// What the peer's certificate says, if it presented one.
     pub peer: Option<Arc<CertificateInfo>>,
     /// What our own certificate says, if we presented one.
@@ -101,6 +110,12 @@ pub struct ConnectionInfo {
     pub filter_chain_name: Arc<str>,
     /// The TLS session, if there is one.
     pub tls: Option<TlsInfo>,
+    /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`: why the handshake failed.
+    pub transport_failure: Option<Arc<str>>,
+    /// `tls` or `raw_buffer`, as the listener filters found it.
+    pub transport_protocol: &'static str,
+    /// The client's ALPN list, in its order, as the listener filters found it.
+    pub application_protocols: Box<[String]>,
     /// When the connection was accepted.
     pub accepted: Instant,
 }
@@ -182,6 +197,8 @@ pub struct StreamInfo {
     pub health_check: bool,
     /// Whether the stream's trace is sampled (`traceable_filter`).
     pub traced: bool,
+    /// Dynamic metadata; none until a filter sets some.
+    pub dynamic_metadata: Option<Box<Metadata>>,
     /// The upstream side.
     pub upstream: UpstreamInfo,
     /// `%BYTES_RECEIVED%`: body bytes from the downstream.
@@ -214,6 +231,7 @@ impl StreamInfo {
             trace_id: None,
             health_check: false,
             traced: false,
+            dynamic_metadata: None,
             upstream: UpstreamInfo::default(),
             bytes_received: 0,
             bytes_sent: 0,
@@ -226,6 +244,13 @@ impl StreamInfo {
     /// `%DOWNSTREAM_REMOTE_ADDRESS%`
     pub fn remote(&self) -> &Address {
         self.forwarded_for.as_ref().unwrap_or(&self.connection.remote)
+    }
+
+    /// Sets a value of dynamic metadata: `key` in `namespace`.
+    pub fn set_metadata(&mut self, namespace: &str, key: &str, value: serde_json::Value) {
+        let metadata = self.dynamic_metadata.get_or_insert_default();
+        let fields = metadata.entry(namespace.to_owned()).or_insert_with(|| json!({}));
+        fields[key] = value;
     }
 
     /// The time since the stream's start.

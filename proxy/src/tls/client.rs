@@ -1,141 +1,178 @@
 //! The client side of TLS.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::ClientConfig;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::client::Resumption;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
+use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::config::tls::UpstreamTls;
 use crate::config::{At, ConfigError};
-use crate::tls::pem;
+use crate::io::Stream;
+use crate::telemetry::stream_info::{CertificateInfo, TlsInfo};
+use crate::tls::failure::HandshakeError;
+use crate::tls::identity::Identity;
+use crate::tls::provider::{provider, versions};
 use crate::tls::secret::Resolved;
-use crate::tls::server::versions;
+use crate::tls::session;
+use crate::tls::stats::TlsStats;
+use crate::tls::verify::{ServerVerifier, Verifier, check_name};
 
-/// What a client needs for a handshake.
-#[derive(Clone, Debug)]
-pub struct Client {
-    /// The context, with its ALPN protocols.
-    pub config: Arc<ClientConfig>,
-    /// The name that is sent as SNI and, if the context verifies names, verified.
-    pub server_name: ServerName<'static>,
-    /// `auto_host_sni`: the host's hostname stands in for `server_name` when it has one.
-    pub auto_host_sni: bool,
+/// What rustls gets for a name where none is sent; nothing is compared with it.
+const NAMELESS: &str = "nameless.invalid";
+
+/// An `UpstreamTlsContext` with its secrets, ready to connect.
+pub struct ClientContext {
+    named: Arc<ClientConfig>,
+    /// For connections that send no name.
+    nameless: Arc<ClientConfig>,
+    sni: Option<ServerName<'static>>,
+    auto_host_sni: bool,
+    verifier: Arc<ServerVerifier>,
+    has_anchors: bool,
+    local: Option<Arc<CertificateInfo>>,
 }
 
-/// Makes a cluster's `UpstreamTlsContext` ready.
-///
-/// # Errors
-/// A certificate, key or CA that cannot be used, or a part that is not supported.
-pub(super) fn build(
-    context: &UpstreamTls,
-    secrets: &Resolved,
-    at: &At<'_>,
-) -> Result<Client, ConfigError> {
-    let server_name = match &*context.sni {
-        // Not sent, and the verifier does not look at it.
-        "" => ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()),
-        sni => ServerName::try_from(sni.to_owned())
-            .map_err(|_| at.field("sni").error(format_args!("{sni:?} is no host name")))?,
-    };
-    let at = at.field("common_tls_context");
-    let provider = super::provider();
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&versions(&context.common))
-        .map_err(|error| at.field("tls_params").error(error))?;
-    let builder = builder
-        .dangerous()
-        .with_custom_certificate_verifier(verifier(context, secrets, &provider, &at)?);
-    let certificates = at.index("tls_certificates", 0);
-    let mut config = match secrets.certificates.first() {
-        None => builder.with_no_client_auth(),
-        Some(certificate) => {
-            let (chain, key) = pem::identity(certificate, &certificates)?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| certificates.error(format!("cannot be used: {error}")))?
-        }
-    };
-    config.alpn_protocols.clone_from(&context.common.alpn);
-    config.enable_sni = !context.sni.is_empty() || context.auto_host_sni;
-    Ok(Client { config: Arc::new(config), server_name, auto_host_sni: context.auto_host_sni })
+/// What one connection asks of its server, beyond its context.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServerNames<'a> {
+    /// The host's own name (`auto_host_sni`).
+    pub hostname: Option<&'a str>,
+    /// The name to send, from the request (`auto_sni`): goes before all others.
+    pub sni: Option<&'a str>,
+    /// The name that the certificate must be for (`auto_san_validation`).
+    pub san: Option<&'a str>,
+    /// The protocols to offer where the context names none.
+    pub alpn: &'a [&'static [u8]],
 }
 
-fn verifier(
-    context: &UpstreamTls,
-    secrets: &Resolved,
-    provider: &Arc<CryptoProvider>,
-    at: &At<'_>,
-) -> Result<Arc<dyn ServerCertVerifier>, ConfigError> {
-    let at = at.field("validation_context");
-    let validation = secrets.validation.as_ref();
-    if validation.is_some_and(|validation| !validation.is_chain_only())
-        || context.auto_sni_san_validation
-    {
-        return Err(at.unsupported());
-    }
-    let algorithms = provider.signature_verification_algorithms;
-    match validation.and_then(|validation| validation.trusted_ca_pem.as_ref()) {
-        // As in Envoy: without a CA the chain is not verified. Only the handshake's signature is.
-        None => Ok(Arc::new(ChainVerifier { anchors: None, algorithms })),
-        Some(ca) => {
-            let anchors = pem::anchors(ca, &at.field("trusted_ca"))?;
-            Ok(Arc::new(ChainVerifier { anchors: Some(anchors), algorithms }))
-        }
+impl std::fmt::Debug for ClientContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientContext").field("sni", &self.sni).finish_non_exhaustive()
     }
 }
 
-/// Verifies a server's chain against the trust anchors. The server's name is not compared: Envoy compares only what
-/// `match_typed_subject_alt_names` asks for.
-#[derive(Debug)]
-struct ChainVerifier {
-    anchors: Option<rustls::RootCertStore>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
+impl ClientContext {
+    /// A context, which stands at `at`.
+    ///
+    /// # Errors
+    /// A certificate, key or CA that cannot be used, or a part that is not supported.
+    pub fn new(
+        context: &UpstreamTls,
+        secrets: &Resolved,
+        at: &At<'_>,
+    ) -> Result<ClientContext, ConfigError> {
+        let sni = server_name(&context.sni).map_err(|()| {
+            at.field("sni").error(format_args!("{:?} is no host name", context.sni))
+        })?;
+        let at = at.field("common_tls_context");
+        let common = &context.common;
+        let crypto = provider(common);
+        let own = secrets.certificates.first();
+        let own = own.map(|own| Identity::new(own, &crypto, &at.index("tls_certificates", 0)));
+        let own = own.transpose()?;
+        let validation = secrets.validation.as_deref().cloned().unwrap_or_default();
+        let verifier = Verifier::new(&validation, &at.field("validation_context"))?;
+        let has_anchors = verifier.has_anchors();
+        let by_sni = context.auto_sni_san_validation;
+        let verifier = if by_sni { verifier.without_names() } else { verifier };
+        let verifier = Arc::new(ServerVerifier::new(Arc::new(verifier), by_sni));
+        let builder = ClientConfig::builder_with_provider(crypto)
+            .with_protocol_versions(&versions(common))
+            .map_err(|error| at.field("tls_params").error(error))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&verifier) as _);
+        let mut named = match &own {
+            Some(own) => {
+                let key = SingleCertAndKey::from(Arc::clone(&own.key));
+                builder.with_client_cert_resolver(Arc::new(key))
+            }
+            None => builder.with_no_client_auth(),
+        };
+        named.alpn_protocols.clone_from(&common.alpn);
+        named.resumption = match context.max_session_keys {
+            0 => Resumption::disabled(),
+            // Each name has sessions of its own.
+            sessions => Resumption::in_memory_sessions(sessions.max(8) as usize),
+        };
+        let mut nameless = named.clone();
+        nameless.enable_sni = false;
+        let (named, nameless) = (Arc::new(named), Arc::new(nameless));
+        let (auto_host_sni, local) = (context.auto_host_sni, own.map(|own| own.info));
+        Ok(ClientContext { named, nameless, sni, auto_host_sni, verifier, has_anchors, local })
+    }
 
-impl ServerCertVerifier for ChainVerifier {
-    fn verify_server_cert(
+    /// Does a handshake over `stream`; it counts in `stats`.
+    ///
+    /// # Errors
+    /// It failed, or the server is not who it must be.
+    pub async fn connect(
         &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Some(anchors) = &self.anchors {
-            let certificate = rustls::server::ParsedCertificate::try_from(end_entity)?;
-            rustls::client::verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                anchors,
-                intermediates,
-                now,
-                self.algorithms.all,
-            )?;
+        stream: Stream,
+        names: ServerNames<'_>,
+        stats: &TlsStats,
+    ) -> Result<(Stream, TlsInfo), HandshakeError> {
+        let connected = self.handshake(stream, names, stats).await;
+        if let Err(error) = &connected {
+            error.count(stats);
         }
-        Ok(ServerCertVerified::assertion())
+        connected
     }
 
-    fn verify_tls12_signature(
+    async fn handshake(
         &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        stream: Stream,
+        names: ServerNames<'_>,
+        stats: &TlsStats,
+    ) -> Result<(Stream, TlsInfo), HandshakeError> {
+        let begin = Instant::now();
+        let name = self.name(names);
+        let config = if name.is_some() { &self.named } else { &self.nameless };
+        let name = name.unwrap_or_else(nameless);
+        let connector = TlsConnector::from(Arc::clone(config));
+        let connecting = match (self.named.alpn_protocols.is_empty(), names.alpn) {
+            (true, [_, ..]) => {
+                let alpn = names.alpn.iter().map(|protocol| protocol.to_vec()).collect();
+                connector.with_alpn(alpn).connect(name.clone(), stream).await
+            }
+            _ => connector.connect(name.clone(), stream).await,
+        };
+        let tls = connecting.map_err(|error| HandshakeError::new(&error))?;
+        let session = tls.get_ref().1;
+        let chain = session.peer_certificates().unwrap_or_default();
+        let resumed = session::is_resumed(session);
+        if resumed {
+            let checked = self.verifier.check(chain, &name, UnixTime::now());
+            checked.map_err(|failure| HandshakeError::refused(&failure))?;
+        }
+        if let (Some(wanted), Some(leaf), true) = (names.san, chain.first(), self.has_anchors) {
+            check_name(leaf, wanted).map_err(|failure| HandshakeError::refused(&failure))?;
+        }
+        let info = session::info(session, self.local.clone(), begin.elapsed());
+        stats.done(&info, resumed);
+        Ok((Stream::Tls(Box::new(TlsStream::Client(tls))), info))
     }
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    /// The name to send: the request's, the host's own or the configured one.
+    fn name(&self, names: ServerNames<'_>) -> Option<ServerName<'static>> {
+        let valid = |name: Option<&str>| server_name(name?).ok()?;
+        valid(names.sni)
+            .or_else(|| valid(names.hostname.filter(|_| self.auto_host_sni)))
+            .or_else(|| self.sni.clone())
     }
+}
 
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+/// A name for SNI; none for an empty one.
+fn server_name(name: &str) -> Result<Option<ServerName<'static>>, ()> {
+    if name.is_empty() {
+        return Ok(None);
     }
+    ServerName::try_from(name.to_owned()).map(Some).map_err(|_| ())
+}
+
+fn nameless() -> ServerName<'static> {
+    ServerName::try_from(NAMELESS).expect("the constant is a host name")
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::config::cluster::{Cluster as Config, Discovery, LbPolicy};
 use crate::telemetry::stats::Store;
-use crate::tls::ClientTls;
+use crate::tls::{ClientTls, TlsStats};
 use crate::upstream::balance::PickContext;
 use crate::upstream::balance::report::LoadReport;
 use crate::upstream::balance::zone::LocalZone;
@@ -20,6 +20,7 @@ pub mod circuit_breaker;
 pub mod host;
 pub mod host_snapshot;
 pub mod original_dst;
+pub mod outlier;
 pub mod registry;
 pub mod resolve;
 pub mod stats;
@@ -29,6 +30,7 @@ mod update;
 pub use circuit_breaker::{CircuitBreaker, Permit, Resource};
 pub use host::{Health, HealthFlags, Host, since_start};
 pub use host_snapshot::{HostSnapshot, Membership};
+pub use outlier::Outcome;
 pub use registry::{ClusterRegistry, ClusterSlot};
 pub use stats::{EndpointStats, Traffic, TrafficStats};
 
@@ -81,6 +83,9 @@ pub struct Cluster {
     tables: Option<TableStats>,
     endpoint_stats: Arc<EndpointStats>,
     traffic: Arc<OnceLock<Traffic>>,
+    /// Where outliers are told to; none without a detector.
+    reports: OnceLock<outlier::Reports>,
+    outlier_stats: Arc<OnceLock<Arc<outlier::OutlierStats>>>,
     store: Arc<Store>,
     /// The client TLS, if the cluster has a `transport_socket`. Set before the cluster is put into the registry.
     pub tls: OnceLock<Arc<ClientTls>>,
@@ -110,6 +115,7 @@ impl Cluster {
             store.register(EndpointStats::new(format!("cluster.{}.", config.stat_name)))
         });
         let traffic = previous.map(|cluster| Arc::clone(&cluster.traffic)).unwrap_or_default();
+        let outlier_stats = previous.map(|cluster| Arc::clone(&cluster.outlier_stats));
         if let Some(traffic) = traffic.get() {
             for (priority, thresholds) in config.circuit_breakers.iter().enumerate() {
                 traffic.breaker(priority).set_thresholds(thresholds);
@@ -134,6 +140,8 @@ impl Cluster {
             tables: TableStats::new(&config, store),
             endpoint_stats,
             traffic,
+            reports: OnceLock::new(),
+            outlier_stats: outlier_stats.unwrap_or_default(),
             store: Arc::clone(store),
             tls: OnceLock::new(),
             phase: AtomicU8::new(WARMING),
@@ -186,6 +194,11 @@ impl Cluster {
     /// Statistics of the traffic; made at the first call.
     pub fn stats(&self) -> &TrafficStats {
         &self.traffic().stats
+    }
+
+    /// Statistics of TLS handshakes with hosts; made at the first call.
+    pub fn tls_stats(&self) -> &TlsStats {
+        self.traffic().tls(&self.config, &self.store)
     }
 
     /// The circuit breakers of a routing priority: 0 is the default one, 1 the high one.

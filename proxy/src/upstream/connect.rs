@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, UnixStream};
 
 use crate::config::cluster::{Cluster as Config, TcpKeepalive as KeepaliveConfig};
 use crate::io::{Address, Source, Stream};
-use crate::tls::Client;
+use crate::telemetry::stream_info::TlsInfo;
+use crate::tls::{ClientContext, ServerNames};
 use crate::upstream::cluster::{Cluster, Host};
 
 /// A connection that is ready for application data.
@@ -20,19 +20,29 @@ pub struct Connected {
     pub stream: Stream,
     /// Our end (`%UPSTREAM_LOCAL_ADDRESS%`); none for an unnamed unix socket.
     pub local: Option<Address>,
+    /// The TLS session, if there is one.
+    pub tls: Option<Arc<TlsInfo>>,
+}
+
+impl Connected {
     /// Whether ALPN agreed on HTTP/2.
-    pub is_h2: bool,
+    pub fn is_h2(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| &*tls.alpn == "h2")
+    }
 }
 
 /// Why no connection came about.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// This side could not even try: no socket, no source address, no TLS context.
+    /// This side could not even try: no socket, no source address.
     #[error("{0}")]
     Local(Arc<str>),
     /// The host refused, or the handshake failed.
     #[error("{0}")]
     Remote(Arc<str>),
+    /// A secret of the TLS context is not there (yet).
+    #[error("TLS error: Secret is not supplied by SDS")]
+    NotReady,
     /// `connect_timeout` expired.
     #[error("connect timeout")]
     Timeout,
@@ -75,15 +85,20 @@ async fn connect_unlimited(
         Address::Pipe(path) => (connect_unix(path).await?, None),
     };
     match tls {
-        Some(tls) => handshake(stream, local, &tls, host).await,
-        None => Ok(Connected { stream, local, is_h2: false }),
+        Some(tls) => handshake(stream, local, &tls, cluster, host).await,
+        None => Ok(Connected { stream, local, tls: None }),
     }
 }
 
 /// The client TLS as it is now: a secret that changes serves the next connection.
-fn client_tls(cluster: &Cluster) -> Result<Arc<Client>, ConnectError> {
-    let ready = cluster.tls.get().and_then(|tls| tls.ready().clone());
-    ready.ok_or_else(|| ConnectError::Local("TLS error: Secret is not supplied by SDS".into()))
+fn client_tls(cluster: &Cluster) -> Result<Arc<ClientContext>, ConnectError> {
+    let tls = cluster.tls.get();
+    tls.and_then(|tls| tls.ready().clone()).ok_or_else(|| {
+        if let Some(tls) = tls {
+            tls.stats.upstream_context_secrets_not_ready.inc();
+        }
+        ConnectError::NotReady
+    })
 }
 
 async fn connect_tcp(
@@ -171,18 +186,17 @@ fn os_text(error: &io::Error) -> String {
 async fn handshake(
     stream: Stream,
     local: Option<Address>,
-    tls: &Client,
+    tls: &ClientContext,
+    cluster: &Cluster,
     host: &Host,
 ) -> Result<Connected, ConnectError> {
-    let hostname = host.hostname().filter(|_| tls.auto_host_sni);
-    let name = hostname.and_then(|name| ServerName::try_from(name.to_string()).ok());
-    let name = name.unwrap_or_else(|| tls.server_name.clone());
-    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&tls.config));
-    let stream = connector
-        .connect(name, stream)
-        .await
-        .map_err(|error| ConnectError::Remote(format!("TLS_error: {error}").into()))?;
-    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = Stream::Tls(Box::new(tokio_rustls::TlsStream::Client(stream)));
-    Ok(Connected { stream, local, is_h2 })
+    let names = ServerNames { hostname: host.hostname().map(|name| &**name), ..Default::default() };
+    match tls.connect(stream, names, cluster.tls_stats()).await {
+        Ok((stream, info)) => Ok(Connected { stream, local, tls: Some(Arc::new(info)) }),
+        Err(error) => {
+            let reason = error.reason.unwrap_or_default();
+            tracing::debug!(cluster = %cluster.name(), host = %host.address(), reason = &*reason, "TLS handshake failed");
+            Err(ConnectError::Remote(reason))
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use host_pool::HostPool;
 /// Every pool of one worker.
 #[derive(Default)]
 pub struct Pools {
-    pools: RefCell<HashMap<PoolKey, Rc<HostPool>>>,
+    pools: RefCell<HashMap<PoolKey, Rc<HostPool>, BuildHasherDefault<KeyHasher>>>,
     next_connection: Cell<u64>,
 }
 
@@ -40,6 +41,33 @@ struct PoolKey {
     source: Option<Source>,
     priority: usize,
     protocol: Wire,
+}
+
+/// Hashes a [`PoolKey`], which nobody outside chooses: hosts are numbered as they come.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // An odd factor without a pattern in its bits; the table takes the upper ones as well as the lower ones.
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
 }
 
 /// The protocol that a pool's connections speak.

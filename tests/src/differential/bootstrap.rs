@@ -22,7 +22,10 @@ pub const HTTP_OPTIONS: &str =
 
 /// The listeners and clusters that a configuration of a case describes, placeholders not yet filled in.
 fn listeners_and_clusters(case: &Case, config: &Config) -> (Vec<Value>, Vec<Value>) {
-    let filters = config.network_filters.clone().unwrap_or_else(|| json!([hcm(config)]));
+    let filters = config
+        .network_filters
+        .clone()
+        .unwrap_or_else(|| config.filters_before.iter().cloned().chain([hcm(config)]).collect());
     let mut listener = json!({
         "name": "listener",
         "address": address("{{listener}}"),
@@ -136,6 +139,8 @@ fn hcm(config: &Config) -> Value {
     });
     let mut route_config = json!({"name": "routes", "virtual_hosts": virtual_hosts});
     merge(&mut route_config, &config.route_config);
+    let router = json!({"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}});
+    let filters: Value = config.http_filters.iter().cloned().chain([router]).collect();
     let mut hcm = json!({
         "@type": HCM,
         "stat_prefix": "ingress",
@@ -143,7 +148,7 @@ fn hcm(config: &Config) -> Value {
         "delayed_close_timeout": "0.05s",
         "route_config": route_config,
         "access_log": [{"name": "envoy.access_loggers.file", "typed_config": file_log(config.log.as_ref())}],
-        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}],
+        "http_filters": filters,
     });
     merge(&mut hcm, &config.hcm);
     json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": hcm})

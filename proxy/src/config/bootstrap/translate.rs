@@ -1,12 +1,16 @@
 //! Protobuf to model: `Bootstrap`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message;
+use prost::bytes::Bytes;
 use proto::envoy::config::bootstrap::v3 as pb;
 use proto::envoy::config::bootstrap::v3::bootstrap::{
     DynamicResources, StaticResources, StatsEviction, StatsFlush,
 };
+use proto::envoy::config::cluster::v3::Cluster as ClusterMessage;
 use proto::google::protobuf::Any;
 
 use super::{Admin, Bootstrap, management};
@@ -22,6 +26,7 @@ use crate::{refuse_set, warn_set};
 const DEFAULT_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 /// Envoy's limits of `stats_flush_interval`.
 const FLUSH_INTERVALS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(300));
+const DUPLICATE: &str = "duplicate name in static_resources";
 /// The prefix of Envoy's own headers, which is the only one.
 const HEADER_PREFIX: &str = "x-envoy";
 
@@ -33,6 +38,26 @@ impl Bootstrap {
     /// A field breaks a rule or is not supported; errors in static resources start with the resource's name.
     pub fn from_proto(
         message: &pb::Bootstrap,
+        context: &Context,
+    ) -> Result<Bootstrap, ConfigError> {
+        let mut rest = message.clone();
+        let resources = rest.static_resources.as_mut();
+        let clusters = resources.map(|resources| std::mem::take(&mut resources.clusters));
+        let clusters = clusters.unwrap_or_default();
+        Self::from_parts(
+            &rest,
+            clusters.iter().map(|cluster| cluster.encode_to_vec().into()),
+            context,
+        )
+    }
+
+    /// [`from_proto`](Self::from_proto) with the static clusters apart, in binary form; those in the message do not count.
+    ///
+    /// # Errors
+    /// Those of `from_proto`.
+    pub fn from_parts(
+        message: &pb::Bootstrap,
+        clusters: impl IntoIterator<Item = Bytes>,
         context: &Context,
     ) -> Result<Bootstrap, ConfigError> {
         let at = At::resource("bootstrap", "");
@@ -52,7 +77,7 @@ impl Bootstrap {
         let bootstrap = Bootstrap {
             node: message.node.clone().unwrap_or_default(),
             secrets: static_secrets(resources, context)?,
-            clusters: static_clusters(resources, context)?,
+            clusters: static_clusters(clusters, context)?,
             listeners: static_listeners(resources, context)?,
             ads,
             lds,
@@ -68,7 +93,7 @@ impl Bootstrap {
                 .filter(|manager| !manager.local_cluster_name.is_empty())
                 .map(|manager| manager.local_cluster_name.as_str().into()),
             runtime: super::runtime::flatten(runtime, &at.field("layered_runtime"), context)?,
-            dump: proto::any::pack(message),
+            rest: message.encode_to_vec().into(),
         };
         management::check(&bootstrap, &at)?;
         Ok(bootstrap)
@@ -166,15 +191,23 @@ fn static_secrets(
     secrets.collect()
 }
 
+/// One cluster after the other: in a large mesh their messages are many times the size of what is made of them.
 fn static_clusters(
-    resources: &StaticResources,
+    clusters: impl IntoIterator<Item = Bytes>,
     context: &Context,
 ) -> Result<Vec<(Arc<Cluster>, Any)>, ConfigError> {
-    refuse_doubles("cluster", resources.clusters.iter().map(|cluster| &*cluster.name))?;
-    let clusters = resources.clusters.iter().map(|cluster| {
-        let at = At::resource("cluster", &cluster.name);
-        let translated = Cluster::from_proto(cluster, &at, context)?;
-        Ok((Arc::new(translated), proto::any::pack(cluster)))
+    let mut names = HashSet::new();
+    let clusters = clusters.into_iter().map(|encoded| {
+        let message = ClusterMessage::decode(encoded.as_ref()).map_err(|error| {
+            At::resource("cluster", "").error(format_args!("it cannot be decoded: {error}"))
+        })?;
+        let at = At::resource("cluster", &message.name);
+        if !names.insert(message.name.clone()) && !message.name.is_empty() {
+            return Err(at.error(DUPLICATE));
+        }
+        let translated = Cluster::from_proto(&message, &at, context)?;
+        let type_url = proto::type_url::CLUSTER.to_owned();
+        Ok((Arc::new(translated), Any { type_url, value: encoded.into() }))
     });
     clusters.collect()
 }
@@ -194,10 +227,10 @@ fn static_listeners(
 
 /// Refuses two resources of one name.
 fn refuse_doubles<'n>(kind: &str, names: impl Iterator<Item = &'n str>) -> Result<(), ConfigError> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for name in names.filter(|name| !name.is_empty()) {
         if !seen.insert(name) {
-            return Err(At::resource(kind, name).error("duplicate name in static_resources"));
+            return Err(At::resource(kind, name).error(DUPLICATE));
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use proto::envoy::config::core::v3 as core;
 
 use super::discovery::Finding;
 use super::http_options::HttpOptions;
-use super::{Cluster, LoadBalancing, TcpKeepalive, Thresholds};
+use super::{Cluster, LoadBalancing, OutlierDetection, TcpKeepalive, Thresholds};
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::tls::UpstreamTls;
@@ -62,6 +62,7 @@ impl Cluster {
                 &at.field("circuit_breakers"),
                 context,
             )?,
+            outlier_detection: outlier_detection(message, at, context)?,
             protocol,
             http,
             http2,
@@ -80,6 +81,17 @@ impl Cluster {
     }
 }
 
+fn outlier_detection(
+    message: &pb::Cluster,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<Option<Arc<OutlierDetection>>, ConfigError> {
+    let message = message.outlier_detection.as_ref();
+    let at = at.field("outlier_detection");
+    let outlier = message.map(|message| OutlierDetection::from_proto(message, &at, context));
+    Ok(outlier.transpose()?.map(Arc::new))
+}
+
 /// Refuses what would send requests elsewhere, to other hosts or in another form than the control plane asks for.
 fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigError> {
     refuse_set!(
@@ -90,7 +102,6 @@ fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigEr
             transport_socket_matcher,
             per_connection_buffer_high_watermark_timeout,
             health_checks,
-            outlier_detection,
             filters,
             connection_pool_per_downstream_connection,
             queuing_policies,

@@ -57,7 +57,13 @@ impl HttpFilter {
         context: &Context,
     ) -> Result<Option<HttpFilter>, ConfigError> {
         let config = typed_config(message, at)?;
-        let unknown = any::unknown(&message.name, Some(config), &at.field("typed_config"));
+        let at_config = at.field("typed_config");
+        let filters = context.http_filters();
+        if let Some(config) = filters.and_then(|f| f.filter(config, &at_config, context)) {
+            let (name, disabled) = (message.name.as_str().into(), message.disabled);
+            return Ok(Some(HttpFilter { name, disabled, config: config? }));
+        }
+        let unknown = any::unknown(&message.name, Some(config), &at_config);
         if !message.is_optional {
             return Err(unknown);
         }

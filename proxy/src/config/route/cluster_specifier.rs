@@ -7,9 +7,9 @@ use proto::envoy::config::route::v3::route_action::ClusterSpecifier as PbSpecifi
 use proto::envoy::config::route::v3::weighted_cluster::cluster_weight::HostRewriteSpecifier;
 use proto::envoy::config::route::v3::weighted_cluster::{ClusterWeight, RandomValueSpecifier};
 
-use super::configuration::per_filter_config;
 use super::{ClusterSpecifier, WeightedCluster, WeightedClusters, WeightedTarget};
 use crate::config::headers::HeaderMutations;
+use crate::config::http_filter::RouteFilters;
 use crate::config::metadata_match::MetadataMatch;
 use crate::config::value::{header_name, non_empty, required};
 use crate::config::{At, ConfigError, Context};
@@ -89,7 +89,6 @@ impl WeightedCluster {
         context: &Context,
     ) -> Result<WeightedCluster, ConfigError> {
         let own_metadata = MetadataMatch::from_proto(message.metadata_match.as_ref());
-        per_filter_config(&message.typed_per_filter_config, at, context)?;
         let cluster = match (message.name.as_str(), message.cluster_header.as_str()) {
             ("", "") => return Err(at.error("either name or cluster_header must be set")),
             (name, "") => WeightedTarget::Cluster(name.into()),
@@ -117,6 +116,7 @@ impl WeightedCluster {
             metadata_match: own_metadata
                 .map(|own| own.over(metadata))
                 .or_else(|| metadata.cloned()),
+            filters: RouteFilters::from_proto(&message.typed_per_filter_config, at, context)?,
             weight: required(&message.weight, &at.field("weight"))?.value,
             request_headers,
             response_headers,

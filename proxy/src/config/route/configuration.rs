@@ -1,19 +1,19 @@
 //! Translating route configurations, virtual hosts and routes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use proto::envoy::config::route::v3 as pb;
 use proto::envoy::config::route::v3::virtual_host::TlsRequirementType;
-use proto::google::protobuf::Any;
 
 use super::{
     Action, DirectResponse, Redirect, RequireTls, Route, RouteAction, RouteConfiguration,
     RouteMatch, VirtualHost,
 };
 use crate::config::headers::HeaderMutations;
+use crate::config::http_filter::RouteFilters;
 use crate::config::value::{enumeration, header_name, metadata, non_empty, required};
-use crate::config::{At, ConfigError, Context, any};
+use crate::config::{At, ConfigError, Context};
 use crate::{refuse_set, warn_set};
 
 /// `max_direct_response_body_size_bytes`, when it is not set.
@@ -34,7 +34,6 @@ impl RouteConfiguration {
         refuse_set!(at, message, [vhds, cluster_specifier_plugins, request_mirror_policies]);
         refuse_set!(at, message, [vhost_header, route_specifiers]);
         warn_set!(context, at, message, [metadata], "nothing in Pillion reads it");
-        per_filter_config(&message.typed_per_filter_config, at, context)?;
         let limit = message.max_direct_response_body_size_bytes;
         let limit = limit.map_or(DEFAULT_BODY_LIMIT, |limit| limit.value) as usize;
         let hosts = message.virtual_hosts.iter().enumerate().map(|(index, host)| {
@@ -61,6 +60,7 @@ impl RouteConfiguration {
                 .collect::<Result<_, _>>()?,
             validate_clusters: message.validate_clusters.map(|value| value.value),
             ignore_path_parameters: message.ignore_path_parameters_in_path_matching,
+            filters: RouteFilters::from_proto(&message.typed_per_filter_config, at, context)?,
         })
     }
 }
@@ -99,7 +99,6 @@ impl VirtualHost {
         warn_set!(context, at, message, [per_request_buffer_limit_bytes], NO_BUFFER);
         warn_set!(context, at, message, [request_body_buffer_limit], NO_BUFFER);
         warn_set!(context, at, message, [metadata], "nothing in Pillion reads it");
-        per_filter_config(&message.typed_per_filter_config, at, context)?;
         if message.domains.is_empty() {
             return Err(at.field("domains").error("must not be empty"));
         }
@@ -128,6 +127,7 @@ impl VirtualHost {
             response_headers,
             include_attempt_count: message.include_request_attempt_count,
             include_attempt_count_in_response: message.include_attempt_count_in_response,
+            filters: RouteFilters::from_proto(&message.typed_per_filter_config, at, context)?,
         })
     }
 }
@@ -144,7 +144,6 @@ impl Route {
         warn_set!(context, at, message, [per_request_buffer_limit_bytes], NO_BUFFER);
         warn_set!(context, at, message, [request_body_buffer_limit], NO_BUFFER);
         warn_set!(context, at, message, [stat_prefix], "routes have no statistics of their own");
-        per_filter_config(&message.typed_per_filter_config, at, context)?;
         let at_match = at.field("match");
         let (request_headers, response_headers) = HeaderMutations::both_from_proto(
             (&message.request_headers_to_add, &message.request_headers_to_remove),
@@ -162,6 +161,7 @@ impl Route {
             request_headers,
             response_headers,
             metadata: metadata(message.metadata.as_ref(), &at.field("metadata"), context),
+            filters: RouteFilters::from_proto(&message.typed_per_filter_config, at, context)?,
         })
     }
 }
@@ -195,27 +195,6 @@ impl Action {
             }
         }
     }
-}
-
-/// Checks `typed_per_filter_config`. No HTTP filter takes a configuration for a route yet; what a `FilterConfig` calls
-/// optional or only disables has no effect.
-pub(super) fn per_filter_config(
-    configs: &HashMap<String, Any>,
-    at: &At<'_>,
-    context: &Context,
-) -> Result<(), ConfigError> {
-    for (name, config) in configs {
-        let at = at.key("typed_per_filter_config", name);
-        if !any::is::<pb::FilterConfig>(config) {
-            return Err(any::unknown(name, Some(config), &at));
-        }
-        let filter: pb::FilterConfig = any::open(config, &at)?;
-        if filter.config.is_some() && !filter.is_optional {
-            return Err(any::unknown(name, filter.config.as_ref(), &at.field("config")));
-        }
-        context.warn(&at, NO_FILTER);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

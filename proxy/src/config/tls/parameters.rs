@@ -100,6 +100,24 @@ impl Parameters {
     }
 }
 
+/// The name of a cipher suite in OpenSSL's spelling; none for one that is never agreed on.
+pub fn suite_name(suite: CipherSuite) -> Option<&'static str> {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => Some("TLS_AES_128_GCM_SHA256"),
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => Some("TLS_AES_256_GCM_SHA384"),
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some("TLS_CHACHA20_POLY1305_SHA256"),
+        _ => {
+            let known = TLS12_CIPHER_SUITES.iter().find(|(_, known)| *known == suite);
+            known.map(|(name, _)| *name)
+        }
+    }
+}
+
+/// The name of a group for key agreement; none for one that is never agreed on.
+pub fn group_name(group: NamedGroup) -> Option<&'static str> {
+    GROUPS.iter().find(|(_, known)| *known == group).map(|(name, _)| *name)
+}
+
 fn version(number: i32, default: TlsProtocol, at: &At<'_>) -> Result<TlsProtocol, ConfigError> {
     let version = value::enumeration(number, at)?;
     Ok(if version == TlsProtocol::TlsAuto { default } else { version })

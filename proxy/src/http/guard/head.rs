@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::body::{Body, Chunks};
+use super::charset::{is_in_target, is_token, valid_authority};
 use crate::config::hcm::{HttpConnectionManager, Underscores};
 
 /// The methods that pass without `allow_custom_methods`: those that Envoy knows.
@@ -157,15 +158,23 @@ pub struct Head {
 /// # Errors
 /// Why it is refused.
 pub fn check(head: &[u8], rules: &Rules) -> Result<Head, Refusal> {
-    let lines =
-        head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let mut lines = lines.skip_while(|line| line.is_empty());
+    let mut lines = lines(head).skip_while(|line| line.is_empty());
     let request = RequestLine::read(lines.next().unwrap_or_default(), rules)?;
     let mut fields = Fields::default();
     for line in lines.take_while(|line| !line.is_empty()) {
         fields.add(line, rules)?;
     }
     fields.finish(&request, rules)
+}
+
+/// The lines, without their ends.
+fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    memchr::memchr_iter(b'\n', head).map(move |end| {
+        let line = &head[start..end];
+        start = end + 1;
+        line.strip_suffix(b"\r").unwrap_or(line)
+    })
 }
 
 struct RequestLine {
@@ -179,8 +188,7 @@ impl RequestLine {
         let mut parts = line.split(|byte| *byte == b' ');
         let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let (version, more) = (parts.next(), parts.next());
-        let known =
-            if rules.allow_custom_methods { is_token(method) } else { METHODS.contains(&method) };
+        let known = if rules.allow_custom_methods { is_token(method) } else { is_known(method) };
         if !known || target.is_empty() || more.is_some() {
             return Err(Refusal::SYNTAX);
         }
@@ -201,15 +209,16 @@ impl RequestLine {
     }
 }
 
+fn is_known(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"POST") || METHODS.contains(&method)
+}
+
 /// The four forms of a target (RFC 9112 §3.2), in characters that a URI may have.
 fn check_target(method: &[u8], target: &[u8], rules: &Rules) -> Result<(), Refusal> {
     let bad_url = Err(Refusal::bad("http1.invalid_url"));
-    if target.contains(&b'#') {
-        return Err(Refusal::FRAGMENT);
-    }
-    // What the `http` crate has no URI for.
-    if !target.iter().all(|byte| byte.is_ascii_graphic() && !b"<>`".contains(byte)) {
-        return Err(Refusal::SYNTAX);
+    if !is_in_target(target) {
+        let fragment = target.contains(&b'#');
+        return Err(if fragment { Refusal::FRAGMENT } else { Refusal::SYNTAX });
     }
     match target {
         _ if method == b"CONNECT" => match valid_authority(target) && target.contains(&b':') {
@@ -344,16 +353,6 @@ impl Fields {
         };
         Ok(Head { body, tunnel: request.connect || (self.asks_upgrade && self.upgrade) })
     }
-}
-
-/// No white space, no list, no path: what may stand in an authority (RFC 3986 §3.2).
-pub fn valid_authority(host: &[u8]) -> bool {
-    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%@".contains(byte))
-}
-
-fn is_token(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 fn has_control(text: &[u8]) -> bool {

@@ -2,9 +2,10 @@
 
 use http::{HeaderValue, Version};
 
-use super::Plan;
 use super::attempt::Answered;
+use super::{Plan, outcome};
 use crate::http::body::Source;
+use crate::http::number;
 use crate::http::sanitize::names;
 use crate::http::service::Answer;
 use crate::http::stream::Stream;
@@ -14,7 +15,6 @@ use crate::upstream::cluster::Picked;
 
 /// Counts the response and brings its head into the form that goes downstream.
 pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: Answered) -> Answer {
-    let host = &picked.host;
     let Answered { mut response, lease } = answered;
     let upstream = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();
@@ -31,14 +31,9 @@ pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: An
     let millis = elapsed.as_millis() as u64;
     plan.cluster.traffic().charge(head.status.as_u16(), stream.internal);
     plan.cluster.stats().upstream_rq_time.record(millis);
-    let failed = head.status.is_server_error();
-    if failed {
-        host.stats.rq_error.inc()
-    } else {
-        host.stats.rq_success.inc()
-    }
     let owner = picked.owner(&plan.cluster);
-    owner.note_response(host, &head.headers, elapsed);
+    outcome::answered(owner, &picked.host, stream.grpc, head.status, &head.headers);
+    owner.note_response(&picked.host, &head.headers, elapsed);
     if let Some(affinity) = &plan.affinity {
         affinity.set_cookie(&mut head.headers);
     }
@@ -49,7 +44,7 @@ pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: An
     // How long the host took is known only if it had the whole request.
     let timed = plan.upgrade.is_none() && stream.shared.request_completed_at().is_some();
     if timed && !stream.connection.manager.config.router.suppress_envoy_headers {
-        head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
+        head.headers.insert(&names::X_ENVOY_UPSTREAM_SERVICE_TIME, number::value(millis));
     }
     stream.with_format(|context| {
         plan.route.mutate_response(plan.weighted, &mut head.headers, context);

@@ -16,7 +16,7 @@ use crate::http::sanitize::names;
 use crate::http::stream::Stream;
 use crate::io::Body;
 use crate::telemetry::stream_info::Protocol;
-use crate::upstream::cluster::Picked;
+use crate::upstream::cluster::{Outcome, Picked};
 use crate::upstream::pool::ResponseLease;
 
 /// The request's body as it streams from the downstream.
@@ -55,6 +55,7 @@ pub fn attempt<'a>(
         shared.info.borrow_mut().upstream.attempts += 1;
         let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
         let lease = worker.pools.http(cluster, host, downstream, priority, source).await?;
+        cluster.report(host, Outcome::Connected);
         if plan.route.virtual_host.include_attempt_count {
             let attempts = shared.info.borrow().upstream.attempts;
             parts.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
@@ -73,6 +74,7 @@ pub fn attempt<'a>(
             let mut info = shared.info.borrow_mut();
             info.upstream.protocol = Some(protocol);
             info.upstream.local = lease.local_address().cloned();
+            info.upstream.tls = lease.tls().cloned();
             info.upstream.connection_id = Some(lease.connection_id());
             let elapsed = info.elapsed();
             info.upstream.pool_ready = Some(elapsed);

@@ -3,7 +3,7 @@
 use http::{HeaderMap, Response, StatusCode};
 
 use super::failure::{Failed, reply_to};
-use super::{Plan, charged, host};
+use super::{Plan, charged, host, outcome};
 use crate::http::body::Source;
 use crate::http::local_reply::LocalReply;
 use crate::http::service::Answer;
@@ -29,6 +29,7 @@ pub async fn terminate(
     let lease = match plan.timeouts.wait(stream, cluster, std::pin::pin!(connecting)).await? {
         Ok(lease) => lease,
         Err(error) => {
+            outcome::failed(picked.owner(cluster), &picked.host, error.reason);
             return Err(charged(stream, cluster, reply_to(Failed::from(error), stream)));
         }
     };

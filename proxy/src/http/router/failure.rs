@@ -23,6 +23,11 @@ impl Failed {
     pub fn protocol_error() -> Self {
         Failed { reason: ResetReason::ProtocolError, detail: None }
     }
+
+    /// Why, in one word.
+    pub fn reason(&self) -> ResetReason {
+        self.reason
+    }
 }
 
 impl From<PoolError> for Failed {

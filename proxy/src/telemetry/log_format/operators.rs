@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::facts::{FACTS, HEAD_FACTS};
 use super::grpc_status::GrpcStatusStyle;
 use super::heads::HeaderQuery;
+use super::metadata::MetadataQuery;
 use super::parse::Command;
 use super::target::{self, PathQuery, ServerNameQuery};
 use super::time::TimeFormat;
@@ -34,6 +35,7 @@ pub(super) enum Operator {
     Path(PathQuery),
     QueryParameter(Box<str>),
     GrpcStatus(GrpcStatusStyle),
+    Metadata(MetadataQuery),
     ServerName(ServerNameQuery),
     Time(TimeSource, TimeFormat),
     /// `%COMMON_DURATION(START:END:PRECISION)%`, with the nanoseconds of a unit.
@@ -59,7 +61,6 @@ const ABSENT: &[&str] = &[
     "DOWNSTREAM_PEER_CHAIN_SERIALS",
     "DOWNSTREAM_PEER_OTHERNAME_SAN",
     "DOWNSTREAM_TLS_GROUP",
-    "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
     "DOWNSTREAM_WIRE_BYTES_RECEIVED",
     "DOWNSTREAM_WIRE_BYTES_SENT",
     "ROUNDTRIP_DURATION",
@@ -87,7 +88,6 @@ const ABSENT: &[&str] = &[
 /// The same for operators that need an argument.
 const ABSENT_WITH_ARGUMENT: &[&str] = &[
     "METADATA",
-    "DYNAMIC_METADATA",
     "CLUSTER_METADATA",
     "UPSTREAM_METADATA",
     "UPSTREAM_HOST_METADATA",
@@ -171,6 +171,9 @@ impl Operator {
             "ENVIRONMENT" => needed().map(|name| {
                 Operator::Constant(std::env::var(name).unwrap_or_else(|_| MISSING.to_string()))
             }),
+            "DYNAMIC_METADATA" => {
+                needed().map(|argument| Operator::Metadata(MetadataQuery::parse(argument)))
+            }
             "COMMON_DURATION" => needed().and_then(common_duration),
             "START_TIME" => time(|context| Some(context.info.start_time)),
             "EMIT_TIME" => time(|_| Some(SystemTime::now())),
@@ -196,6 +199,7 @@ impl Operator {
             | Operator::Response(_)
             | Operator::Trailer(_)
             | Operator::Path(_)
+            | Operator::Metadata(_)
             | Operator::QueryParameter(_) => true,
             Operator::Absent(name) => ABSENT_WITH_ARGUMENT.contains(name),
             _ => matches!(name, "ENVIRONMENT" | "LOCAL_REPLY_BODY"),
@@ -217,6 +221,7 @@ impl Operator {
             | Operator::Fact(_)
             | Operator::Time(..)
             | Operator::Duration(..)
+            | Operator::Metadata(_)
             | Operator::Absent(_) => false,
         }
     }
@@ -232,6 +237,7 @@ impl Operator {
             Operator::Path(query) => query.value(context),
             Operator::QueryParameter(name) => target::query_parameter(name, context),
             Operator::GrpcStatus(style) => style.value(context),
+            Operator::Metadata(query) => query.value(context),
             Operator::ServerName(query) => query.value(context),
             Operator::Time(source, format) => {
                 source(context).map_or(Value::Missing, |time| Value::Time(time, format))

@@ -85,6 +85,9 @@ fn connection() -> ConnectionInfo {
             peer: Some(certificate().into()),
             ..TlsInfo::default()
         }),
+        transport_failure: None,
+        transport_protocol: "tls",
+        application_protocols: Box::default(),
         accepted: Instant::now(),
     }
 }
@@ -95,6 +98,7 @@ pub(crate) fn http() -> Sample {
     let mut info = StreamInfo::new(Rc::new(connection()), Some(Protocol::Http11));
     info.start_time = UNIX_EPOCH + Duration::new(1_795_521_119, 543_927_000);
     info.response_code = 200;
+    info.set_metadata("n", "k", "text".into());
     info.details = Some("via_upstream".into());
     info.route_name = Some("toadmin".into());
     info.virtual_host = Some("v".into());

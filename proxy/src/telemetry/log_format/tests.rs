@@ -68,6 +68,10 @@ fn operators_print_the_streams_facts() {
         ("%ENVIRONMENT(CARGO_PKG_NAME)% %ENVIRONMENT(CARGO_PKG_NAME):2%", "pillion pi"),
         ("%ENVIRONMENT(NO_SUCH_VARIABLE)% %ACCESS_LOG_TYPE%", "- DownstreamEnd"),
         ("%DYNAMIC_METADATA(a:b):9% %FILTER_STATE(k:PLAIN)% %METADATA(ROUTE:a)%", "- - -"),
+        (
+            "%DYNAMIC_METADATA(n:k):2% %DYNAMIC_METADATA(n)% %DYNAMIC_METADATA(n:x)%",
+            "te {\"k\":\"text\"} -",
+        ),
         ("%TRACE_ID% %VIRTUAL_CLUSTER_NAME% %BYTES_RETRANSMITTED%[%CUSTOM_FLAGS%]", "- - 0[]"),
         ("%REQUEST_HEADERS_BYTES% %RESPONSE_HEADERS_BYTES% %RESPONSE_TRAILERS_BYTES%", "163 40 -"),
     ];

@@ -30,6 +30,8 @@ pub(super) enum Value<'a> {
     Time(SystemTime, &'a TimeFormat),
     /// Several texts, joined by commas.
     List(&'a [Box<str>]),
+    /// A value of metadata; JSON in text too.
+    Json(&'a serde_json::Value),
 }
 
 impl<'a> Value<'a> {
@@ -96,6 +98,7 @@ impl<'a> Value<'a> {
             Value::Flags(flags, false) => show(out, format_args!("{flags}")),
             Value::Flags(flags, true) => show(out, format_args!("{}", flags.long())),
             Value::Time(time, format) => format.write(*time, out),
+            Value::Json(value) => show(out, format_args!("{value}")),
             Value::List(texts) => {
                 for (index, text) in texts.iter().enumerate() {
                     if index > 0 {
@@ -112,6 +115,7 @@ impl<'a> Value<'a> {
         match self {
             Value::Missing => out.extend_from_slice(b"null"),
             Value::Number(number) => write_number(*number, out),
+            Value::Json(value) => show(out, format_args!("{value}")),
             Value::Text(text) => write_json_string(text.as_bytes(), out),
             Value::Made(text) => write_json_string(text.as_bytes(), out),
             Value::Bytes(bytes) => write_json_string(bytes, out),

@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::outlier::Monitor;
 use crate::config::cluster::load_balancing::OverrideStatuses;
 use crate::config::endpoint::{EdsHealth, Endpoint, Locality, Metadata};
 use crate::io::Address;
@@ -40,6 +41,8 @@ pub struct Host {
     healthy_since: AtomicU64,
     drained: Notify,
     measured: OnceLock<Box<Measured>>,
+    /// What outlier detection counts; made when it first does.
+    monitor: OnceLock<Box<Monitor>>,
     /// What happened on this host, over all workers.
     pub stats: HostStats,
 }
@@ -165,6 +168,7 @@ impl Host {
             healthy_since: AtomicU64::new(since_start().as_millis() as u64),
             drained: Notify::new(),
             measured: OnceLock::new(),
+            monitor: OnceLock::new(),
             stats: HostStats::default(),
         })
     }
@@ -202,6 +206,11 @@ impl Host {
     /// The priority; 0 is used first.
     pub fn priority(&self) -> u32 {
         self.priority.load(Relaxed)
+    }
+
+    /// What outlier detection counts.
+    pub fn monitor(&self) -> &Monitor {
+        self.monitor.get_or_init(Box::default)
     }
 
     /// Requests that are on the host now, from all workers.

@@ -115,15 +115,17 @@ impl HostSnapshot {
         &self.priorities
     }
 
-    /// How many hosts there are, in all priorities together: all, healthy, degraded and excluded ones.
-    pub fn counts(&self) -> [usize; 4] {
-        self.priorities.iter().fold([0; 4], |[hosts, healthy, degraded, excluded], one| {
-            [
-                hosts + one.hosts,
-                healthy + one.healthy,
-                degraded + one.degraded,
-                excluded + one.excluded,
-            ]
+    /// The hosts of all priorities together, counted.
+    pub fn counts(&self) -> Availability {
+        self.priorities.iter().fold(Availability::default(), |sum, one| Availability {
+            overprovisioning: one.overprovisioning,
+            hosts: sum.hosts + one.hosts,
+            excluded: sum.excluded + one.excluded,
+            healthy: sum.healthy + one.healthy,
+            degraded: sum.degraded + one.degraded,
+            total_share: sum.total_share + one.total_share,
+            healthy_share: sum.healthy_share + one.healthy_share,
+            degraded_share: sum.degraded_share + one.degraded_share,
         })
     }
 

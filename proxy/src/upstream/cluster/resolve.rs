@@ -42,7 +42,7 @@ pub fn start(
 }
 
 /// The cluster, unless it is gone or retired.
-fn alive(cluster: &Weak<Cluster>) -> Option<Arc<Cluster>> {
+pub(super) fn alive(cluster: &Weak<Cluster>) -> Option<Arc<Cluster>> {
     cluster.upgrade().filter(|cluster| !cluster.is_retired())
 }
 

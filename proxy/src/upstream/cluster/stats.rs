@@ -1,11 +1,12 @@
 //! A cluster's statistics, under Envoy's names.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::circuit_breaker::CircuitBreaker;
 use crate::config::cluster::Cluster as Config;
 use crate::stat_group;
 use crate::telemetry::stats::Store;
+use crate::tls::TlsStats;
 
 stat_group! {
     /// `cluster.<name>.*` of the membership: there for every cluster.
@@ -118,6 +119,7 @@ pub struct Traffic {
     internal: Arc<OriginStats>,
     external: Arc<OriginStats>,
     breakers: [Arc<CircuitBreaker>; 2],
+    tls: OnceLock<Arc<TlsStats>>,
 }
 
 impl Traffic {
@@ -135,7 +137,15 @@ impl Traffic {
             external: origin("external"),
             stats: store.register(TrafficStats::new(format!("cluster.{name}."))),
             breakers: [breaker("default", 0), breaker("high", 1)],
+            tls: OnceLock::new(),
         }
+    }
+
+    /// The statistics of TLS handshakes; made at the first call.
+    pub(super) fn tls(&self, config: &Config, store: &Store) -> &Arc<TlsStats> {
+        self.tls.get_or_init(|| {
+            store.register(TlsStats::new(format!("cluster.{}.ssl.", config.stat_name)))
+        })
     }
 
     /// Counts an answer to a request from inside (`x-envoy-internal`) or outside, be it a host's or the proxy's own.

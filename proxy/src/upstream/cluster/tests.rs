@@ -39,6 +39,7 @@ pub fn config(name: &str, addresses: &[&str]) -> Config {
         buffer_limit: 1 << 20,
         lb: Arc::default(),
         circuit_breakers: [Thresholds::default(); 2],
+        outlier_detection: None,
         protocol: UpstreamProtocol::Http1,
         http: CommonHttpOptions::default(),
         http2: Http2Options::default(),

@@ -63,13 +63,13 @@ impl Cluster {
             tables.set(&size);
         }
         snapshot.count_subsets(&before, || Arc::clone(&self.traffic().stats));
-        let [hosts, healthy, degraded, excluded] = snapshot.counts();
+        let counts = snapshot.counts();
         self.hosts.store(Arc::new(snapshot));
         let stats = &self.endpoint_stats;
-        stats.membership_total.set(hosts as u64);
-        stats.membership_healthy.set(healthy as u64);
-        stats.membership_degraded.set(degraded as u64);
-        stats.membership_excluded.set(excluded as u64);
+        stats.membership_total.set(counts.hosts as u64);
+        stats.membership_healthy.set(counts.healthy as u64);
+        stats.membership_degraded.set(counts.degraded as u64);
+        stats.membership_excluded.set(counts.excluded as u64);
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::host_pool::HostPool;
 use crate::io::{Address, Body};
-use crate::telemetry::stream_info::Protocol;
+use crate::telemetry::stream_info::{Protocol, TlsInfo};
 use crate::upstream::count::ConnectionCount;
 
 /// What hands requests to a connection.
@@ -38,11 +38,19 @@ pub(super) struct Established {
     pub has_read: Arc<AtomicBool>,
 }
 
+/// What is known of both ends of a connection.
+pub(super) struct Ends {
+    /// Our address.
+    pub(super) local: Option<Address>,
+    /// The TLS session, if there is one.
+    pub(super) tls: Option<Arc<TlsInfo>>,
+}
+
 /// A connection of a pool.
 pub(super) struct Connection {
     pub(super) id: u64,
     pub(super) protocol: Protocol,
-    pub(super) local: Option<Address>,
+    pub(super) ends: Ends,
     pub(super) pool: Rc<HostPool>,
     sender: RefCell<Sender>,
     capacity: Rc<Cell<usize>>,
@@ -68,7 +76,7 @@ impl Connection {
     pub(super) fn start(
         pool: &Rc<HostPool>,
         id: u64,
-        local: Option<Address>,
+        ends: Ends,
         established: Established,
         count: ConnectionCount,
     ) -> Rc<Connection> {
@@ -79,7 +87,7 @@ impl Connection {
         let connection = Rc::new(Connection {
             id,
             protocol,
-            local,
+            ends,
             pool: Rc::clone(pool),
             sender: RefCell::new(established.sender),
             capacity: established.capacity,

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
-use super::connection::{Connection, Established};
+use super::connection::{Connection, Ends, Established};
 use super::lease::{HttpLease, Stream};
 use super::{Home, PoolError, PoolKey, Pools, Wire, http1, http2};
 use crate::telemetry::stream_info::Protocol;
@@ -152,11 +152,11 @@ impl HostPool {
         let established = self.establish().await;
         self.connecting.set(self.connecting.get() - 1);
         match established {
-            Ok((established, local)) => {
+            Ok((established, ends)) => {
                 count.connected();
                 self.connected.set(self.connected.get() + 1);
                 let id = self.home.upgrade().map_or(0, |pools| pools.next_connection_id());
-                let connection = Connection::start(&self, id, local, established, count);
+                let connection = Connection::start(&self, id, ends, established, count);
                 self.note_protocol(connection.protocol);
                 self.offer(&connection);
                 self.connect_for_waiting();
@@ -169,15 +169,16 @@ impl HostPool {
         }
     }
 
-    async fn establish(&self) -> Result<(Established, Option<crate::io::Address>), PoolError> {
+    async fn establish(&self) -> Result<(Established, Ends), PoolError> {
         let connected = connect_from(&self.cluster, &self.host, self.key.source).await?;
         let stats = Arc::clone(&self.cluster.traffic().stats);
+        let is_h2 = connected.is_h2();
         let stream = Metered::new(connected.stream, stats);
         let config = self.cluster.config();
         let is_h2 = match self.key.protocol {
             Wire::Http1 => false,
             Wire::Http2 => true,
-            Wire::Auto => connected.is_h2,
+            Wire::Auto => is_h2,
         };
         let established = if is_h2 {
             http2::handshake(stream, config).await
@@ -185,7 +186,7 @@ impl HostPool {
             http1::handshake(stream, config).await
         };
         let established = established.map_err(PoolError::handshake)?;
-        Ok((established, connected.local))
+        Ok((established, Ends { local: connected.local, tls: connected.tls }))
     }
 
     fn note_protocol(&self, protocol: Protocol) {

@@ -1,6 +1,7 @@
 //! One request's place on a connection, from the checkout to the end of its response.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -9,7 +10,7 @@ use hyper::body::Incoming;
 use super::connection::Connection;
 use super::{PoolError, ResetReason, SendError};
 use crate::io::{Address, Body};
-use crate::telemetry::stream_info::Protocol;
+use crate::telemetry::stream_info::{Protocol, TlsInfo};
 use crate::upstream::count::RequestCount;
 
 /// How often a request that a connection gave back unsent is put on another one.
@@ -106,7 +107,12 @@ impl HttpLease {
 
     /// Our end of the connection.
     pub fn local_address(&self) -> Option<&Address> {
-        self.stream.connection.local.as_ref()
+        self.stream.connection.ends.local.as_ref()
+    }
+
+    /// The TLS session with the host, if there is one.
+    pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        self.stream.connection.ends.tls.as_ref()
     }
 
     /// HTTP/1.1 or HTTP/2.

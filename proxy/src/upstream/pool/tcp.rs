@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::PoolError;
 use crate::io::{Address, Source, Stream};
+use crate::telemetry::stream_info::TlsInfo;
 use crate::upstream::cluster::{Cluster, Host, Resource};
 use crate::upstream::connect::connect_from;
 use crate::upstream::count::{ConnectionCount, PendingCount, RequestCount};
@@ -13,6 +14,7 @@ pub struct TcpLease {
     /// The bytes. Whoever copies them adds them to `upstream_cx_rx_bytes_total` and `upstream_cx_tx_bytes_total`.
     pub stream: Stream,
     local: Option<Address>,
+    tls: Option<Arc<TlsInfo>>,
     id: u64,
     closed_by_host: bool,
     connection: ConnectionCount,
@@ -23,6 +25,11 @@ impl TcpLease {
     /// Our end of the connection.
     pub fn local_address(&self) -> Option<&Address> {
         self.local.as_ref()
+    }
+
+    /// The TLS session with the host, if there is one.
+    pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        self.tls.as_ref()
     }
 
     /// The connection's number within the worker.
@@ -65,6 +72,7 @@ pub(super) async fn open(
             Ok(TcpLease {
                 stream: connected.stream,
                 local: connected.local,
+                tls: connected.tls,
                 id,
                 closed_by_host: false,
                 connection,

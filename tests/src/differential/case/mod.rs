@@ -81,6 +81,10 @@ pub struct Config {
     pub route_config: Value,
     /// Merged over the HttpConnectionManager.
     pub hcm: Value,
+    /// HTTP filters before the router.
+    pub http_filters: Vec<Value>,
+    /// Network filters before the HttpConnectionManager.
+    pub filters_before: Vec<Value>,
     /// Network filters instead of the HttpConnectionManager.
     pub network_filters: Option<Value>,
     /// Merged over the listener.

@@ -256,7 +256,6 @@ fn what_changes_traffic_and_is_not_there_is_refused_by_name() {
     for (field, value) in [
         ("transport_socket_matches", "[{name: a, match: {}}]"),
         ("health_checks", "[{}]"),
-        ("outlier_detection", "{}"),
         ("filters", "[{name: x}]"),
         ("connection_pool_per_downstream_connection", "true"),
         ("upstream_config", "{name: tcp}"),

@@ -1,7 +1,7 @@
 //! Names to addresses.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -35,10 +35,12 @@ pub trait Resolver: Send + Sync {
     ) -> BoxFuture<'_, Result<Answer, ResolveError>>;
 }
 
-/// The system's way: `/etc/resolv.conf` and `/etc/hosts`, asked anew each time.
+/// The system's way: `/etc/resolv.conf` and `/etc/hosts`. Hosts are asked for anew each time; the configuration is read when a
+/// name is first asked for, since most sidecars never ask for one.
+#[derive(Default)]
 pub struct SystemResolver {
     /// In the order of [`FAMILIES`].
-    by_family: Vec<TokioResolver>,
+    by_family: [OnceLock<Result<TokioResolver, ResolveError>>; FAMILIES.len()],
 }
 
 const FAMILIES: [(DnsFamily, LookupIpStrategy); 5] = [
@@ -49,30 +51,6 @@ const FAMILIES: [(DnsFamily, LookupIpStrategy); 5] = [
     (DnsFamily::All, LookupIpStrategy::Ipv4AndIpv6),
 ];
 
-impl SystemResolver {
-    /// Reads the system's configuration now. Without one, only `/etc/hosts` and literal addresses resolve.
-    ///
-    /// # Errors
-    /// The resolver cannot be built from the configuration.
-    pub fn new() -> Result<Self, ResolveError> {
-        let build = |(_, strategy): &(DnsFamily, LookupIpStrategy)| {
-            let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot read the system's DNS configuration; no name server is asked");
-                TokioResolver::builder_with_config(
-                    ResolverConfig::default(),
-                    TokioRuntimeProvider::default(),
-                )
-            });
-            let options = builder.options_mut();
-            options.ip_strategy = *strategy;
-            // The refresh rate decides when to ask again.
-            options.cache_size = 0;
-            builder.build().map_err(|error| ResolveError(error.to_string()))
-        };
-        Ok(SystemResolver { by_family: FAMILIES.iter().map(build).collect::<Result<_, _>>()? })
-    }
-}
-
 impl Resolver for SystemResolver {
     fn resolve(
         &self,
@@ -80,8 +58,9 @@ impl Resolver for SystemResolver {
         family: DnsFamily,
     ) -> BoxFuture<'_, Result<Answer, ResolveError>> {
         let index = FAMILIES.iter().position(|(listed, _)| *listed == family).unwrap_or_default();
-        let resolver = &self.by_family[index];
+        let resolver = self.by_family[index].get_or_init(|| build(FAMILIES[index].1));
         Box::pin(async move {
+            let resolver = resolver.as_ref().map_err(Clone::clone)?;
             match resolver.lookup_ip(&*name).await {
                 Ok(lookup) => Ok(Answer {
                     addresses: lookup.iter().collect(),
@@ -94,4 +73,20 @@ impl Resolver for SystemResolver {
             }
         })
     }
+}
+
+/// Reads the system's configuration. Without one, only `/etc/hosts` and literal addresses resolve.
+fn build(strategy: LookupIpStrategy) -> Result<TokioResolver, ResolveError> {
+    let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read the system's DNS configuration; no name server is asked");
+        TokioResolver::builder_with_config(
+            ResolverConfig::default(),
+            TokioRuntimeProvider::default(),
+        )
+    });
+    let options = builder.options_mut();
+    options.ip_strategy = strategy;
+    // The refresh rate decides when to ask again.
+    options.cache_size = 0;
+    builder.build().map_err(|error| ResolveError(error.to_string()))
 }

@@ -132,7 +132,7 @@ async fn a_failure_at_the_start_counts_as_the_first_answer() {
 
 #[tokio::test]
 async fn the_system_resolves_literal_addresses_without_a_name_server() {
-    let resolver = SystemResolver::new().unwrap();
+    let resolver = SystemResolver::default();
     let answer = resolver.resolve("127.0.0.7".into(), DnsFamily::V4Only).await.unwrap();
     assert_eq!(answer.addresses, ["127.0.0.7".parse::<IpAddr>().unwrap()]);
 }

@@ -1,0 +1,97 @@
+//! Translating engines and policies.
+
+use std::collections::BTreeMap;
+
+use proto::envoy::config::rbac::v3 as pb;
+use proto::envoy::config::rbac::v3::rbac::Action as PbAction;
+use proto::xds::r#type::matcher::v3::Matcher;
+
+use super::rule::{Side, permission, principal};
+use super::{Action, Engine, Policy, Rule, Rules};
+use crate::config::matcher::uri_template::Globs;
+use crate::config::value::enumeration;
+use crate::config::{At, ConfigError, Context};
+use crate::{refuse_set, warn_set};
+
+impl Engine {
+    /// The engine of a filter with these `rules` or this `matcher`; none if it has neither. With both, the matcher
+    /// counts, as in Envoy. The names are those of the fields.
+    pub fn from_proto(
+        rules: (&str, Option<&pb::Rbac>),
+        matcher: (&str, Option<&Matcher>),
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Option<Engine>, ConfigError> {
+        if matcher.1.is_some() {
+            return Err(at.field(matcher.0).unsupported());
+        }
+        let rules = rules.1.map(|message| Rules::from_proto(message, &at.field(rules.0), context));
+        Ok(rules.transpose()?.map(Engine::Rules))
+    }
+}
+
+impl Rules {
+    fn from_proto(
+        message: &pb::Rbac,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Rules, ConfigError> {
+        refuse_set!(at, message, [audit_logging_options]);
+        let action = Action::from_proto(message.action, &at.field("action"))?;
+        let policies: BTreeMap<_, _> = message.policies.iter().collect();
+        let policies = policies.into_iter().map(|(name, policy)| {
+            Policy::from_proto(name, policy, action, &at.key("policies", name), context)
+        });
+        Ok(Rules { action, policies: policies.collect::<Result<_, _>>()? })
+    }
+}
+
+impl Action {
+    /// `RBAC.Action`.
+    pub(super) fn from_proto(number: i32, at: &At<'_>) -> Result<Action, ConfigError> {
+        Ok(match enumeration(number, at)? {
+            PbAction::Allow => Action::Allow,
+            PbAction::Deny => Action::Deny,
+            PbAction::Log => Action::Log,
+        })
+    }
+}
+
+impl Policy {
+    fn from_proto(
+        name: &str,
+        message: &pb::Policy,
+        action: Action,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Policy, ConfigError> {
+        const UNUSED: &str = "Envoy does not read it either";
+        refuse_set!(at, message, [condition]);
+        warn_set!(context, at, message, [checked_condition], UNUSED);
+        let globs = if action == Action::Deny { Globs::Wide } else { Globs::Strict };
+        let side = Side { globs, context };
+        let permissions = message.permissions.iter().enumerate();
+        let principals = message.principals.iter().enumerate();
+        let permissions = permissions
+            .map(|(index, message)| permission(message, side, &at.index("permissions", index)));
+        let principals = principals
+            .map(|(index, message)| principal(message, side, &at.index("principals", index)));
+        Ok(Policy {
+            name: name.into(),
+            permissions: not_empty(permissions.collect::<Result<_, _>>()?, "permissions", at)?,
+            principals: not_empty(principals.collect::<Result<_, _>>()?, "principals", at)?,
+        })
+    }
+}
+
+/// A list of rules, of which there must be one.
+pub(super) fn not_empty(
+    rules: Box<[Rule]>,
+    field: &str,
+    at: &At<'_>,
+) -> Result<Box<[Rule]>, ConfigError> {
+    if rules.is_empty() {
+        return Err(at.field(field).error("must not be empty"));
+    }
+    Ok(rules)
+}
