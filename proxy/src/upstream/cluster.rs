@@ -23,6 +23,7 @@ pub mod original_dst;
 pub mod outlier;
 pub mod registry;
 pub mod resolve;
+pub mod retry_tokens;
 pub mod stats;
 mod table_stats;
 mod update;

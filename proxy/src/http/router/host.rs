@@ -8,7 +8,7 @@ use super::{Plan, charged};
 use crate::http::local_reply::LocalReply;
 use crate::http::stream::Stream;
 use crate::telemetry::response_flags::ResponseFlags;
-use crate::upstream::balance::PickContext;
+use crate::upstream::balance::{Avoid, PickContext};
 use crate::upstream::cluster::{Cluster, PickError, Picked};
 
 /// Picks a host of the plan's cluster.
@@ -16,10 +16,26 @@ use crate::upstream::cluster::{Cluster, PickError, Picked};
 /// # Errors
 /// The answer that says why there is none.
 pub fn pick(stream: &Stream, plan: &Plan<'_>, headers: &HeaderMap) -> Result<Picked, LocalReply> {
+    pick_beside(stream, plan, headers, None, &[])
+}
+
+/// Picks a host that is none of those to avoid, and not of these priorities, as far as there is such a host.
+///
+/// # Errors
+/// The answer that says why there is none.
+pub fn pick_beside(
+    stream: &Stream,
+    plan: &Plan<'_>,
+    headers: &HeaderMap,
+    avoid: Option<Avoid<'_>>,
+    avoid_priorities: &[u32],
+) -> Result<Picked, LocalReply> {
     let cluster = &plan.cluster;
     let affinity = plan.affinity.as_ref();
     let context = PickContext {
         original_dst: original_dst(stream, cluster, headers),
+        avoid,
+        avoid_priorities,
         ..affinity.map(|affinity| affinity.context()).unwrap_or_default()
     };
     let picked = cluster.pick(&context);
