@@ -23,6 +23,7 @@ mod watches;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -151,6 +152,11 @@ impl Discovery {
         Dump { clusters, endpoints, listeners, routes, secrets }
     }
 
+    /// When the first certificate or trust anchor in use expires; none if there is none.
+    pub fn first_expiry(&self) -> Option<SystemTime> {
+        self.core.borrow().secrets.borrow().first_expiry()
+    }
+
     /// Whether CDS brought the cluster of this name (`added_via_api` of `/clusters`).
     pub fn is_dynamic_cluster(&self, name: &str) -> bool {
         self.core.borrow().clusters.is_dynamic(name)
@@ -219,6 +225,7 @@ impl Core {
         match notice {
             Notice::Clusters(event) => self.clusters.on_event(&mut self.sources, event),
             Notice::Resolved(cluster) => self.clusters.on_resolved(&cluster),
+            Notice::Checked(cluster) => self.clusters.on_checked(&cluster),
             Notice::Endpoints(source, event) => self.clusters.on_endpoints(&source, event),
             Notice::Secrets(source, event) => {
                 self.secrets.borrow_mut().on_event(&source, event);

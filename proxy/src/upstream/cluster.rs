@@ -17,6 +17,7 @@ use crate::upstream::balance::zone::LocalZone;
 
 mod aggregate;
 pub mod circuit_breaker;
+pub mod health_check;
 pub mod host;
 pub mod host_snapshot;
 pub mod original_dst;
@@ -87,6 +88,9 @@ pub struct Cluster {
     /// Where outliers are told to; none without a detector.
     reports: OnceLock<outlier::Reports>,
     outlier_stats: Arc<OnceLock<Arc<outlier::OutlierStats>>>,
+    /// What health checks need; none without them.
+    checks: Option<Arc<health_check::Checks>>,
+    health_check_stats: Arc<OnceLock<Arc<health_check::HealthCheckStats>>>,
     store: Arc<Store>,
     /// The client TLS, if the cluster has a `transport_socket`. Set before the cluster is put into the registry.
     pub tls: OnceLock<Arc<ClientTls>>,
@@ -117,6 +121,7 @@ impl Cluster {
         });
         let traffic = previous.map(|cluster| Arc::clone(&cluster.traffic)).unwrap_or_default();
         let outlier_stats = previous.map(|cluster| Arc::clone(&cluster.outlier_stats));
+        let check_stats = previous.map(|cluster| Arc::clone(&cluster.health_check_stats));
         if let Some(traffic) = traffic.get() {
             for (priority, thresholds) in config.circuit_breakers.iter().enumerate() {
                 traffic.breaker(priority).set_thresholds(thresholds);
@@ -143,6 +148,8 @@ impl Cluster {
             traffic,
             reports: OnceLock::new(),
             outlier_stats: outlier_stats.unwrap_or_default(),
+            checks: config.health_check.is_some().then(Arc::default),
+            health_check_stats: check_stats.unwrap_or_default(),
             store: Arc::clone(store),
             tls: OnceLock::new(),
             phase: AtomicU8::new(WARMING),

@@ -30,8 +30,6 @@ pub struct LoadBalancing {
     pub override_statuses: OverrideStatuses,
     /// `common_lb_config.close_connections_on_host_set_change`: when hosts come or go, all connections drain.
     pub drain_on_host_set_change: bool,
-    /// `common_lb_config.ignore_new_hosts_until_first_hc`: new hosts count for nothing before their first health check.
-    pub ignore_new_hosts_until_first_hc: bool,
 }
 
 impl Default for LoadBalancing {
@@ -44,7 +42,6 @@ impl Default for LoadBalancing {
             hash_policies: None,
             override_statuses: OverrideStatuses::default(),
             drain_on_host_set_change: false,
-            ignore_new_hosts_until_first_hc: false,
         }
     }
 }

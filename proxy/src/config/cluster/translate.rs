@@ -11,7 +11,9 @@ use proto::envoy::config::core::v3 as core;
 
 use super::discovery::Finding;
 use super::http_options::HttpOptions;
-use super::{Cluster, LoadBalancing, OutlierDetection, RetryBudget, TcpKeepalive, Thresholds};
+use super::{
+    Cluster, HealthCheck, LoadBalancing, OutlierDetection, RetryBudget, TcpKeepalive, Thresholds,
+};
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::tls::UpstreamTls;
@@ -63,6 +65,9 @@ impl Cluster {
                 &at.field("circuit_breakers"),
                 context,
             )?,
+            health_check: HealthCheck::from_cluster(&message.health_checks, at, context)?,
+            ignore_health_on_removal: message.ignore_health_on_host_removal,
+            ignore_new_hosts_until_first_check: ignores_new_hosts(message),
             outlier_detection: outlier_detection(message, at, context)?,
             protocol,
             http,
@@ -80,6 +85,10 @@ impl Cluster {
             name,
         })
     }
+}
+
+fn ignores_new_hosts(message: &pb::Cluster) -> bool {
+    message.common_lb_config.as_ref().is_some_and(|common| common.ignore_new_hosts_until_first_hc)
 }
 
 fn outlier_detection(
@@ -102,7 +111,6 @@ fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigEr
             transport_socket_matches,
             transport_socket_matcher,
             per_connection_buffer_high_watermark_timeout,
-            health_checks,
             filters,
             connection_pool_per_downstream_connection,
             queuing_policies,
@@ -142,9 +150,10 @@ fn warn_without_effect(message: &pb::Cluster, at: &At<'_>, context: &Context) {
         [preconnect_policy],
         "connections are made when they are needed"
     );
-    // `ignore_health_on_host_removal` needs no warning: hosts always go when they are removed.
-    let reason = "there are no active health checks";
-    warn_set!(context, at, message, [close_connections_on_host_health_failure], reason);
+    if message.close_connections_on_host_health_failure {
+        let at = at.field("close_connections_on_host_health_failure");
+        context.warn(&at, "HTTP connections are closed after their requests, TCP sessions go on");
+    }
     if message.wait_for_warm_on_init.is_some_and(|wait| !wait.value) {
         context.warn(&at.field("wait_for_warm_on_init"), "start waits for every cluster");
     }

@@ -13,8 +13,14 @@ pub fn host(port: u16, weight: u32) -> Arc<Host> {
 pub fn host_in(port: u16, weight: u32, priority: u32, zone: &str) -> Arc<Host> {
     let address = Address::Ip(([127, 0, 0, 1], port).into());
     let target = Target::Address(address.clone());
-    let endpoint =
-        Endpoint { target, hostname: None, weight, health: Default::default(), metadata: None };
+    let endpoint = Endpoint {
+        target,
+        hostname: None,
+        weight,
+        health: Default::default(),
+        metadata: None,
+        check: None,
+    };
     let locality = Locality { zone: zone.into(), ..Default::default() };
     Host::new(address, &endpoint, Arc::new(locality), priority)
 }

@@ -24,7 +24,7 @@ impl Cluster {
         if self.is_retired() {
             return;
         }
-        let Change { hosts, has_added, removed } = change(&self.hosts.load(), assignment);
+        let Change { hosts, has_added, removed } = self.change(&self.hosts.load(), assignment);
         let kept = self.config.lb.drain_on_host_set_change.then(|| hosts.clone());
         self.publish(Membership {
             hosts: hosts.into(),
@@ -36,6 +36,7 @@ impl Cluster {
         let has_changed = has_added || !removed.is_empty();
         if has_changed {
             self.endpoint_stats.membership_change.inc();
+            self.hosts_changed();
         }
         // Before the cluster is active, its predecessor may still use them; `retire` settles that.
         if self.phase.load(SeqCst) == ACTIVE {
@@ -44,6 +45,35 @@ impl Cluster {
                 kept.iter().flatten().for_each(|host| host.drain_connections());
             }
         }
+    }
+
+    fn change(&self, before: &HostSnapshot, assignment: &Assignment) -> Change {
+        let mut known: HashMap<&Address, &Arc<Host>> =
+            before.hosts().iter().map(|host| (host.address(), host)).collect();
+        let mut change = Change { hosts: Vec::new(), has_added: false, removed: Vec::new() };
+        let mut seen = HashSet::new();
+        for (locality, endpoint, address) in endpoints(assignment) {
+            if !seen.insert(address) {
+                continue;
+            }
+            let kept = known.get(address).filter(|h| h.is_same(endpoint, &locality.locality));
+            if let Some(host) = kept {
+                host.update(endpoint, locality.priority);
+                change.hosts.push(Arc::clone(host));
+                known.remove(address);
+            } else {
+                let at = Arc::clone(&locality.locality);
+                let host = Host::new(address.clone(), endpoint, at, locality.priority);
+                self.await_check(&host);
+                change.hosts.push(host);
+                change.has_added = true;
+            }
+        }
+        let (kept, removed): (Vec<_>, Vec<_>) =
+            known.into_values().cloned().partition(|host| self.outlives_removal(host));
+        change.hosts.extend(kept);
+        change.removed = removed;
+        change
     }
 
     /// Makes changes of hosts' health flags or weights count for picks. Cheap enough for every change: hosts are sorted
@@ -55,7 +85,8 @@ impl Cluster {
         }
     }
 
-    fn publish(&self, membership: Membership) {
+    /// Puts hosts in the place of those before.
+    pub(super) fn publish(&self, membership: Membership) {
         let before = self.hosts.load_full();
         let lb = &self.config.lb;
         let snapshot = HostSnapshot::new(membership, lb, self.zone.as_ref(), Some(&before));
@@ -71,30 +102,6 @@ impl Cluster {
         stats.membership_degraded.set(counts.degraded as u64);
         stats.membership_excluded.set(counts.excluded as u64);
     }
-}
-
-fn change(before: &HostSnapshot, assignment: &Assignment) -> Change {
-    let mut known: HashMap<&Address, &Arc<Host>> =
-        before.hosts().iter().map(|host| (host.address(), host)).collect();
-    let mut change = Change { hosts: Vec::new(), has_added: false, removed: Vec::new() };
-    let mut seen = HashSet::new();
-    for (locality, endpoint, address) in endpoints(assignment) {
-        if !seen.insert(address) {
-            continue;
-        }
-        let kept = known.get(address).filter(|h| h.is_same(endpoint, &locality.locality));
-        if let Some(host) = kept {
-            host.update(endpoint, locality.priority);
-            change.hosts.push(Arc::clone(host));
-            known.remove(address);
-        } else {
-            let at = Arc::clone(&locality.locality);
-            change.hosts.push(Host::new(address.clone(), endpoint, at, locality.priority));
-            change.has_added = true;
-        }
-    }
-    change.removed = known.into_values().cloned().collect();
-    change
 }
 
 /// Every endpoint with its locality and address. Names are left out: they are resolved before they come here.

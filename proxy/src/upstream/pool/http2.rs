@@ -10,17 +10,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::connection::{Established, Sender};
 use crate::config::cluster::Cluster as Config;
+use crate::io::local::LocalExecutor;
 use crate::upstream::meter::Metered;
-
-/// Spawns hyper's tasks on the worker's `LocalSet`.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
 
 /// hyper's settings for HTTP/2 to a host of the cluster.
 pub(in crate::upstream) fn builder<E: Clone>(executor: E, config: &Config) -> Builder<E> {
@@ -58,5 +49,11 @@ pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result
         limit.set(connection.current_max_send_streams().min(most));
         polled
     });
-    Ok(Established { sender: Sender::Http2(sender), driver: Box::pin(driver), capacity, has_read })
+    Ok(Established {
+        sender: Sender::Http2(sender),
+        driver: Box::pin(driver),
+        capacity,
+        has_read,
+        written: None,
+    })
 }

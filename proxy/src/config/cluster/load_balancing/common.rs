@@ -26,7 +26,6 @@ pub(super) struct Common {
     pub hashing: Hashing,
     pub override_statuses: OverrideStatuses,
     pub drain_on_host_set_change: bool,
-    pub ignore_new_hosts_until_first_hc: bool,
 }
 
 impl Common {
@@ -39,8 +38,6 @@ impl Common {
             return Ok(Common { panic_threshold: DEFAULT_PANIC_THRESHOLD, ..Common::default() });
         };
         warn_set!(context, at, message, [update_merge_window], "every update is applied at once");
-        let reason = "there are no active health checks";
-        warn_set!(context, at, message, [ignore_new_hosts_until_first_hc], reason);
         let threshold = message.healthy_panic_threshold.as_ref();
         let panic_threshold = threshold.map_or(Ok(DEFAULT_PANIC_THRESHOLD), |threshold| {
             value::percent(threshold, &at.field("healthy_panic_threshold")).map(f64::round)
@@ -62,7 +59,6 @@ impl Common {
                 &at.field("override_host_status"),
             )?,
             drain_on_host_set_change: message.close_connections_on_host_set_change,
-            ignore_new_hosts_until_first_hc: message.ignore_new_hosts_until_first_hc,
         })
     }
 }

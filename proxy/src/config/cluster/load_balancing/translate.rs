@@ -52,7 +52,6 @@ impl LoadBalancing {
             hash_policies: found.hash_policies,
             override_statuses: common.override_statuses,
             drain_on_host_set_change: common.drain_on_host_set_change,
-            ignore_new_hosts_until_first_hc: common.ignore_new_hosts_until_first_hc,
         };
         Ok(if lb == **DEFAULT { Arc::clone(&DEFAULT) } else { Arc::new(lb) })
     }

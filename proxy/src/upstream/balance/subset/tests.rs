@@ -16,6 +16,7 @@ fn hosts(metadata: &[Value]) -> HostList {
             weight: 1,
             health: Default::default(),
             metadata: Some(Arc::new([("envoy.lb".to_owned(), metadata.clone())].into())),
+            check: None,
         };
         Host::new(address, &endpoint, Arc::default(), 0)
     };
