@@ -25,7 +25,7 @@ impl TokenBucket {
     /// `envoy.type.v3.TokenBucket`: full from the start.
     ///
     /// # Errors
-    /// An interval below 50 ms, or no tokens.
+    /// An interval below 50 ms, or one in which no token comes.
     pub fn from_proto(message: &Message, at: &At<'_>) -> Result<TokenBucket, ConfigError> {
         let at_interval = at.field("fill_interval");
         let interval = value::duration(message.fill_interval, &at_interval)?;
@@ -35,8 +35,8 @@ impl TokenBucket {
             return Err(at_interval.error(rule));
         }
         let fill = message.tokens_per_fill.map_or(1, |tokens| tokens.value);
-        if fill == 0 || message.max_tokens == 0 {
-            return Err(at.error("max_tokens and tokens_per_fill must be above 0"));
+        if fill == 0 {
+            return Err(at.field("tokens_per_fill").error("must be above 0"));
         }
         Ok(TokenBucket::new(message.max_tokens, interval / fill))
     }
