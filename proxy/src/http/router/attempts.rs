@@ -55,9 +55,8 @@ pub struct Attempts<'a, 'r> {
     plan: &'a Plan<'a>,
     recovery: &'r mut Recovery<'a>,
     /// The request's head as it goes upstream.
-    parts: Parts,
-    /// The request's body.
-    pub body: Source,
+    parts: &'r mut Parts,
+    body: &'r mut Source,
     running: Vec<Running<'a>>,
     /// The back-off before the next attempt.
     pending: Option<Pin<Box<Sleep>>>,
@@ -69,23 +68,19 @@ pub struct Attempts<'a, 'r> {
 }
 
 impl<'a, 'r> Attempts<'a, 'r> {
-    /// None is made yet. Takes the request's head.
+    /// None is made yet.
     pub fn new(
         stream: &'a Stream,
         plan: &'a Plan<'a>,
         recovery: &'r mut Recovery<'a>,
-        parts: &mut Parts,
-        body: Source,
+        parts: &'r mut Parts,
+        body: &'r mut Source,
     ) -> Self {
-        let mut own = Request::new(()).into_parts().0;
-        own.method = std::mem::take(&mut parts.method);
-        own.uri = std::mem::take(&mut parts.uri);
-        own.headers = std::mem::take(&mut parts.headers);
         Attempts {
             stream,
             plan,
             recovery,
-            parts: own,
+            parts,
             body,
             running: Vec::new(),
             pending: None,
