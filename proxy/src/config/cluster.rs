@@ -8,6 +8,7 @@ use crate::config::source::ConfigSource;
 use crate::config::tls::UpstreamTls;
 use crate::io::Address;
 
+mod circuit_breakers;
 mod discovery;
 mod health_check;
 mod http2_options;

@@ -37,6 +37,9 @@ pub fn follow(
     parts: &mut Parts,
     (status, headers): (StatusCode, &HeaderMap),
 ) -> Option<Routed> {
+    if !headers.contains_key(LOCATION) {
+        return None;
+    }
     let before = (parts.method.clone(), parts.uri.clone(), parts.headers.clone(), stream.scheme);
     let followed = try_follow(stream, (policy, from), redirects, parts, (status, headers));
     if followed.is_err() {
