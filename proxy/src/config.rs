@@ -13,6 +13,7 @@ pub mod bootstrap;
 pub mod cluster;
 pub mod endpoint;
 pub mod error;
+pub mod hash_policy;
 pub mod hcm;
 pub mod headers;
 pub mod http_filter;
