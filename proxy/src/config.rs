@@ -10,6 +10,7 @@
 pub mod access_log;
 pub mod any;
 pub mod bootstrap;
+pub mod cel;
 pub mod cluster;
 pub mod endpoint;
 pub mod error;
