@@ -236,7 +236,8 @@ impl Clusters {
             entry.eds = Some(SubscriptionStats::start(&self.tools.store, prefix));
         }
         let before = entry.active.clone();
-        let cluster = Cluster::new(config, &self.tools.store, before.as_deref());
+        let cluster =
+            Cluster::new(config, &self.tools.store, &self.tools.registry, before.as_deref());
         if let Some(tls) = tls {
             // It was just made.
             let _ = cluster.tls.set(tls);
