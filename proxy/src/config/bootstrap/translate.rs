@@ -194,6 +194,7 @@ fn static_secrets(
     resources: &StaticResources,
     context: &Context,
 ) -> Result<Vec<Arc<Secret>>, ConfigError> {
+    refuse_doubles("secret", resources.secrets.iter().map(|secret| &*secret.name))?;
     let secrets = resources.secrets.iter().map(|secret| {
         let at = At::resource("secret", &secret.name);
         value::non_empty(&secret.name, &at.field("name"))?;
