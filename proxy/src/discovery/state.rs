@@ -77,11 +77,11 @@ pub fn source_key(source: &SourceKind) -> Option<String> {
 }
 
 fn targets(api: &ApiConfigSource) -> Vec<&str> {
-    let target = |target| match target {
-        &GrpcTarget::Cluster { ref name, .. } => name.as_str(),
+    let targets = api.services.iter().map(|service| match &service.target {
+        GrpcTarget::Cluster { name, .. } => name.as_str(),
         GrpcTarget::Uri(uri) => uri.as_str(),
-    };
-    api.services.iter().map(|service| target(&service.target)).collect()
+    });
+    targets.collect()
 }
 
 /// What every private key in PEM has in it.
