@@ -28,4 +28,4 @@ pub(crate) mod testing;
 pub mod tls;
 pub mod value;
 
-pub use error::{At, ConfigError, Context};
+pub use error::{At, ConfigError, Context, Files};

@@ -40,7 +40,7 @@ pub use startup::Stage;
 use clusters::{Clusters, Tools};
 use inbox::Notice;
 use listeners::Listeners;
-use secrets::Secrets;
+use secrets::{Secrets, SharedSecrets};
 use sources::Sources;
 use startup::Startup;
 use stats::{ControlPlaneStats, raise};
@@ -72,6 +72,7 @@ struct Core {
     sources: Sources,
     clusters: Clusters,
     listeners: Listeners,
+    secrets: SharedSecrets,
     startup: Startup,
 }
 
@@ -84,11 +85,12 @@ impl Discovery {
         let (startup, outcome) = Startup::new(bootstrap);
         let node = bootstrap.node.clone();
         let sources = Sources::new(node, bootstrap.ads.clone(), Arc::clone(&registry));
-        let secrets = Secrets::new(&bootstrap.secrets);
+        let secrets = Secrets::new(&bootstrap.secrets, &store, &inbox);
         let listeners = Listeners::new(listeners, &store, Rc::clone(&secrets), inbox.clone());
         let control_plane = store.register(ControlPlaneStats::new("control_plane."));
-        let clusters = Clusters::new(Tools { store, registry, resolver, secrets }, inbox);
-        let mut core = Core { sources, clusters, listeners, startup };
+        let tools = Tools { store, registry, resolver, secrets: Rc::clone(&secrets) };
+        let clusters = Clusters::new(tools, inbox);
+        let mut core = Core { sources, clusters, listeners, secrets, startup };
         core.advance();
         let core = Rc::new(RefCell::new(core));
         let events = tokio::task::spawn_local(run(Rc::clone(&core), events));
@@ -124,7 +126,8 @@ impl Discovery {
         let core = self.core.borrow();
         let (clusters, endpoints) = core.clusters.dump();
         let (listeners, routes) = core.listeners.dump();
-        Dump { clusters, endpoints, listeners, routes }
+        let secrets = TypeDump { dynamic: core.secrets.borrow().dump(), ..TypeDump::default() };
+        Dump { clusters, endpoints, listeners, routes, secrets }
     }
 
     /// Whether CDS brought the cluster of this name (`added_via_api` of `/clusters`).
@@ -173,13 +176,19 @@ impl Core {
             Notice::Clusters(event) => self.clusters.on_event(&mut self.sources, event),
             Notice::Resolved(cluster) => self.clusters.on_resolved(&cluster),
             Notice::Endpoints(source, event) => self.clusters.on_endpoints(&source, event),
+            Notice::Secrets(source, event) => {
+                self.secrets.borrow_mut().on_event(&source, event);
+                self.clusters.on_secrets();
+                self.listeners.on_secrets();
+            }
+            Notice::Moved(folders) => self.secrets.borrow_mut().on_moved(&folders),
             Notice::Listeners(event) => self.listeners.on_event(&mut self.sources, event),
             Notice::Routes(source, event) => self.listeners.on_routes(&source, event),
         }
     }
 
     fn advance(&mut self) {
-        let Core { sources, clusters, listeners, startup } = self;
+        let Core { sources, clusters, listeners, startup, .. } = self;
         startup.advance(sources, clusters, listeners);
     }
 }

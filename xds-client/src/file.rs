@@ -6,11 +6,10 @@ use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use notify::event::{EventKind, ModifyKind, RenameMode};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use proto::envoy::service::discovery::v3::DiscoveryResponse;
 use tokio::sync::{Notify, mpsc};
 
+use crate::directory::{Directories, WatchError, parent};
 use crate::resource::{ResourceError, Response};
 use crate::sotw;
 use crate::subscription::{
@@ -40,13 +39,8 @@ pub enum FileError {
         path: PathBuf,
     },
     /// The operating system does not watch the folder.
-    #[error("path_config_source: cannot watch the folder {path:?}: {source}")]
-    Watch {
-        /// The folder.
-        path: PathBuf,
-        /// What it says.
-        source: notify::Error,
-    },
+    #[error("path_config_source: {0}")]
+    Watch(#[from] WatchError),
 }
 
 /// Subscribes to the resources in a file. The last good content stays in force when the file turns
@@ -77,35 +71,22 @@ pub fn watch(file: FileConfig, config: SubscriptionConfig) -> Result<Subscriptio
     Ok(Subscription::new(receiver, mailbox))
 }
 
-/// Watches the folder, for the file itself is replaced and not written to.
-fn watcher(file: &FileConfig, changed: Arc<Notify>) -> Result<RecommendedWatcher, FileError> {
+/// Watches the folder of the file.
+fn watcher(file: &FileConfig, changed: Arc<Notify>) -> Result<Directories, FileError> {
     let (folder, name): (PathBuf, Option<OsString>) = match &file.watched_directory {
         Some(folder) => (folder.clone(), None),
         None => (parent(&file.path), file.path.file_name().map(OsString::from)),
     };
-    let on_event = move |event: notify::Result<notify::Event>| match event {
-        Ok(event) => {
-            let moved = matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::To)));
-            let concerns =
-                |path: &PathBuf| name.as_ref().is_none_or(|name| path.file_name() == Some(name));
-            if event.need_rescan() || (moved && event.paths.iter().any(concerns)) {
-                changed.notify_one();
-            }
+    let on_move = move |moved: Option<&Path>| {
+        let name = name.as_deref();
+        if moved.is_none_or(|path| name.is_none_or(|name| path.file_name() == Some(name))) {
+            changed.notify_one();
         }
-        Err(error) => tracing::warn!(%error, "the watch on a configuration folder fails"),
     };
-    let watching = notify::recommended_watcher(on_event).and_then(|mut watcher| {
-        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    watching.map_err(|source| FileError::Watch { path: folder, source })
-}
-
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
+    let mut directories =
+        Directories::new(on_move).map_err(|source| WatchError { path: folder.clone(), source })?;
+    directories.watch(&folder)?;
+    Ok(directories)
 }
 
 /// The task behind one file.
@@ -122,7 +103,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, changed: Arc<Notify>, _watcher: RecommendedWatcher) {
+    async fn run(mut self, changed: Arc<Notify>, _watcher: Directories) {
         loop {
             if self.due && self.table.wants_anything() {
                 self.due = false;

@@ -56,6 +56,7 @@
 mod backoff;
 mod client;
 mod delta;
+pub mod directory;
 pub mod file;
 mod rate_limit;
 mod resource;

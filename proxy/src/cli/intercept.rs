@@ -130,7 +130,8 @@ pub struct PlanArgs {
           value_parser = clap::value_parser!(u32).range(1..0xffff_ffff))]
     pub mark: u32,
     /// The routing table for TPROXY.
-    #[arg(long, default_value_t = 133, value_name = "TABLE")]
+    #[arg(long, default_value_t = 133, value_name = "TABLE",
+          value_parser = clap::value_parser!(u32).range(1..))]
     pub route_table: u32,
     /// Where DNS queries go; without it they go their own way.
     #[arg(long, value_name = "PORT")]

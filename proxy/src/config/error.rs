@@ -2,6 +2,9 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::path::PathBuf;
+
+use xxhash_rust::xxh64::xxh64;
 
 use crate::config::http_filter::HttpFilters;
 
@@ -85,7 +88,17 @@ impl fmt::Display for At<'_> {
 #[derive(Default)]
 pub struct Context {
     warnings: RefCell<Vec<String>>,
+    files: RefCell<Files>,
     http_filters: Option<&'static dyn HttpFilters>,
+}
+
+/// The files that a translation has read, to read them again when they change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Each file with a hash of what was in it.
+    pub read: Vec<(PathBuf, u64)>,
+    /// Every `watched_directory`.
+    pub watched: Vec<PathBuf>,
 }
 
 /// How many warnings are kept: a field of every endpoint would otherwise give one for each.
@@ -109,6 +122,21 @@ impl Context {
         if warnings.len() < MAX_WARNINGS {
             warnings.push(format!("{at}: {reason}"));
         }
+    }
+
+    /// Notes a file that was read.
+    pub fn note_file(&self, path: impl Into<PathBuf>, content: &[u8]) {
+        self.files.borrow_mut().read.push((path.into(), xxh64(content, 0)));
+    }
+
+    /// Notes a `watched_directory`.
+    pub fn note_watched(&self, directory: impl Into<PathBuf>) {
+        self.files.borrow_mut().watched.push(directory.into());
+    }
+
+    /// The files so far; empties the list.
+    pub fn take_files(&self) -> Files {
+        self.files.take()
     }
 
     /// The warnings so far; empties the list.

@@ -64,6 +64,17 @@ pub struct CommonTls {
     pub groups: Option<Vec<rustls::NamedGroup>>,
 }
 
+impl CommonTls {
+    /// Whether a secret comes over SDS.
+    pub fn uses_sds(&self) -> bool {
+        let over_sds = |secret: &SecretRef<Certificate>| {
+            matches!(secret, SecretRef::Sds { source: Some(_), .. })
+        };
+        let validation = self.validation.as_ref().and_then(|validation| validation.sds.as_ref());
+        self.certificates.iter().any(over_sds) || validation.is_some_and(|(_, s)| s.is_some())
+    }
+}
+
 /// `Secret`: what SDS delivers under a name, or the bootstrap holds.
 #[derive(Clone, Debug)]
 pub struct Secret {

@@ -16,7 +16,7 @@ mod address;
 mod data_source;
 
 pub use address::{address, cidr, socket_address, target};
-pub use data_source::{bytes, text};
+pub use data_source::{bytes, text, watched_directory};
 
 /// The value of a field that must be set.
 pub fn required<'v, T>(value: &'v Option<T>, at: &At<'_>) -> Result<&'v T, ConfigError> {

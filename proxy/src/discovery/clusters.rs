@@ -1,6 +1,7 @@
 //! Clusters, static ones and those of CDS: made, warmed, put into the registry, removed.
 
 mod membership;
+mod secrets;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use crate::config::cluster::{Cluster as Config, Discovery};
 use crate::config::source::{ConfigSource, SourceKind};
 use crate::config::{At, ConfigError};
 use crate::telemetry::stats::Store;
-use crate::tls::ClientTls;
 use crate::upstream::cluster::outlier;
 use crate::upstream::cluster::resolve::{self, Resolver};
 use crate::upstream::cluster::{Cluster, ClusterRegistry};
@@ -72,10 +72,28 @@ struct Entry {
     eds: Option<Arc<SubscriptionStats>>,
 }
 
-/// A cluster that has no hosts yet. One of the same name may serve meanwhile.
+/// A cluster that has no hosts yet, or not every secret. One of the same name may serve meanwhile.
 struct Warming {
     cluster: Arc<Cluster>,
+    /// Whether its hosts are there, or are not to be waited for.
+    has_hosts: bool,
     since: Instant,
+}
+
+impl Warming {
+    fn is_ready(&self) -> bool {
+        self.has_hosts && self.cluster.tls.get().is_none_or(|tls| tls.is_settled())
+    }
+
+    fn pending(&self, name: &str) -> Pending {
+        let secrets = || self.cluster.tls.get().map(|tls| tls.waits_for()).unwrap_or_default();
+        let waits_for = match &self.cluster.config().discovery {
+            _ if self.has_hosts => format!("secrets {}", secrets()),
+            Discovery::Eds { service_name, .. } => format!("endpoints of {service_name:?}"),
+            _ => "the resolution of its names".to_owned(),
+        };
+        Pending::new(&format!("cluster {name:?}"), &waits_for, self.since)
+    }
 }
 
 impl Clusters {
@@ -103,8 +121,17 @@ impl Clusters {
         sources: &mut Sources,
         clusters: impl IntoIterator<Item = &'a (Arc<Config>, Any)>,
     ) -> Result<(), ConfigError> {
+        let mut later = Vec::new();
         for (config, body) in clusters {
             self.cds.add_fixed(&config.name, body);
+            match config.tls.as_ref().is_some_and(|tls| tls.common.uses_sds()) {
+                true => later.push(config),
+                false => self.make(sources, Arc::clone(config))?,
+            }
+        }
+        self.install();
+        // Their secrets may come through one of the others, wherever it stands.
+        for config in later {
             self.make(sources, Arc::clone(config))?;
         }
         self.install();
@@ -143,8 +170,8 @@ impl Clusters {
     }
 
     fn on_update(&mut self, sources: &mut Sources, update: Update) {
-        // The names of all new clusters' services leave as one request.
-        let _paused = sources.pause(&[Kind::Endpoints]);
+        // The names of all new clusters' services leave as one request, and so do those of their secrets.
+        let _paused = sources.pause(&[Kind::Endpoints, Kind::Secrets]);
         let Update { version, resources, removed, answer } = update;
         let mut applied = Applied::new(&removed);
         for resource in resources {
@@ -152,6 +179,7 @@ impl Clusters {
         }
         self.install();
         self.remove(removed);
+        self.tools.secrets.borrow_mut().forget_unused();
         self.hold_answers(sources);
         self.cds.answer(&version, answer, applied);
     }
@@ -192,16 +220,7 @@ impl Clusters {
     /// Makes a cluster, which warms from now on and is ready at once if it need not wait for anything.
     fn make(&mut self, sources: &mut Sources, config: Arc<Config>) -> Result<(), ConfigError> {
         let at = At::resource("cluster", &config.name);
-        let tls = match &config.tls {
-            Some(context) => {
-                let mut secrets = self.tools.secrets.borrow_mut();
-                let mut find =
-                    |name: &Arc<str>, source: Option<&ConfigSource>| secrets.find(name, source);
-                let at = at.field("transport_socket");
-                Some(ClientTls::new(Arc::clone(context), &at, &mut find)?)
-            }
-            None => None,
-        };
+        let tls = self.client_tls(sources, &config, &at)?;
         let is_known = self.watch_endpoints(sources, &config, &at)?;
         let name = Arc::clone(&config.name);
         let entry = self.entries.entry(Arc::clone(&name)).or_default();
@@ -220,12 +239,12 @@ impl Clusters {
         }
         outlier::start(&cluster);
         let names = resolve::start(&cluster, &self.tools.resolver);
-        match names {
-            Some(first_answers) => self.await_names(&cluster, first_answers),
-            None if is_known => self.ready.push(Arc::clone(&name)),
-            None => {}
+        let has_hosts = is_known && names.is_none();
+        if let Some(first_answers) = names {
+            self.await_names(&cluster, first_answers);
         }
-        let warming = Warming { cluster, since: Instant::now() };
+        let warming = Warming { cluster, has_hosts, since: Instant::now() };
+        self.ready.extend(warming.is_ready().then(|| Arc::clone(&name)));
         if let Some(before) = self.warming.insert(name, warming) {
             self.release(&before.cluster);
         }
@@ -310,13 +329,7 @@ impl Clusters {
     /// What clusters wait for.
     pub fn pending(&self) -> Vec<Pending> {
         let mut pending = Vec::from_iter(self.cds.pending());
-        pending.extend(self.warming.iter().map(|(name, warming)| {
-            let waits_for = match &warming.cluster.config().discovery {
-                Discovery::Eds { service_name, .. } => format!("endpoints of {service_name:?}"),
-                _ => "the resolution of its names".to_owned(),
-            };
-            Pending::new(&format!("cluster {name:?}"), &waits_for, warming.since)
-        }));
+        pending.extend(self.warming.iter().map(|(name, warming)| warming.pending(name)));
         pending
     }
 

@@ -1,5 +1,7 @@
 //! What reaches the discovery loop, and the feeds that bring it.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +21,10 @@ pub enum Notice {
     Resolved(Arc<Cluster>),
     /// On the subscription to a source's endpoints.
     Endpoints(SourceKind, Event),
+    /// On the subscription to a source's secrets.
+    Secrets(SourceKind, Event),
+    /// Something was moved into these folders, in which secrets have files.
+    Moved(HashSet<PathBuf>),
     /// On the subscription to listeners.
     Listeners(Event),
     /// On the subscription to a source's routes.
@@ -32,8 +38,10 @@ impl Notice {
             Notice::Clusters(_) => 0,
             Notice::Resolved(_) => 1,
             Notice::Endpoints(..) => 2,
-            Notice::Listeners(_) => 3,
-            Notice::Routes(..) => 4,
+            Notice::Secrets(..) => 3,
+            Notice::Moved(_) => 4,
+            Notice::Listeners(_) => 5,
+            Notice::Routes(..) => 6,
         }
     }
 }

@@ -101,15 +101,15 @@ impl Listeners {
             Some(Incoming::Update(update)) => self.on_update(sources, update),
             Some(Incoming::Expired(name)) => {
                 self.remove(&name);
-                self.routes.forget_unused();
+                self.forget_unused();
             }
             None => {}
         }
     }
 
     fn on_update(&mut self, sources: &mut Sources, update: Update) {
-        // The names of all new listeners' routes leave as one request.
-        let _paused = sources.pause(&[Kind::Routes]);
+        // The names of all new listeners' routes leave as one request, and so do those of their secrets.
+        let _paused = sources.pause(&[Kind::Routes, Kind::Secrets]);
         let Update { version, resources, removed, answer } = update;
         let mut applied = Applied::new(&removed);
         // Before anything is added, so that an address can move from one listener to another.
@@ -117,8 +117,14 @@ impl Listeners {
         for resource in resources {
             applied.note(resource.name.clone(), self.apply(sources, resource));
         }
-        self.routes.forget_unused();
+        self.forget_unused();
         self.lds.answer(&version, answer, applied);
+    }
+
+    /// Ends subscriptions that no listener needs any more.
+    fn forget_unused(&mut self) {
+        self.routes.forget_unused();
+        self.secrets.borrow_mut().forget_unused();
     }
 
     /// Makes what was installed and removed known to the workers that hand connections over. That takes a look at every

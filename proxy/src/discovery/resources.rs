@@ -158,6 +158,8 @@ pub struct Dump {
     pub listeners: TypeDump,
     /// `RoutesConfigDump`: static ones are those inside of listeners.
     pub routes: TypeDump,
+    /// `SecretsConfigDump`, without the bootstrap's.
+    pub secrets: TypeDump,
 }
 
 #[cfg(test)]

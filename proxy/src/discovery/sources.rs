@@ -32,6 +32,8 @@ pub enum Kind {
     Listeners,
     /// RDS
     Routes,
+    /// SDS
+    Secrets,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             Kind::Endpoints => proto::type_url::CLUSTER_LOAD_ASSIGNMENT,
             Kind::Listeners => proto::type_url::LISTENER,
             Kind::Routes => proto::type_url::ROUTE_CONFIGURATION,
+            Kind::Secrets => proto::type_url::SECRET,
         }
     }
 

@@ -9,7 +9,8 @@ use crate::stat_group;
 use crate::telemetry::stats::{Counter, Store};
 
 stat_group! {
-    /// `cluster_manager.cds.`, `listener_manager.lds.`, `cluster.<name>.` (EDS), `http.<prefix>.rds.<route>.`
+    /// `cluster_manager.cds.`, `listener_manager.lds.`, `cluster.<name>.` (EDS), `http.<prefix>.rds.<route>.`,
+    /// `sds.<name>.`
     pub struct SubscriptionStats {
         counter init_fetch_timeout,
         counter update_attempt,
@@ -28,6 +29,13 @@ stat_group! {
     pub struct ReloadStats {
         counter config_reload,
         gauge config_reload_time_ms,
+    }
+}
+
+stat_group! {
+    /// `sds.<name>.`, besides [`SubscriptionStats`].
+    pub struct RotationStats {
+        counter key_rotation_failed,
     }
 }
 

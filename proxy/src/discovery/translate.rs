@@ -9,13 +9,15 @@ use crate::config::cluster::Cluster;
 use crate::config::endpoint::Assignment;
 use crate::config::listener::Listener;
 use crate::config::route::RouteConfiguration;
-use crate::config::{At, ConfigError, Context, any};
+use crate::config::tls::Secret;
+use crate::config::{At, ConfigError, Context, Files, any};
 use crate::http::filters;
 
 use proto::envoy::config::cluster::v3::Cluster as PbCluster;
 use proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use proto::envoy::config::listener::v3::Listener as PbListener;
 use proto::envoy::config::route::v3::RouteConfiguration as PbRouteConfiguration;
+use proto::envoy::extensions::transport_sockets::tls::v3::Secret as PbSecret;
 
 /// The cluster of this name in `body`.
 ///
@@ -46,6 +48,16 @@ pub fn routes(name: &str, body: &Any) -> Result<Arc<RouteConfiguration>, ConfigE
     let own_name = |message: &PbRouteConfiguration| (message.name.clone(), "name");
     let at = At::resource("route configuration", name);
     translate(at, name, body, own_name, RouteConfiguration::from_proto).map(Arc::new)
+}
+
+/// The secret of this name in `body`, with the files that it was read from.
+pub fn secret(name: &str, body: &Any) -> Result<(Secret, Files), ConfigError> {
+    let own_name = |message: &PbSecret| (message.name.clone(), "name");
+    let from_proto = |message: &PbSecret, at: &At<'_>, context: &Context| {
+        let secret = Secret::from_proto(message, at, context)?;
+        Ok((secret, context.take_files()))
+    };
+    translate(At::resource("secret", name), name, body, own_name, from_proto)
 }
 
 fn translate<M: Message + Name + Default, T>(

@@ -1,4 +1,4 @@
-//! Resources that are subscribed to by name: endpoints and routes.
+//! Resources that are subscribed to by name: endpoints, routes and secrets.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl<T> Watches<T> {
     }
 
     /// Ends the subscription to every name that is not to be kept.
-    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         self.sources.retain(|_, watched| {
             let gone = watched.items.iter().filter(|(_, item)| !keep(item));
             let gone: Vec<Arc<str>> = gone.map(|(name, _)| Arc::clone(name)).collect();
@@ -100,6 +100,11 @@ impl<T> Watches<T> {
             }
             !watched.items.is_empty()
         });
+    }
+
+    /// Everything that is kept, in no order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.sources.values_mut().flat_map(|watched| watched.items.values_mut())
     }
 
     /// Everything that is kept, in no order.

@@ -163,6 +163,7 @@ async fn handshake(
 ) -> Result<(Stream, Option<TlsInfo>), Option<Arc<str>>> {
     let Some(tls) = &chain.tls else { return Ok((stream, None)) };
     let Some(ready) = tls.slot.ready().clone() else {
+        tls.slot.stats.downstream_context_secrets_not_ready.inc();
         tracing::debug!(chain = %chain.config.name, "closed: a secret is not there");
         return Err(Some("TLS_error:_secret_is_not_supplied_by_SDS".into()));
     };

@@ -73,7 +73,10 @@ pub fn dry_run(plan: &Plan, backend: Backend) -> Result<(), InstallError> {
 /// What a program says. No rule of this call is left then.
 pub fn install(plan: &Plan, backend: Backend) -> Result<Done, InstallError> {
     let mut done = Done::default();
-    routing::install(plan)?;
+    if let Err(error) = routing::install(plan) {
+        let _ = routing::remove(plan);
+        return Err(error.into());
+    }
     let added = match routing::needs_address(plan).then(routing::add_address) {
         Some(Ok(added)) => added || owns_address(backend),
         Some(Err(error)) => {

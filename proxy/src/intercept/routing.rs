@@ -56,9 +56,9 @@ pub fn remove(plan: &Plan) -> Result<(), ToolError> {
 /// Whether our routing rule of a version is there.
 pub fn has_rule(family: Family, plan: &Plan) -> Result<bool, ToolError> {
     let args = words(&[version(family), "rule", "show"]);
-    let wanted = [format!("fwmark {:#x}", plan.mark), format!("lookup {}", plan.table)];
+    let mark = format!("fwmark {:#x} ", plan.mark);
     let begin = format!("{PRIORITY}:");
-    let ours = |line: &str| line.starts_with(&begin) && wanted.iter().all(|w| line.contains(w));
+    let ours = |line: &str| line.starts_with(&begin) && line.contains(&mark);
     Ok(ip(&args)?.lines().any(ours))
 }
 

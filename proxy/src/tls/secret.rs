@@ -5,7 +5,10 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use rustls::crypto::aws_lc_rs::default_provider;
 
+use super::identity::Identity;
+use super::verify::Verifier;
 use crate::config::tls::{Certificate, SecretKind, ValidationContext};
 use crate::config::{At, ConfigError};
 
@@ -82,15 +85,22 @@ impl SecretCell {
     /// Sets a new value: every user is built with it, and only if all can be built, all change to it.
     ///
     /// # Errors
-    /// A user cannot use it; everything stays as it was.
+    /// It cannot be used at all, or not by one of the users; everything stays as it was.
     pub fn set(&self, secret: SecretKind) -> Result<(), ConfigError> {
         self.settle();
+        check(&secret, &At::resource("secret", &self.name))?;
         let users: Vec<_> = self.users.lock().iter().filter_map(Weak::upgrade).collect();
         let installs = users.into_iter().map(|user| user.prepare(self, &secret));
         let installs = installs.collect::<Result<Vec<_>, _>>()?;
         self.value.store(Some(Arc::new(secret)));
         installs.into_iter().for_each(|install| install());
         Ok(())
+    }
+
+    /// How many users are kept, those that are gone but not swept yet among them.
+    #[cfg(test)]
+    pub(super) fn users(&self) -> usize {
+        self.users.lock().len()
     }
 
     /// Builds `user` anew at every change, for as long as it lives.
@@ -107,6 +117,22 @@ impl SecretCell {
 impl std::fmt::Debug for SecretCell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SecretCell").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Refuses what nobody can use, also while nobody can be asked: a user may still wait for another secret.
+fn check(secret: &SecretKind, at: &At<'_>) -> Result<(), ConfigError> {
+    match secret {
+        SecretKind::Certificate(certificate) => {
+            let at = at.field("tls_certificate");
+            Identity::new(certificate, &default_provider(), &at).map(drop)
+        }
+        SecretKind::Validation(validation) => {
+            let has_anchors = validation.trusted_ca_pem.is_some() || validation.spiffe.is_some();
+            // Without trust anchors it is for a default context that has them.
+            let at = at.field("validation_context");
+            has_anchors.then(|| Verifier::new(validation, &at)).transpose().map(drop)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::client::ClientContext;
 use super::secret::{self, Resolved, SecretCell, SecretUser};
 use super::server::ServerContext;
+use super::stats::FactoryStats;
 use crate::config::source::ConfigSource;
 use crate::config::tls::{
     Certificate, CommonTls, DownstreamTls, SecretKind, SecretRef, UpstreamTls, ValidationContext,
@@ -70,6 +71,8 @@ pub struct Slot<C: TlsContext> {
     certificates: Vec<Input<Certificate>>,
     validation: Option<ValidationInput>,
     ready: ArcSwapOption<C::Ready>,
+    /// Counts what becomes of the context.
+    pub stats: Arc<FactoryStats>,
 }
 
 /// A secret given in the context, or by name.
@@ -92,6 +95,7 @@ impl<C: TlsContext> Slot<C> {
     pub fn new(
         context: Arc<C>,
         at: &At<'_>,
+        stats: Arc<FactoryStats>,
         find: FindSecret<'_>,
     ) -> Result<Arc<Self>, ConfigError> {
         let at_common = at.field("common_tls_context");
@@ -118,7 +122,7 @@ impl<C: TlsContext> Slot<C> {
         };
         let place = at.to_string().into();
         let ready = ArcSwapOption::empty();
-        let slot = Arc::new(Slot { context, place, certificates, validation, ready });
+        let slot = Arc::new(Slot { context, place, certificates, validation, ready, stats });
         slot.ready.store(slot.build(None)?);
         for cell in slot.cells() {
             let user: Arc<dyn SecretUser> = slot.clone();
@@ -140,6 +144,12 @@ impl<C: TlsContext> Slot<C> {
     /// Whether nothing is to be waited for: every secret is there, was refused, or its time is over.
     pub fn is_settled(&self) -> bool {
         self.cells().all(|cell| cell.is_settled())
+    }
+
+    /// The names of the secrets that are waited for, for people.
+    pub fn waits_for(&self) -> String {
+        let waiting = self.cells().filter(|cell| !cell.is_settled());
+        waiting.map(|cell| format!("{:?}", cell.name())).collect::<Vec<_>>().join(", ")
     }
 
     /// The secrets that come by name.
@@ -207,7 +217,10 @@ impl<C: TlsContext> SecretUser for Slot<C> {
         new: &SecretKind,
     ) -> Result<Box<dyn FnOnce()>, ConfigError> {
         let ready = self.build(Some((cell, new)))?;
-        Ok(Box::new(move || self.ready.store(ready)))
+        Ok(Box::new(move || {
+            self.ready.store(ready);
+            self.stats.ssl_context_update_by_sds.inc();
+        }))
     }
 }
 
@@ -216,3 +229,6 @@ impl<C: TlsContext> std::fmt::Debug for Slot<C> {
         f.debug_struct("Slot").field("place", &self.place).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

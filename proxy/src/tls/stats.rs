@@ -24,6 +24,15 @@ stat_group! {
     }
 }
 
+stat_group! {
+    /// `listener.<address>.server_ssl_socket_factory.`, `cluster.<name>.client_ssl_socket_factory.`
+    pub struct FactoryStats {
+        counter ssl_context_update_by_sds,
+        counter downstream_context_secrets_not_ready,
+        counter upstream_context_secrets_not_ready,
+    }
+}
+
 /// What handshakes agreed on, each under the name of its kind. Envoy shows what has happened at least once.
 const AGREED: [&str; 15] = [
     "ciphers.TLS_AES_128_GCM_SHA256",

@@ -34,12 +34,15 @@ impl Connected {
 /// Why no connection came about.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// This side could not even try: no socket, no source address, no TLS context.
+    /// This side could not even try: no socket, no source address.
     #[error("{0}")]
     Local(Arc<str>),
     /// The host refused, or the handshake failed.
     #[error("{0}")]
     Remote(Arc<str>),
+    /// A secret of the TLS context is not there (yet).
+    #[error("TLS error: Secret is not supplied by SDS")]
+    NotReady,
     /// `connect_timeout` expired.
     #[error("connect timeout")]
     Timeout,
@@ -89,8 +92,13 @@ async fn connect_unlimited(
 
 /// The client TLS as it is now: a secret that changes serves the next connection.
 fn client_tls(cluster: &Cluster) -> Result<Arc<ClientContext>, ConnectError> {
-    let ready = cluster.tls.get().and_then(|tls| tls.ready().clone());
-    ready.ok_or_else(|| ConnectError::Local("TLS error: Secret is not supplied by SDS".into()))
+    let tls = cluster.tls.get();
+    tls.and_then(|tls| tls.ready().clone()).ok_or_else(|| {
+        if let Some(tls) = tls {
+            tls.stats.upstream_context_secrets_not_ready.inc();
+        }
+        ConnectError::NotReady
+    })
 }
 
 async fn connect_tcp(

@@ -6,5 +6,6 @@ mod local;
 mod proxy;
 mod refusal;
 mod requests;
+mod secrets;
 mod warming;
 mod yaml;

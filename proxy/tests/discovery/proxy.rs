@@ -17,6 +17,7 @@ use pillion::downstream::worker::Command;
 use pillion::http::manager::Routes;
 use pillion::telemetry::log_writer::{LogWriter, LogWriterOptions};
 use pillion::telemetry::stats::{Metric, Store};
+use pillion::tls::{ClientContext, ServerContext};
 use pillion::upstream::cluster::resolve::SystemResolver;
 use pillion::upstream::cluster::{Cluster, ClusterRegistry};
 use tokio::sync::mpsc;
@@ -123,6 +124,18 @@ impl Proxy {
 
     pub fn listener(&self, name: &str) -> Option<Arc<Listener>> {
         self.listeners.borrow().get(name).cloned()
+    }
+
+    /// What handshakes of a listener's first chain need; none while a secret is missing.
+    pub fn server(&self, listener: &str) -> Option<Arc<ServerContext>> {
+        let state = self.listener(listener)?.state.load_full();
+        let chain = state.chains.iter().next()?;
+        chain.tls.as_ref()?.slot.ready().clone()
+    }
+
+    /// What handshakes of a cluster need; none while a secret is missing.
+    pub fn client(&self, cluster: &str) -> Option<Arc<ClientContext>> {
+        self.cluster(cluster)?.tls.get()?.ready().clone()
     }
 
     /// The route table of a listener's first chain.

@@ -6,9 +6,12 @@ use control_plane_mock::Resource;
 use prost::{Message, Name};
 use proto::Registry;
 use proto::envoy::config::cluster::v3::Cluster;
+use proto::envoy::config::core::v3::DataSource;
+use proto::envoy::config::core::v3::data_source::Specifier;
 use proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use proto::envoy::config::listener::v3::Listener;
 use proto::envoy::config::route::v3::RouteConfiguration;
+use proto::envoy::extensions::transport_sockets::tls::v3::{Secret, TlsCertificate, secret};
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::load);
 
@@ -93,6 +96,56 @@ pub fn direct_chain(status: u16) -> String {
         "route_config: {{name: inline, virtual_hosts: [{{name: all, domains: ['*'], routes: [{{match: {{prefix: /}}, \
          direct_response: {{status: {status}}}}}]}}]}}"
     ))
+}
+
+/// A secret as it is written.
+pub fn secret(text: &str) -> Resource {
+    resource::<Secret>(text)
+}
+
+/// A secret with a certificate and its key.
+pub fn certificate(name: &str, chain: &str, key: &str) -> Resource {
+    let inline = |text: &str| DataSource {
+        specifier: Some(Specifier::InlineString(text.to_owned())),
+        ..DataSource::default()
+    };
+    let certificate = TlsCertificate {
+        certificate_chain: Some(inline(chain)),
+        private_key: Some(inline(key)),
+        ..TlsCertificate::default()
+    };
+    let kind = Some(secret::Type::TlsCertificate(certificate));
+    Resource::pack(&Secret { name: name.to_owned(), r#type: kind }).unwrap()
+}
+
+/// The field that says where a secret comes from: ADS, with an initial fetch timeout.
+pub fn sds_source(timeout: &str) -> String {
+    format!(
+        ", sds_config: {{ads: {{}}, initial_fetch_timeout: {timeout}, resource_api_version: V3}}"
+    )
+}
+
+/// A TLS context of this kind, with its certificate and its trust over ADS.
+fn tls_socket(kind: &str, timeout: &str, own: &str, trust: &str) -> String {
+    let source = sds_source(timeout);
+    format!(
+        "transport_socket: {{name: envoy.transport_sockets.tls, typed_config: {{'@type': type.googleapis.com/envoy.\
+         extensions.transport_sockets.tls.v3.{kind}, common_tls_context: {{tls_certificate_sds_secret_configs: [\
+         {{name: '{own}'{source}}}], combined_validation_context: {{default_validation_context: {{}}, \
+         validation_context_sds_secret_config: {{name: '{trust}'{source}}}}}}}}}}}"
+    )
+}
+
+/// A filter chain that speaks TLS.
+pub fn tls_chain(timeout: &str, own: &str, trust: &str) -> String {
+    let socket = tls_socket("DownstreamTlsContext", timeout, own, trust);
+    direct_chain(200).replacen("{filters", &format!("{{{socket}, filters"), 1)
+}
+
+/// A static cluster that speaks TLS.
+pub fn tls_cluster(timeout: &str, name: &str, own: &str, trust: &str) -> Resource {
+    let socket = tls_socket("UpstreamTlsContext", timeout, own, trust);
+    resource::<Cluster>(&format!("{{name: {name}, type: STATIC, {socket}}}"))
 }
 
 fn chain(routes: &str) -> String {

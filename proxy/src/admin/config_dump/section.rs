@@ -175,26 +175,45 @@ impl Print<'_> {
         out
     }
 
-    /// The bootstrap's secrets.
+    /// The bootstrap's secrets, and those that came over SDS or are waited for.
     fn secrets(&self) -> Section {
         // It was translated before, so that it can be opened.
         let message: BootstrapMessage =
             proto::any::unpack(&self.input.bootstrap.dump()).unwrap_or_default();
         let secrets = message.static_resources.unwrap_or_default().secrets;
-        let last_updated = self.timestamp(self.input.started);
         let elements = secrets.iter().filter(|secret| self.wants(&secret.name)).map(|secret| {
-            json!({
-                "name": secret.name,
-                "last_updated": last_updated,
-                "secret": self.resource(&proto::any::pack(secret)),
-            })
+            json!({"name": secret.name, "secret": self.resource(&proto::any::pack(secret))})
         });
-        let list = List {
+        let fixed = List {
             field: "static_secrets",
             element: "SecretsConfigDump.StaticSecret",
             elements: elements.collect(),
         };
-        Section { message: "SecretsConfigDump", singles: Map::new(), lists: vec![list] }
+        let dynamic = |field, choose: fn(&Dynamic) -> Option<&Version>| List {
+            field,
+            element: "SecretsConfigDump.DynamicSecret",
+            elements: self.dynamic_secrets(choose),
+        };
+        let lists = vec![
+            fixed,
+            dynamic("dynamic_active_secrets", active),
+            dynamic("dynamic_warming_secrets", warming),
+        ];
+        Section { message: "SecretsConfigDump", singles: Map::new(), lists }
+    }
+
+    /// The secrets that have a version which `choose` takes, each with its name, as secrets do not say it everywhere.
+    fn dynamic_secrets(&self, choose: fn(&Dynamic) -> Option<&Version>) -> Vec<Value> {
+        let secrets = self.input.dump.secrets.dynamic.iter();
+        let chosen = secrets.filter(|secret| self.wants(&secret.name)).filter_map(|secret| {
+            let mut element = self.version("secret", choose(secret)?);
+            element["name"] = (*secret.name).into();
+            if let Some(refused) = &secret.versions.refused {
+                element["error_state"] = self.refused(refused);
+            }
+            Some(element)
+        });
+        chosen.collect()
     }
 
     /// Static resources of one type; `key` is the field that holds the resource.

@@ -9,9 +9,6 @@ use crate::config::error::{At, ConfigError, Context};
 use crate::config::value;
 use crate::{refuse_set, warn_set};
 
-pub(super) const FILES_ARE_READ_ONCE: &str =
-    "files are read when the configuration arrives, and not again";
-
 impl Secret {
     /// Translates a `Secret`.
     ///
@@ -52,7 +49,7 @@ impl Certificate {
         context: &Context,
     ) -> Result<Certificate, ConfigError> {
         refuse_set!(at, message, [pkcs12, private_key_provider, password, tls_params]);
-        warn_set!(context, at, message, [watched_directory], FILES_ARE_READ_ONCE);
+        value::watched_directory(message.watched_directory.as_ref(), at, context)?;
         let reason = "it is not sent with the certificate";
         warn_set!(context, at, message, [signed_certificate_timestamp], reason);
         let staple = message.ocsp_staple.as_ref();

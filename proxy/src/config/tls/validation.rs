@@ -7,7 +7,7 @@ use proto::envoy::extensions::transport_sockets::tls::v3 as pb;
 use proto::envoy::extensions::transport_sockets::tls::v3::certificate_validation_context::TrustChainVerification;
 use proto::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 
-use super::secret::{FILES_ARE_READ_ONCE, filled};
+use super::secret::filled;
 use super::{SanKind, SanMatcher, TrustDomain, ValidationContext};
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
@@ -32,7 +32,7 @@ impl ValidationContext {
         if message.require_signed_certificate_timestamp.is_some_and(|required| required.value) {
             return Err(at.field("require_signed_certificate_timestamp").unsupported());
         }
-        warn_set!(context, at, message, [watched_directory], FILES_ARE_READ_ONCE);
+        value::watched_directory(message.watched_directory.as_ref(), at, context)?;
         warn_set!(context, at, message, [suppress_client_ca_list], "the list is always sent");
         let pem = |field, source| {
             let at = at.field(field);

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use proto::envoy::config::core::v3::DataSource;
 use proto::envoy::config::core::v3::data_source::Specifier;
+use proto::envoy::config::core::v3::{DataSource, WatchedDirectory};
 
 use super::{non_empty, required};
 use crate::config::error::{At, ConfigError, Context};
@@ -11,15 +11,16 @@ use crate::warn_set;
 
 /// The bytes of a data source: given in place, in a file or in an environment variable.
 pub fn bytes(source: &DataSource, at: &At<'_>, context: &Context) -> Result<Vec<u8>, ConfigError> {
-    let reason = "files are read when the configuration arrives, and not again";
-    warn_set!(context, at, source, [watched_directory], reason);
+    watched_directory(source.watched_directory.as_ref(), at, context)?;
     match required(&source.specifier, at)? {
         Specifier::InlineBytes(bytes) => Ok(bytes.clone()),
         Specifier::InlineString(text) => Ok(text.clone().into_bytes()),
         Specifier::Filename(path) => {
             let at = at.field("filename");
             let path = non_empty(path, &at)?;
-            std::fs::read(path).map_err(|error| cannot_read(path, error, &at))
+            let content = std::fs::read(path).map_err(|error| cannot_read(path, error, &at))?;
+            context.note_file(path, &content);
+            Ok(content)
         }
         Specifier::EnvironmentVariable(name) => {
             let at = at.field("environment_variable");
@@ -29,6 +30,19 @@ pub fn bytes(source: &DataSource, at: &At<'_>, context: &Context) -> Result<Vec<
                 .map_err(|error| cannot_read(name, error, &at))
         }
     }
+}
+
+/// Notes the `watched_directory` of the message at `at`, if it has one.
+pub fn watched_directory(
+    directory: Option<&WatchedDirectory>,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<(), ConfigError> {
+    let Some(directory) = directory else { return Ok(()) };
+    let at = at.field("watched_directory");
+    warn_set!(context, &at, directory, [watch_modify], "files are read again when they are moved");
+    context.note_watched(non_empty(&directory.path, &at.field("path"))?);
+    Ok(())
 }
 
 /// The text of a data source, which must be UTF-8.

@@ -56,9 +56,10 @@ impl Clusters {
 
     /// A DNS cluster has its first answers. As below, clusters that are ready are to be installed then.
     pub fn on_resolved(&mut self, cluster: &Arc<Cluster>) {
-        let warming = self.warming.get(cluster.name());
-        if warming.is_some_and(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
-            self.ready.push(Arc::clone(cluster.name()));
+        let warming = self.warming.get_mut(cluster.name());
+        if let Some(warming) = warming.filter(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
+            warming.has_hosts = true;
+            self.ready.extend(warming.is_ready().then(|| Arc::clone(cluster.name())));
         }
     }
 
@@ -118,9 +119,12 @@ impl Clusters {
         }
     }
 
+    fn warms_with(&self, cluster: &str, source: &SourceKind, service: &str) -> Option<&Warming> {
+        self.warming.get(cluster).filter(|warming| uses(&warming.cluster, source, service))
+    }
+
     fn waits_for(&self, cluster: &str, source: &SourceKind, service: &str) -> bool {
-        let uses = |warming: &Warming| uses(&warming.cluster, source, service);
-        self.warming.get(cluster).is_some_and(uses)
+        self.warms_with(cluster, source, service).is_some_and(|warming| !warming.has_hosts)
     }
 
     /// The server has nothing good for a service, or says nothing: clusters that wait for it serve without hosts.
@@ -134,10 +138,14 @@ impl Clusters {
         self.finish(clusters, source, service);
     }
 
-    /// Those of these clusters that wait for the service are ready.
+    /// Those of these clusters that wait for the service have it now, and are ready unless they wait for secrets too.
     fn finish(&mut self, mut clusters: Vec<Arc<str>>, source: &SourceKind, service: &str) {
         clusters.retain(|cluster| self.waits_for(cluster, source, service));
-        self.ready.append(&mut clusters);
+        for cluster in clusters {
+            let Some(warming) = self.warming.get_mut(&cluster) else { continue };
+            warming.has_hosts = true;
+            self.ready.extend(warming.is_ready().then_some(cluster));
+        }
     }
 
     fn count(&self, clusters: &[Arc<str>], count: impl Fn(&SubscriptionStats)) {
@@ -151,7 +159,7 @@ impl Clusters {
         let (name, source) = (gone.name(), &source.kind);
         let active = self.entries.get(name).and_then(|entry| entry.active.as_ref());
         let is_used = active.is_some_and(|active| uses(active, source, service_name))
-            || self.waits_for(name, source, service_name);
+            || self.warms_with(name, source, service_name).is_some();
         if !is_used {
             self.endpoints.unwatch(source, service_name, name);
         }

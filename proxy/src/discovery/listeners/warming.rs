@@ -1,4 +1,4 @@
-//! Listeners that wait for their route tables.
+//! Listeners that wait for their route tables and secrets.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use crate::config::source::{ConfigSource, SourceKind};
 use crate::config::tls::DownstreamTls;
 use crate::config::{At, ConfigError};
 use crate::discovery::pending::Pending;
+use crate::discovery::routes::Routes;
+use crate::discovery::secrets::SharedSecrets;
 use crate::discovery::sources::Sources;
 use crate::downstream::build::Slots;
 use crate::downstream::listener::State;
@@ -21,7 +23,7 @@ use crate::downstream::reservation::Reservation;
 use crate::http::manager::RouteSlot;
 use crate::tls::ServerTls;
 
-/// A listener that is ready but for route tables. One of the same name may serve meanwhile.
+/// A listener that is ready but for route tables and secrets. One of the same name may serve meanwhile.
 pub(super) struct Warming {
     state: State,
     in_place: bool,
@@ -34,14 +36,37 @@ pub(super) struct Warming {
 impl Warming {
     pub(super) fn pending(&self, name: &str) -> Pending {
         let names: BTreeSet<&str> = self.waits_for.iter().map(|(_, name)| &**name).collect();
-        let names = names.into_iter().collect::<Vec<_>>().join(", ");
-        let who = format!("listener {name:?}");
-        Pending::new(&who, &format!("routes {names}"), self.since)
+        let routes = names.into_iter().collect::<Vec<_>>().join(", ");
+        let secrets: BTreeSet<String> = contexts(&self.state)
+            .filter(|tls| !tls.is_settled())
+            .map(|tls| tls.waits_for())
+            .collect();
+        let secrets = secrets.into_iter().collect::<Vec<_>>().join(", ");
+        let waits_for = match (routes.is_empty(), secrets.is_empty()) {
+            (_, true) => format!("routes {routes}"),
+            (true, false) => format!("secrets {secrets}"),
+            (false, false) => format!("routes {routes} and secrets {secrets}"),
+        };
+        Pending::new(&format!("listener {name:?}"), &waits_for, self.since)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.waits_for.is_empty() && has_secrets(&self.state)
     }
 }
 
+/// The TLS contexts of the chains.
+fn contexts(state: &State) -> impl Iterator<Item = &Arc<ServerTls>> {
+    state.chains.iter().filter_map(|chain| chain.tls.as_ref()).map(|tls| &tls.slot)
+}
+
+/// Whether no secret is to be waited for.
+fn has_secrets(state: &State) -> bool {
+    contexts(state).all(|tls| tls.is_settled())
+}
+
 impl Listeners {
-    /// Makes a listener ready. It is installed (true), or waits for its routes first.
+    /// Makes a listener ready. It is installed (true), or waits for its routes and secrets first.
     pub(super) fn start(
         &mut self,
         sources: &mut Sources,
@@ -50,12 +75,12 @@ impl Listeners {
     ) -> Result<bool, ConfigError> {
         let name = Arc::clone(&config.name);
         let waits_for = self.watch_routes(sources, &config)?;
-        let state = self.state(Arc::clone(&config), in_place)?;
+        let state = self.state(sources, Arc::clone(&config), in_place)?;
         let before = self.warming.get_mut(&name).map(|warming| &mut warming.reservation);
         let reservation = self.manager.borrow().reserve(&config, in_place, before)?;
         // The version that warmed is out of date, whatever becomes of this one.
         self.warming.remove(&name);
-        let is_ready = waits_for.is_empty();
+        let is_ready = waits_for.is_empty() && has_secrets(&state);
         if is_ready {
             self.manager.borrow_mut().install(state, in_place, reservation)?;
         } else {
@@ -85,12 +110,18 @@ impl Listeners {
         Ok(missing)
     }
 
-    fn state(&self, config: Arc<Config>, in_place: bool) -> Result<State, ConfigError> {
+    fn state(
+        &self,
+        sources: &mut Sources,
+        config: Arc<Config>,
+        in_place: bool,
+    ) -> Result<State, ConfigError> {
         let manager = self.manager.borrow();
         // Connections of unchanged chains stay only if the listener does.
         let active = manager.get(&config.name).filter(|_| in_place);
         let previous = active.map(|listener| listener.state.load_full());
-        manager.builder.state(config, previous.as_deref(), &mut Dependencies { listeners: self })
+        let mut slots = Dependencies { routes: &self.routes, secrets: &self.secrets, sources };
+        manager.builder.state(config, previous.as_deref(), &mut slots)
     }
 
     /// Takes an event of RDS.
@@ -128,15 +159,22 @@ impl Listeners {
 
     /// Installs the listeners that waited for nothing but these tables.
     fn settle(&mut self, source: &SourceKind, tables: &HashSet<String>) {
-        let mut ready = Vec::new();
-        for (name, warming) in &mut self.warming {
+        for warming in self.warming.values_mut() {
             let is_settled =
                 |(own, table): &(SourceKind, Arc<str>)| own == source && tables.contains(&**table);
             warming.waits_for.retain(|table| !is_settled(table));
-            if warming.waits_for.is_empty() {
-                ready.push(Arc::clone(name));
-            }
         }
+        self.finish_ready();
+    }
+
+    /// Secrets came, or their time is over: installs the listeners that waited for nothing else.
+    pub fn on_secrets(&mut self) {
+        self.finish_ready();
+    }
+
+    fn finish_ready(&mut self) {
+        let ready = self.warming.iter().filter(|(_, warming)| warming.is_ready());
+        let ready: Vec<Arc<str>> = ready.map(|(name, _)| Arc::clone(name)).collect();
         for name in &ready {
             self.finish(name);
         }
@@ -165,23 +203,24 @@ impl Listeners {
 
 /// What the chains of a listener get from elsewhere.
 struct Dependencies<'a> {
-    listeners: &'a Listeners,
+    routes: &'a Routes,
+    secrets: &'a SharedSecrets,
+    sources: &'a mut Sources,
 }
 
 impl Slots for Dependencies<'_> {
     fn routes(&mut self, name: &Arc<str>, source: &ConfigSource) -> RouteSlot {
-        self.listeners.routes.slot(&source.kind, name)
+        self.routes.slot(&source.kind, name)
     }
 
     fn tls(
         &mut self,
         context: &Arc<DownstreamTls>,
-        _listener: &Config,
+        listener: &Config,
         at: &At<'_>,
     ) -> Result<Arc<ServerTls>, ConfigError> {
-        let mut secrets = self.listeners.secrets.borrow_mut();
-        let mut find = |name: &Arc<str>, source: Option<&ConfigSource>| secrets.find(name, source);
-        ServerTls::new(Arc::clone(context), at, &mut find)
+        let factory = format!("listener.{}.server_ssl_socket_factory.", listener.stat_name);
+        self.secrets.borrow_mut().tls(self.sources, context, factory, at)
     }
 }
 

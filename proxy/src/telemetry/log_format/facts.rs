@@ -186,6 +186,9 @@ pub(super) const FACTS: &[(&str, Fact)] = &[
     ("UPSTREAM_PROTOCOL", |c| Value::text(c.info.upstream.protocol.map(|p| p.as_str()))),
     ("UPSTREAM_REQUEST_ATTEMPT_COUNT", |c| Value::Number(c.info.upstream.attempts.into())),
     ("UPSTREAM_CONNECTION_ID", |c| Value::Number(c.info.upstream.connection_id.unwrap_or(0))),
+    ("DOWNSTREAM_TRANSPORT_FAILURE_REASON", |c| {
+        Value::text(c.info.connection.transport_failure.as_deref())
+    }),
     ("UPSTREAM_TRANSPORT_FAILURE_REASON", |c| {
         Value::text(c.info.upstream.transport_failure.as_deref())
     }),

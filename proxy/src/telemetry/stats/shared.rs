@@ -26,7 +26,10 @@ impl SharedStats {
         if let Some(group) = held.and_then(|group| group.downcast().ok()) {
             return group;
         }
-        groups.retain(|_, group| group.strong_count() > 0);
+        // Those that nobody holds any more are swept when the table would have to grow.
+        if groups.len() == groups.capacity() {
+            groups.retain(|_, group| group.strong_count() > 0);
+        }
         let group = store.register(make(key.1.as_str().into()));
         let any: Arc<dyn Any + Send + Sync> = Arc::<G>::clone(&group);
         groups.insert(key, Arc::downgrade(&any));

@@ -137,6 +137,8 @@ impl From<ConnectError> for PoolError {
         let (reason, transport_failure) = match error {
             ConnectError::Local(text) => (ResetReason::LocalConnectionFailure, Some(text)),
             ConnectError::Remote(text) => (ResetReason::RemoteConnectionFailure, Some(text)),
+            // As in Envoy, which closes the connection that it has made: it counts as the host's doing, without a reason.
+            ConnectError::NotReady => (ResetReason::RemoteConnectionFailure, None),
             ConnectError::Timeout => (ResetReason::ConnectionTimeout, None),
         };
         PoolError { reason, transport_failure }

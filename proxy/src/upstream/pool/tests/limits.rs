@@ -6,7 +6,7 @@ use super::*;
 use crate::config::At;
 use crate::config::cluster::{TcpKeepalive, UpstreamProtocol};
 use crate::config::tls::{CommonTls, UpstreamTls};
-use crate::tls::ClientTls;
+use crate::tls::{ClientTls, FactoryStats};
 
 /// A port on which nobody listens.
 async fn closed_port() -> String {
@@ -59,7 +59,8 @@ fn with_tls(config: &mut Config) {
 
 fn client_tls() -> Arc<ClientTls> {
     let at = At::resource("cluster", "a");
-    ClientTls::new(context(), &at, &mut |_, _| unreachable!("it names no secret")).unwrap()
+    let stats = Arc::new(FactoryStats::new("cluster.a.client_ssl_socket_factory."));
+    ClientTls::new(context(), &at, stats, &mut |_, _| unreachable!("it names no secret")).unwrap()
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn the_connect_timeout_covers_the_tls_handshake() {
             config.connect_timeout = Duration::from_millis(50);
         });
         let error = fixture.lease().await.err().unwrap();
-        assert_eq!(error.reason, ResetReason::LocalConnectionFailure, "the secret is not there");
+        assert_eq!(error.reason, ResetReason::RemoteConnectionFailure, "the secret is not there");
         assert!(fixture.cluster.tls.set(client_tls()).is_ok());
         let error = fixture.lease().await.err().unwrap();
         assert_eq!(error.reason, ResetReason::ConnectionTimeout);
