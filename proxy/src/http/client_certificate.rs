@@ -3,13 +3,12 @@
 
 use std::fmt::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue};
 
 use crate::config::hcm::{CertificateDetails, ForwardClientCert, HttpConnectionManager};
 use crate::http::present::Present;
 use crate::http::sanitize::{append_to_list, join_lines, names};
+use crate::telemetry::certificate::url_encoded_pem;
 use crate::telemetry::stream_info::{CertificateInfo, ConnectionInfo, TlsInfo};
 
 /// Puts the header into the form that the mode wants.
@@ -84,25 +83,6 @@ fn element(tls: &TlsInfo, peer: &CertificateInfo, details: CertificateDetails) -
     }
     // A name with a control character could end the header, and so the element tells nothing at all.
     HeaderValue::from_str(&out).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
-
-/// A certificate in PEM, with what PEM has and a URL may not escaped.
-fn url_encoded_pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut out = String::from("-----BEGIN%20CERTIFICATE-----%0A");
-    for (i, letter) in text.chars().enumerate() {
-        if i > 0 && i % 64 == 0 {
-            out.push_str("%0A");
-        }
-        match letter {
-            '+' => out.push_str("%2B"),
-            '/' => out.push_str("%2F"),
-            '=' => out.push_str("%3D"),
-            other => out.push(other),
-        }
-    }
-    out.push_str("%0A-----END%20CERTIFICATE-----%0A");
-    out
 }
 
 #[cfg(test)]

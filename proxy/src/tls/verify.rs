@@ -140,7 +140,10 @@ impl Verifier {
             Trust::Anchors(chain) => chain.verify(&parsed, intermediates, peer, now),
             Trust::Domains(domains) => domains.verify(&parsed, intermediates, peer, now),
         };
-        built.map_err(|why| Failure::new(Rule::Chain, why).of(&parsed))?;
+        built.map_err(|why| {
+            let why = format!("X509_verify_cert: certificate verification error: {why}");
+            Failure::new(Rule::Chain, why).of(&parsed)
+        })?;
         if !self.names.is_empty() && !names::any_matches(&self.names, parsed.names()) {
             let mut why = "SAN matcher: expected ".to_owned();
             names::describe(&self.names, &mut why);

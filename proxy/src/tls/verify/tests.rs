@@ -146,7 +146,8 @@ fn a_chain_leads_to_a_trusted_ca_or_is_refused() {
         refused(&context, &[other.leaf(&[uri("spiffe://a/b"), dns("a.test")])]),
         (
             Rule::Chain,
-            "verify cert failed: unable to get local issuer certificate; the peer presents \
+            "verify cert failed: X509_verify_cert: certificate verification error: \
+             unable to get local issuer certificate; the peer presents \
              subject \"CN=leaf\", URI \"spiffe://a/b\", DNS \"a.test\""
                 .into()
         )
