@@ -6,7 +6,7 @@ use std::{fs, io};
 use prost::{DecodeError, Message, Name};
 use prost_reflect::DynamicMessage;
 
-use crate::mapping::{Format, ParseError, Parsed};
+use crate::mapping::{Document, Format, ParseError, Parsed};
 use crate::registry::Registry;
 use crate::untyped::Untyped;
 
@@ -63,30 +63,59 @@ impl Registry {
         path: &Path,
         bytes: &[u8],
     ) -> Result<Parsed<T>, FileError> {
-        let parsed = self.parse_untyped_file::<T>(path, bytes)?;
+        let parsed = self.untyped_file::<T>(&ConfigFile::parse(path, bytes)?)?;
         parsed
             .try_map(|message| message.typed())
             .map_err(|source| FileError::Binary { path: path.into(), source })
     }
 
-    /// [`Registry::read_file`] without making a `T` of the message.
-    pub fn read_untyped_file<T: Name>(&self, path: &Path) -> Result<Parsed<Untyped>, FileError> {
+    /// [`Registry::read_file`] of a file whose syntax has been read, without making a `T` of the message.
+    pub fn untyped_file<T: Name>(&self, file: &ConfigFile) -> Result<Parsed<Untyped>, FileError> {
+        let path = || file.path.clone();
+        match &file.content {
+            Content::Binary(bytes) => {
+                let message = DynamicMessage::decode(self.descriptor::<T>(), bytes.as_slice());
+                let message =
+                    message.map_err(|source| FileError::Binary { path: path(), source })?;
+                Ok(Parsed { message: Untyped(message), unknown: Vec::new() })
+            }
+            Content::Text(text) => {
+                self.untyped::<T>(text).map_err(|source| FileError::Parse { path: path(), source })
+            }
+        }
+    }
+}
+
+/// A configuration file whose syntax has been read. See [`Document`].
+#[derive(Debug)]
+pub struct ConfigFile {
+    path: PathBuf,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Binary(Vec<u8>),
+    Text(Document),
+}
+
+impl ConfigFile {
+    /// Reads a file, in the format that its extension names; see [`Registry::read_file`].
+    ///
+    /// # Errors
+    /// It cannot be read, or its syntax is wrong.
+    pub fn read(path: &Path) -> Result<ConfigFile, FileError> {
         let bytes = fs::read(path).map_err(|source| FileError::Io { path: path.into(), source })?;
-        self.parse_untyped_file::<T>(path, &bytes)
+        Self::parse(path, &bytes)
     }
 
-    fn parse_untyped_file<T: Name>(
-        &self,
-        path: &Path,
-        bytes: &[u8],
-    ) -> Result<Parsed<Untyped>, FileError> {
+    fn parse(path: &Path, bytes: &[u8]) -> Result<ConfigFile, FileError> {
         let extension =
             path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         let format = match extension.to_ascii_lowercase().as_str() {
             "pb" => {
-                let message = DynamicMessage::decode(self.descriptor::<T>(), bytes)
-                    .map_err(|source| FileError::Binary { path: path.into(), source })?;
-                return Ok(Parsed { message: Untyped(message), unknown: Vec::new() });
+                let content = Content::Binary(bytes.to_vec());
+                return Ok(ConfigFile { path: path.into(), content });
             }
             "pb_text" => return Err(FileError::TextFormat { path: path.into() }),
             "yaml" | "yml" => Format::Yaml,
@@ -96,8 +125,9 @@ impl Registry {
             path: path.into(),
             source: io::Error::new(io::ErrorKind::InvalidData, error),
         })?;
-        self.parse_untyped::<T>(format, text)
-            .map_err(|source| FileError::Parse { path: path.into(), source })
+        let text = Document::parse(format, text)
+            .map_err(|source| FileError::Parse { path: path.into(), source })?;
+        Ok(ConfigFile { path: path.into(), content: Content::Text(text) })
     }
 }
 

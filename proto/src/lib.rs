@@ -34,8 +34,8 @@ mod unknown;
 mod untyped;
 mod validation;
 
-pub use file::{FileError, merge};
-pub use mapping::{FieldNames, Format, ParseError, Parsed, Position};
+pub use file::{ConfigFile, FileError, merge};
+pub use mapping::{Document, FieldNames, Format, ParseError, Parsed, Position};
 pub use registry::Registry;
 pub use typed_struct::TypedStruct;
 pub use untyped::Untyped;

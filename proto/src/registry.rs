@@ -8,7 +8,7 @@ use prost_reflect::prost_types::{
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
 use crate::google::protobuf::Any;
-use crate::mapping::{self, FieldNames, Format, ParseError, Parsed, Printer};
+use crate::mapping::{Document, FieldNames, Format, ParseError, Parsed, Printer};
 use crate::untyped::Untyped;
 
 /// What build.rs took from the crate of the types.
@@ -69,7 +69,12 @@ impl Registry {
         format: Format,
         text: &str,
     ) -> Result<Parsed<Untyped>, ParseError> {
-        let parsed = mapping::parse(&self.pool, &self.descriptor::<T>(), format, text)?;
+        self.untyped::<T>(&Document::parse(format, text)?)
+    }
+
+    /// The message that a text tells, and what of the text the message does not define.
+    pub fn untyped<T: Name>(&self, text: &Document) -> Result<Parsed<Untyped>, ParseError> {
+        let parsed = text.decode(&self.pool, &self.descriptor::<T>())?;
         parsed.try_map(|message| Ok(Untyped(message)))
     }
 

@@ -127,6 +127,13 @@ pub struct RunArgs {
     /// Write the bound admin address to this file.
     #[arg(long, value_name = "FILE")]
     pub admin_address_path: Option<PathBuf>,
+    /// Keep the last good resources of the control plane in this folder, for a restart while it is gone; secrets never. The
+    /// environment variable PILLION_STATE_DIR does the same. Every proxy needs a folder of its own.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Seconds that the control plane may take to answer before resources kept in `--state-dir` serve.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    pub state_grace_s: u64,
     /// Do not take part in hot restarts.
     #[arg(long)]
     pub disable_hot_restart: bool,

@@ -15,6 +15,7 @@ mod routes;
 mod secrets;
 mod sources;
 mod startup;
+mod state;
 mod stats;
 mod translate;
 mod watches;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
+use xds_client::Event;
 
 use crate::config::ConfigError;
 use crate::config::bootstrap::Bootstrap;
@@ -36,6 +38,7 @@ use crate::upstream::cluster::resolve::Resolver;
 pub use pending::Pending;
 pub use resources::{Dump, Dynamic, Refused, TypeDump, Version, Versions};
 pub use startup::Stage;
+pub use state::StateOptions;
 
 use clusters::{Clusters, Tools};
 use inbox::Notice;
@@ -43,6 +46,9 @@ use listeners::Listeners;
 use secrets::{Secrets, SharedSecrets};
 use sources::Sources;
 use startup::Startup;
+use state::keeper::{Holder, Keeper};
+use state::restore::Restore;
+use state::{Known, StateStats};
 use stats::{ControlPlaneStats, raise};
 
 /// The most events that are put in order at once.
@@ -58,6 +64,8 @@ pub struct Environment {
     pub listeners: Rc<RefCell<ListenerManager>>,
     /// Resolves the names of DNS clusters.
     pub resolver: Arc<dyn Resolver>,
+    /// Where the last good resources are kept; none keeps them nowhere.
+    pub state: Option<StateOptions>,
 }
 
 /// Discovery of a process. It ends when this is dropped; what serves goes on serving.
@@ -74,26 +82,38 @@ struct Core {
     listeners: Listeners,
     secrets: SharedSecrets,
     startup: Startup,
+    /// Where the last good resources are kept.
+    restore: Option<Restore>,
 }
 
 impl Discovery {
     /// Starts with the bootstrap's static resources, then its dynamic ones. Must be called within a `LocalSet`, which
     /// then drives it.
     pub fn start(bootstrap: &Bootstrap, environment: Environment) -> Discovery {
-        let Environment { store, registry, listeners, resolver } = environment;
+        let Environment { store, registry, listeners, resolver, state } = environment;
         let (inbox, events) = mpsc::unbounded_channel();
         let (startup, outcome) = Startup::new(bootstrap);
         let node = bootstrap.node.clone();
         let sources = Sources::new(node, bootstrap.ads.clone(), Arc::clone(&registry));
         let secrets = Secrets::new(&bootstrap.secrets, &store, &inbox);
-        let listeners = Listeners::new(listeners, &store, Rc::clone(&secrets), inbox.clone());
+        let (cds, lds) = (bootstrap.cds.as_ref(), bootstrap.lds.as_ref());
+        let listeners = Listeners::new(listeners, lds, &store, Rc::clone(&secrets), inbox.clone());
         let control_plane = store.register(ControlPlaneStats::new("control_plane."));
+        let stats = state.as_ref().map(|_| store.register(StateStats::new("control_plane.")));
         let tools = Tools { store, registry, resolver, secrets: Rc::clone(&secrets) };
-        let clusters = Clusters::new(tools, inbox);
-        let mut core = Core { sources, clusters, listeners, secrets, startup };
+        let clusters = Clusters::new(tools, cds, inbox.clone());
+        let kept = state
+            .zip(stats)
+            .map(|(options, stats)| (options, state::owner(&bootstrap.node), stats));
+        let restore =
+            kept.clone().map(|(options, owner, stats)| Restore::new(options, owner, stats, inbox));
+        let mut core = Core { sources, clusters, listeners, secrets, startup, restore };
         core.advance();
         let core = Rc::new(RefCell::new(core));
-        let events = tokio::task::spawn_local(run(Rc::clone(&core), events));
+        let keeper = kept.map(|(options, owner, stats)| {
+            Keeper::start(options, owner, Rc::downgrade(&core), stats)
+        });
+        let events = tokio::task::spawn_local(run(Rc::clone(&core), events, keeper));
         Discovery { core, outcome, control_plane, _events: AbortOnDropHandle::new(events) }
     }
 
@@ -118,6 +138,7 @@ impl Discovery {
         let core = self.core.borrow();
         let mut pending = core.clusters.pending();
         pending.extend(core.listeners.pending());
+        pending.extend(core.restore.as_ref().and_then(Restore::pending));
         pending
     }
 
@@ -158,20 +179,43 @@ impl Discovery {
 }
 
 /// Applies what comes, and what came together in order.
-async fn run(core: Rc<RefCell<Core>>, mut inbox: mpsc::UnboundedReceiver<Notice>) {
+async fn run(
+    core: Rc<RefCell<Core>>,
+    mut inbox: mpsc::UnboundedReceiver<Notice>,
+    keeper: Option<Keeper>,
+) {
     let mut batch = Vec::new();
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
         batch.sort_by_key(Notice::order);
         let mut core = core.borrow_mut();
         batch.drain(..).for_each(|notice| core.take(notice));
         core.clusters.install();
-        core.listeners.publish();
         core.advance();
+        if let Some(keeper) = &keeper {
+            keeper.changed();
+        }
+    }
+}
+
+impl Holder for Core {
+    fn last_good(&self) -> Option<Vec<Known>> {
+        // What an earlier process has kept is better than half of what is to come.
+        let is_whole = self.startup.stage() == Stage::Live
+            && self.clusters.is_confirmed()
+            && self.listeners.is_confirmed()
+            && !self.restore.as_ref().is_some_and(Restore::is_serving);
+        is_whole.then(|| self.clusters.last_good().chain(self.listeners.last_good()).collect())
     }
 }
 
 impl Core {
     fn take(&mut self, notice: Notice) {
+        if let Notice::Clusters(Event::InitialFetchTimeout)
+        | Notice::Listeners(Event::InitialFetchTimeout) = &notice
+            && let Some(restore) = &mut self.restore
+        {
+            restore.first_fetch_failed(&self.sources, &self.clusters);
+        }
         match notice {
             Notice::Clusters(event) => self.clusters.on_event(&mut self.sources, event),
             Notice::Resolved(cluster) => self.clusters.on_resolved(&cluster),
@@ -184,11 +228,25 @@ impl Core {
             Notice::Moved(folders) => self.secrets.borrow_mut().on_moved(&folders),
             Notice::Listeners(event) => self.listeners.on_event(&mut self.sources, event),
             Notice::Routes(source, event) => self.listeners.on_routes(&source, event),
+            Notice::Grace => {
+                if let Some(restore) = &mut self.restore {
+                    restore.on_time(&self.sources, &mut self.clusters, &self.listeners);
+                }
+            }
         }
     }
 
+    /// Moves the start on, and what serves in place of a control plane that does not answer.
     fn advance(&mut self) {
-        let Core { sources, clusters, listeners, startup, .. } = self;
-        startup.advance(sources, clusters, listeners);
+        let Core { sources, clusters, listeners, startup, restore, .. } = self;
+        loop {
+            startup.advance(sources, clusters, listeners);
+            let restored =
+                restore.as_mut().map(|restore| restore.advance(sources, clusters, listeners));
+            if restored != Some(true) {
+                break;
+            }
+        }
+        listeners.publish();
     }
 }

@@ -4,6 +4,7 @@ pub mod address;
 pub mod body;
 pub mod deadline;
 pub mod local;
+pub mod quiet;
 pub mod relay;
 pub mod source;
 pub mod stream;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::admin;
 use crate::config::access_log::LogSink;
 use crate::config::bootstrap::{Admin, Bootstrap};
-use crate::discovery::{Discovery, Environment};
+use crate::discovery::{Discovery, Environment, StateOptions};
 use crate::downstream::build::Builder;
 use crate::downstream::manager::ListenerManager;
 use crate::drain::Phase;
@@ -49,6 +49,8 @@ pub struct Options {
     pub init_only: bool,
     /// Where to write the address that the admin interface is bound to.
     pub admin_address_path: Option<PathBuf>,
+    /// Where the last good resources are kept; none keeps them nowhere.
+    pub state: Option<StateOptions>,
     /// How access logs are buffered.
     pub logs: LogWriterOptions,
     /// The levels of log lines, to be changed by the admin interface.
@@ -86,6 +88,7 @@ async fn control(
         registry: Arc::clone(&registry),
         listeners: Rc::clone(&listeners),
         resolver: Arc::new(SystemResolver::default()),
+        state: options.state.clone(),
     };
     let discovery = Rc::new(Discovery::start(&bootstrap, environment));
     if let Some(config) = &bootstrap.admin {

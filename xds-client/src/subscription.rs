@@ -111,6 +111,10 @@ impl Answer {
 
     /// See [`Update::reject`].
     pub fn reject(mut self, errors: Vec<ResourceError>) {
+        if self.reply.is_none() {
+            // Nobody else will tell.
+            errors.iter().for_each(|error| tracing::warn!(%error, "refused configuration"));
+        }
         self.errors.extend(errors);
         self.send();
     }

@@ -14,7 +14,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, MessageDesc
 pub use print::FieldNames;
 pub(crate) use print::Printer;
 pub use tree::Position;
-use tree::Step;
+use tree::{Node, Step};
 
 /// Why a text is no message of the type that was asked for.
 ///
@@ -99,18 +99,36 @@ pub enum Format {
     Yaml,
 }
 
-/// Reads `text` as a message of the type `descriptor`; types inside `Any` are looked up in `pool`.
-pub(crate) fn parse(
-    pool: &DescriptorPool,
-    descriptor: &MessageDescriptor,
-    format: Format,
-    text: &str,
-) -> Result<Parsed<DynamicMessage>, ParseError> {
-    match format {
-        Format::Yaml => decode::decode(pool, descriptor, &yaml::parse(text)?),
-        Format::Json => {
-            let decoded = decode::decode(pool, descriptor, &json::parse(text)?);
-            json::add_positions(decoded, text)
+/// A text whose syntax has been read. It takes no [`crate::Registry`] to get so far, so that one can be loaded meanwhile.
+#[derive(Debug)]
+pub struct Document {
+    root: Node,
+    /// JSON, for the positions of errors.
+    json: Option<Box<str>>,
+}
+
+impl Document {
+    /// Reads `text`.
+    ///
+    /// # Errors
+    /// What is wrong with its syntax.
+    pub fn parse(format: Format, text: &str) -> Result<Document, ParseError> {
+        Ok(match format {
+            Format::Yaml => Document { root: yaml::parse(text)?, json: None },
+            Format::Json => Document { root: json::parse(text)?, json: Some(text.into()) },
+        })
+    }
+
+    /// The text as a message of the type `descriptor`; types inside `Any` are looked up in `pool`.
+    pub(crate) fn decode(
+        &self,
+        pool: &DescriptorPool,
+        descriptor: &MessageDescriptor,
+    ) -> Result<Parsed<DynamicMessage>, ParseError> {
+        let decoded = decode::decode(pool, descriptor, &self.root);
+        match &self.json {
+            Some(text) => json::add_positions(decoded, text),
+            None => decoded,
         }
     }
 }

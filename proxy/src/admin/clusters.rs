@@ -83,7 +83,7 @@ fn write_cluster(row: &Row, out: &mut String) -> fmt::Result {
     let name = row.cluster.name();
     writeln!(out, "{name}::observability_name::{}", row.observability_name())?;
     let thresholds = &row.cluster.config().circuit_breakers;
-    for (priority, thresholds) in ["default", "high"].into_iter().zip(thresholds) {
+    for (priority, thresholds) in ["default", "high"].into_iter().zip(thresholds.iter()) {
         for (limit, value) in limits(thresholds) {
             writeln!(out, "{name}::{priority}_priority::{limit}::{value}")?;
         }

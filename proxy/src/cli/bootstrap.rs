@@ -13,7 +13,7 @@ use clap::Args;
 use prost::Message;
 use prost::bytes::Bytes;
 use proto::envoy::config::bootstrap::v3::Bootstrap;
-use proto::{Format, Parsed, Registry, Untyped};
+use proto::{ConfigFile, Document, Format, Parsed, Registry, Untyped};
 
 use crate::config::bootstrap::BootstrapParts;
 
@@ -65,18 +65,16 @@ fn run_reader(args: &BootstrapArgs) -> Option<std::process::Output> {
 
 /// `pillion read-bootstrap`: the bootstrap goes to standard output, warnings and errors to standard error.
 pub fn print(args: &BootstrapArgs) -> ExitCode {
-    let registry = Registry::load();
-    let read = read_with(&registry, args, &mut |warning| eprintln!("{warning}"));
-    let written = read.and_then(|mut rest| {
-        let clusters = rest.take_list(CLUSTERS);
+    let read = read_with(args, &mut |warning| eprintln!("{warning}"));
+    let written = read.and_then(|mut reading| {
+        let clusters = reading.bootstrap.take_list(CLUSTERS);
         let mut out = std::io::stdout();
-        out.write_all(&encode(&rest, &clusters).encode_to_vec())?;
+        out.write_all(&encode(&reading.bootstrap, &clusters).encode_to_vec())?;
         out.flush()?;
         // The process ends here: to take apart what it has read would only take time.
-        std::mem::forget((rest, clusters));
+        std::mem::forget((reading, clusters));
         Ok(())
     });
-    std::mem::forget(registry);
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -92,9 +90,15 @@ pub fn print(args: &BootstrapArgs) -> ExitCode {
 /// What is wrong with the bootstrap, with its path and line.
 pub fn read(args: &BootstrapArgs) -> Result<BootstrapParts, Box<dyn Error>> {
     let warn = &mut |warning| tracing::warn!("{warning}");
-    let mut rest = read_with(&Registry::load(), args, warn)?;
-    let clusters = rest.take_list(CLUSTERS);
-    Ok(encode(&rest, &clusters))
+    let mut bootstrap = read_with(args, warn)?.bootstrap;
+    let clusters = bootstrap.take_list(CLUSTERS);
+    Ok(encode(&bootstrap, &clusters))
+}
+
+/// A bootstrap, and what it was made of.
+struct Reading {
+    bootstrap: Untyped,
+    _made_of: (Option<ConfigFile>, Option<Document>, Registry),
 }
 
 /// Where the static clusters are.
@@ -108,19 +112,22 @@ fn encode(rest: &Untyped, clusters: &[Untyped]) -> BootstrapParts {
 }
 
 fn read_with(
-    registry: &Registry,
     args: &BootstrapArgs,
     warn: &mut dyn FnMut(String),
-) -> Result<Untyped, Box<dyn Error>> {
-    let file = args.config_path.as_ref().map(|path| registry.read_untyped_file::<Bootstrap>(path));
-    let file = file.transpose()?.map(|parsed| settle(parsed, args, warn)).transpose()?;
-    let text = args.config_yaml.as_ref();
-    let text = text.map(|text| registry.parse_untyped::<Bootstrap>(Format::Yaml, text));
-    let text = text.transpose()?.map(|parsed| settle(parsed, args, warn)).transpose()?;
-    let message = match (file, text) {
-        (Some(mut file), Some(text)) => {
-            file.merge(&text)?;
-            file
+) -> Result<Reading, Box<dyn Error>> {
+    let loading = std::thread::spawn(Registry::load);
+    let file = args.config_path.as_ref().map(|path| ConfigFile::read(path)).transpose()?;
+    let text = args.config_yaml.as_ref().map(|text| Document::parse(Format::Yaml, text));
+    let text = text.transpose()?;
+    let registry = loading.join().map_err(|_| "the descriptors of the API cannot be loaded")?;
+    let base = file.as_ref().map(|file| registry.untyped_file::<Bootstrap>(file)).transpose()?;
+    let base = base.map(|parsed| settle(parsed, args, warn)).transpose()?;
+    let over = text.as_ref().map(|text| registry.untyped::<Bootstrap>(text)).transpose()?;
+    let over = over.map(|parsed| settle(parsed, args, warn)).transpose()?;
+    let bootstrap = match (base, over) {
+        (Some(mut base), Some(over)) => {
+            base.merge(&over)?;
+            base
         }
         (Some(message), None) | (None, Some(message)) => message,
         (None, None) => {
@@ -128,11 +135,11 @@ fn read_with(
             return Err(missing.into());
         }
     };
-    registry.validate_untyped(&message).map_err(|violations| {
+    registry.validate_untyped(&bootstrap).map_err(|violations| {
         let lines: Vec<_> = violations.iter().map(ToString::to_string).collect();
         format!("the bootstrap breaks the API's rules:\n  {}", lines.join("\n  "))
     })?;
-    Ok(message)
+    Ok(Reading { bootstrap, _made_of: (file, text, registry) })
 }
 
 /// Unknown fields are errors, unless they are allowed: then each is a warning.

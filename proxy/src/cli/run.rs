@@ -14,6 +14,7 @@ use crate::cli::version::version;
 use crate::cli::{Mode, RunArgs, bootstrap};
 use crate::config::Context;
 use crate::config::bootstrap::Bootstrap;
+use crate::discovery::StateOptions;
 use crate::http::filters;
 use crate::server::{self, Options};
 use crate::telemetry::log_level::{Level, LogLevels, UnknownLogger};
@@ -56,6 +57,7 @@ fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
         drain_time: Duration::from_secs(args.drain_time_s),
         init_only: args.mode == Mode::InitOnly,
         admin_address_path: args.admin_address_path.clone(),
+        state: state(args),
         logs: LogWriterOptions {
             flush_interval: Duration::from_millis(args.file_flush_interval_msec),
             flush_min_size: usize::try_from(args.file_flush_min_size_kb.saturating_mul(1024))
@@ -67,6 +69,14 @@ fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
         command_line_options: command_line_options(args, workers),
     };
     server::run(bootstrap, &options)
+}
+
+/// Where the last good resources are kept, if anywhere.
+fn state(args: &RunArgs) -> Option<StateOptions> {
+    let folder = args.state_dir.clone();
+    let folder = folder.or_else(|| std::env::var_os("PILLION_STATE_DIR").map(Into::into));
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty())?;
+    Some(StateOptions { folder, grace: Duration::from_secs(args.state_grace_s) })
 }
 
 /// What the CPU quota allows.

@@ -33,7 +33,7 @@ pub struct Cluster {
     /// `load_balancing_policy` or `lb_policy`.
     pub lb_policy: LbPolicy,
     /// `circuit_breakers.thresholds`: for the default and the high priority.
-    pub circuit_breakers: [Thresholds; 2],
+    pub circuit_breakers: Box<[Thresholds; 2]>,
     /// `outlier_detection`; none means off.
     pub outlier_detection: Option<Arc<OutlierDetection>>,
     /// The protocol spoken to hosts (`HttpProtocolOptions`).
@@ -145,7 +145,7 @@ pub enum LbPolicy {
 }
 
 /// `CircuitBreakers.Thresholds` of one priority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
     /// `max_connections`; default 1024.
     pub max_connections: u32,
@@ -155,8 +155,30 @@ pub struct Thresholds {
     pub max_requests: u32,
     /// `max_retries`; default 3.
     pub max_retries: u32,
+    /// `retry_budget`: takes the place of `max_retries`.
+    pub retry_budget: Option<RetryBudget>,
+    /// Whether `max_retries` or `retry_budget` set a limit; the greatest number that there is sets none.
+    pub limits_retries: bool,
+    /// `per_host_thresholds.max_connections`; no limit by default.
+    pub max_connections_per_host: u32,
     /// `track_remaining`: publish `remaining_*` gauges.
     pub track_remaining: bool,
+}
+
+/// `CircuitBreakers.Thresholds.RetryBudget`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    /// `budget_percent` of the requests that are active and pending; default 20.
+    pub percent: f32,
+    /// `min_retry_concurrency`: allowed however few requests there are; default 3.
+    pub min: u32,
+}
+
+impl RetryBudget {
+    /// How many retries are allowed with so many requests.
+    pub fn limit(&self, requests: u32) -> u32 {
+        ((f64::from(self.percent) / 100.0 * f64::from(requests)) as u32).max(self.min)
+    }
 }
 
 impl Default for Thresholds {
@@ -166,6 +188,9 @@ impl Default for Thresholds {
             max_pending_requests: 1024,
             max_requests: 1024,
             max_retries: 3,
+            retry_budget: None,
+            limits_retries: false,
+            max_connections_per_host: u32::MAX,
             track_remaining: false,
         }
     }

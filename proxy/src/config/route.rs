@@ -3,6 +3,10 @@
 mod action;
 mod cluster_specifier;
 mod configuration;
+mod internal_redirect;
+mod mirror;
+mod retry;
+mod retry_on;
 mod rewrite;
 mod route_match;
 
@@ -17,6 +21,10 @@ use crate::config::http_filter::RouteFilters;
 use crate::config::matcher::{FullRegex, HeaderMatcher, QueryMatcher};
 
 pub(in crate::config) use action::upgrade_types;
+pub use internal_redirect::{InternalRedirect, RedirectPredicate};
+pub use mirror::{Mirror, MirrorTarget};
+pub use retry::{BackOff, HostPredicate, RateLimitedBackOff, ResetFormat, RetryPolicy};
+pub use retry_on::RetryOn;
 
 /// `RouteConfiguration`.
 #[derive(Clone, Debug)]
@@ -62,6 +70,8 @@ pub struct VirtualHost {
     pub include_attempt_count: bool,
     /// `include_attempt_count_in_response`
     pub include_attempt_count_in_response: bool,
+    /// `include_is_timeout_retry_header`
+    pub include_is_timeout_retry: bool,
     /// `typed_per_filter_config`
     pub filters: RouteFilters,
 }
@@ -164,12 +174,39 @@ pub struct RouteAction {
     pub max_stream_duration: Option<MaxStreamDuration>,
     /// `max_grpc_timeout`: a gRPC request's `grpc-timeout` replaces `timeout`, capped to this (0 means uncapped).
     pub max_grpc_timeout: Option<Duration>,
+    /// `grpc_timeout_offset`: taken off `grpc-timeout` where `max_grpc_timeout` is set.
+    pub grpc_timeout_offset: Duration,
     /// `priority` is `HIGH`.
     pub high_priority: bool,
     /// `upgrade_configs`: type in lower case, and whether it is enabled.
     pub upgrades: Vec<(Box<str>, bool)>,
     /// `upgrade_configs[].connect_config`: CONNECT ends here, and goes on to the host as plain TCP.
     pub terminates_connect: bool,
+    /// What happens beside one attempt at one host.
+    pub resilience: Resilience,
+}
+
+/// What a route does beside forwarding a request once: nothing, as a rule.
+#[derive(Clone, Debug, Default)]
+pub struct Resilience {
+    /// `retry_policy`, or that of the virtual host.
+    pub retry: Option<Arc<RetryPolicy>>,
+    /// `hedge_policy.hedge_on_per_try_timeout`, or that of the virtual host.
+    pub hedge_on_per_try_timeout: bool,
+    /// `request_mirror_policies`, or those of the virtual host or the route configuration: of the most specific that has
+    /// some.
+    pub mirrors: Vec<Arc<Mirror>>,
+    /// `internal_redirect_policy`
+    pub internal_redirect: Option<Box<InternalRedirect>>,
+    /// `request_body_buffer_limit` or `per_request_buffer_limit_bytes`: how much of a body is kept for another attempt.
+    pub buffer_limit: Option<u64>,
+}
+
+impl Resilience {
+    /// Whether one attempt is all there is, unless a request's own headers ask for more.
+    pub fn is_plain(&self) -> bool {
+        self.retry.is_none() && self.mirrors.is_empty() && self.internal_redirect.is_none()
+    }
 }
 
 /// `MaxStreamDuration`.

@@ -1,6 +1,7 @@
 //! Clusters, static ones and those of CDS: made, warmed, put into the registry, removed.
 
 mod membership;
+mod restored;
 mod secrets;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,6 +18,7 @@ use super::pending::Pending;
 use super::resources::TypeDump;
 use super::secrets::SharedSecrets;
 use super::sources::{Kind, Sources};
+use super::state::Known;
 use super::stats::SubscriptionStats;
 use super::translate;
 use crate::config::cluster::{Cluster as Config, Discovery};
@@ -97,10 +99,10 @@ impl Warming {
 }
 
 impl Clusters {
-    /// No clusters yet; events will go to `inbox`.
-    pub fn new(tools: Tools, inbox: Inbox) -> Self {
+    /// No clusters yet; events will go to `inbox`. `cds` is where CDS will be asked for, if anywhere.
+    pub fn new(tools: Tools, cds: Option<&ConfigSource>, inbox: Inbox) -> Self {
         Clusters {
-            cds: FullState::new(API, &tools.store, inbox.clone()),
+            cds: FullState::new(API, cds, &tools.store, inbox.clone()),
             tools,
             endpoints: Endpoints::new(inbox.clone()),
             inbox,
@@ -331,6 +333,11 @@ impl Clusters {
         let mut pending = Vec::from_iter(self.cds.pending());
         pending.extend(self.warming.iter().map(|(name, warming)| warming.pending(name)));
         pending
+    }
+
+    /// The clusters and endpoints that management servers have brought and that are in force.
+    pub fn last_good(&self) -> impl Iterator<Item = Known> {
+        self.cds.last_good().chain(self.endpoints.last_good())
     }
 
     /// Copies of clusters and endpoints.

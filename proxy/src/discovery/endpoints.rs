@@ -7,6 +7,7 @@ use xds_client::Resource;
 use super::inbox::{Inbox, Notice};
 use super::resources::{Dynamic, Version, Versions};
 use super::sources::{Kind, SourceError, Sources};
+use super::state::Known;
 use super::translate;
 use super::watches::{Fetch, Watches};
 use crate::config::ConfigError;
@@ -24,11 +25,18 @@ struct Service {
     clusters: Vec<Arc<str>>,
     fetch: Fetch,
     versions: Versions,
+    /// Its endpoints are those of an earlier process, of which the server has said nothing yet.
+    is_unconfirmed: bool,
 }
 
 impl Service {
     fn new(fetch: Fetch) -> Self {
-        Service { clusters: Vec::new(), fetch, versions: Versions::default() }
+        Service {
+            clusters: Vec::new(),
+            fetch,
+            versions: Versions::default(),
+            is_unconfirmed: false,
+        }
     }
 }
 
@@ -97,6 +105,7 @@ impl Endpoints {
     pub fn take(&mut self, source: &SourceKind, resource: Resource) -> Option<Taken> {
         let service = self.services.get_mut(source, &resource.name)?;
         service.fetch.end();
+        service.is_unconfirmed = false;
         let clusters = service.clusters.clone();
         let versions = &mut service.versions;
         if versions.is_active(&resource.body) {
@@ -117,7 +126,36 @@ impl Endpoints {
     pub fn give_up(&mut self, source: &SourceKind, name: &str) -> Vec<Arc<str>> {
         let Some(service) = self.services.get_mut(source, name) else { return Vec::new() };
         service.fetch.end();
+        service.is_unconfirmed = false;
         service.clusters.clone()
+    }
+
+    /// The services without endpoints, with their sources.
+    pub fn without_any(&self) -> Vec<(SourceKind, Arc<str>)> {
+        let services = self.services.by_source();
+        let bare = services.filter(|(_, _, service)| service.versions.active.is_none());
+        bare.map(|(source, name, _)| (source.clone(), Arc::clone(name))).collect()
+    }
+
+    /// These services have endpoints of an earlier process now.
+    pub fn note_unconfirmed(&mut self, source: &SourceKind, names: &[String]) {
+        for name in names {
+            if let Some(service) = self.services.get_mut(source, name) {
+                service.is_unconfirmed = true;
+            }
+        }
+    }
+
+    /// Whether the servers have said something about every service that has endpoints of an earlier process.
+    pub fn are_confirmed(&self) -> bool {
+        !self.services.iter().any(|(_, service)| service.is_unconfirmed)
+    }
+
+    /// What management servers have brought and is in force.
+    pub fn last_good(&self) -> impl Iterator<Item = Known> {
+        self.services.by_source().filter_map(|(source, name, service)| {
+            Known::named(Kind::Endpoints, source, name, &service.versions)
+        })
     }
 
     /// A copy for a dump.

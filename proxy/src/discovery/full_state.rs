@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::google::protobuf::Any;
 use xds_client::{Answer, Event, Resource, ResourceError, SubscriptionHandle, Update};
@@ -12,8 +12,9 @@ use super::inbox::{Feed, Inbox, Notice};
 use super::pending::Pending;
 use super::resources::{Resources, TypeDump, Version};
 use super::sources::{Kind, Sources};
+use super::state::Known;
 use super::stats::{ReloadStats, SubscriptionStats};
-use crate::config::source::ConfigSource;
+use crate::config::source::{ConfigSource, SourceKind};
 use crate::config::{At, ConfigError};
 use crate::telemetry::stats::Store;
 
@@ -40,8 +41,16 @@ pub struct FullState {
     fixed_names: HashSet<Arc<str>>,
     resources: Resources,
     feed: Option<Feed>,
-    /// Since when the server is waited for; none once it has answered or its time is over.
-    awaited_since: Option<Instant>,
+    /// Whether a management server is to be asked.
+    is_remote: bool,
+    /// When it was asked, and when it answered first.
+    asked: Option<Instant>,
+    answered: Option<Instant>,
+    /// Whether it is waited for; no more once it has answered or its time is over.
+    is_awaited: bool,
+    /// Resources of an earlier process that the server has not confirmed, and those that it does not have.
+    unconfirmed: HashSet<String>,
+    stale: HashSet<String>,
     stats: Arc<SubscriptionStats>,
     reloads: Arc<ReloadStats>,
 }
@@ -86,8 +95,8 @@ impl Applied {
 }
 
 impl FullState {
-    /// No resource yet; events will go to `inbox`.
-    pub fn new(api: Api, store: &Store, inbox: Inbox) -> Self {
+    /// No resource yet; events will go to `inbox`. `source` is where resources will be asked for, if anywhere.
+    pub fn new(api: Api, source: Option<&ConfigSource>, store: &Store, inbox: Inbox) -> Self {
         FullState {
             stats: store.register(SubscriptionStats::new(api.stat_prefix)),
             reloads: store.register(ReloadStats::new(api.stat_prefix)),
@@ -97,7 +106,12 @@ impl FullState {
             fixed_names: HashSet::new(),
             resources: Resources::default(),
             feed: None,
-            awaited_since: None,
+            is_remote: source.is_some_and(|source| !matches!(source.kind, SourceKind::Path { .. })),
+            asked: None,
+            answered: None,
+            is_awaited: false,
+            unconfirmed: HashSet::new(),
+            stale: HashSet::new(),
         }
     }
 
@@ -126,24 +140,28 @@ impl FullState {
         let subscription = sources.subscribe(self.api.kind, source);
         let subscription = subscription.map_err(|error| at.field(self.api.field).error(error))?;
         self.feed = Some(Feed::start(subscription, &self.inbox, self.api.notice));
-        self.awaited_since = Some(Instant::now());
+        self.asked = Some(Instant::now());
+        self.is_awaited = true;
         self.stats.update_attempt.inc();
         Ok(())
     }
 
     /// Whether the server has answered or its time is over, or there is none.
     pub fn is_settled(&self) -> bool {
-        self.awaited_since.is_none()
+        !self.is_awaited
     }
 
     /// Takes an event; gives what it asks for.
     pub fn take(&mut self, event: Event) -> Option<Incoming> {
         match event {
-            Event::Update(update) => Some(Incoming::Update(update)),
+            Event::Update(update) => {
+                self.confirm(&update);
+                Some(Incoming::Update(update))
+            }
             Event::Expired(name) => Some(Incoming::Expired(name)),
             Event::InitialFetchTimeout => {
                 self.stats.timed_out();
-                self.awaited_since = None;
+                self.is_awaited = false;
                 None
             }
             // Nothing is asked for by name.
@@ -187,7 +205,7 @@ impl FullState {
             self.reloads.reloaded();
         }
         self.stats.answered(version, is_good);
-        self.awaited_since = None;
+        self.is_awaited = false;
         answer.reject(errors);
     }
 
@@ -198,8 +216,61 @@ impl FullState {
 
     /// The first answer, while it is waited for.
     pub fn pending(&self) -> Option<Pending> {
-        let since = self.awaited_since?;
+        let since = self.asked.filter(|_| self.is_awaited)?;
         Some(Pending::new(self.api.name, "the first answer of its server", since))
+    }
+
+    /// Whether the server has answered, or there is none to answer.
+    pub fn is_confirmed(&self) -> bool {
+        self.answered.is_some() || !self.is_remote
+    }
+
+    /// For how long the server has been asked without an answer; none before and afterwards.
+    pub fn unanswered_for(&self) -> Option<Duration> {
+        self.asked.filter(|_| self.answered.is_none()).map(|asked| asked.elapsed())
+    }
+
+    /// How long ago the server answered first.
+    pub fn answered_for(&self) -> Option<Duration> {
+        self.answered.map(|answered| answered.elapsed())
+    }
+
+    /// Resources of an earlier process are about to come into force.
+    pub fn note_unconfirmed(&mut self, resources: &[Resource]) {
+        self.unconfirmed.extend(resources.iter().map(|resource| resource.name.clone()));
+    }
+
+    /// The first response names everything that the server has, in either variant of the protocol.
+    fn confirm(&mut self, update: &Update) {
+        self.answered.get_or_insert_with(Instant::now);
+        if self.unconfirmed.is_empty() && self.stale.is_empty() {
+            return;
+        }
+        let resources = update.resources.iter().map(|resource| &resource.name);
+        for name in resources.chain(&update.removed) {
+            self.unconfirmed.remove(name);
+            self.stale.remove(name);
+        }
+        // What cannot be read may be any of those that seem to be missing.
+        if update.answer.errors().is_empty() {
+            self.stale.extend(self.unconfirmed.drain());
+        }
+    }
+
+    /// Resources of an earlier process that the server does not have.
+    pub fn take_stale(&mut self) -> Vec<String> {
+        self.stale.drain().collect()
+    }
+
+    /// What a management server has brought and is in force.
+    pub fn last_good(&self) -> impl Iterator<Item = Known> {
+        let resources = self.resources.active().filter(|_| self.is_remote);
+        resources.map(|(name, version)| Known {
+            kind: self.api.kind,
+            source: String::new(),
+            name: Arc::clone(name),
+            version: version.clone(),
+        })
     }
 
     /// A copy for a dump.

@@ -29,6 +29,8 @@ pub enum Notice {
     Listeners(Event),
     /// On the subscription to a source's routes.
     Routes(SourceKind, Event),
+    /// A control plane's time to answer is over, before the resources of an earlier process are used.
+    Grace,
 }
 
 impl Notice {
@@ -42,6 +44,7 @@ impl Notice {
             Notice::Moved(_) => 4,
             Notice::Listeners(_) => 5,
             Notice::Routes(..) => 6,
+            Notice::Grace => 7,
         }
     }
 }

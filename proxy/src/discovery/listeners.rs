@@ -1,6 +1,7 @@
 //! Listeners, static ones and those of LDS: made ready, warmed, installed, removed.
 
 mod inline_routes;
+mod restored;
 mod warming;
 
 use std::cell::RefCell;
@@ -18,6 +19,7 @@ use super::resources::TypeDump;
 use super::routes::Routes;
 use super::secrets::SharedSecrets;
 use super::sources::{Kind, Sources};
+use super::state::Known;
 use super::stats::SubscriptionStats;
 use super::translate;
 use crate::config::ConfigError;
@@ -45,16 +47,17 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// No listeners yet; events will go to `inbox`.
+    /// No listeners yet; events will go to `inbox`. `lds` is where LDS will be asked for, if anywhere.
     pub fn new(
         manager: Rc<RefCell<ListenerManager>>,
+        lds: Option<&ConfigSource>,
         store: &Arc<Store>,
         secrets: SharedSecrets,
         inbox: Inbox,
     ) -> Self {
         Listeners {
             manager,
-            lds: FullState::new(API, store, inbox.clone()),
+            lds: FullState::new(API, lds, store, inbox.clone()),
             secrets,
             warming: BTreeMap::new(),
             routes: Routes::new(Arc::clone(store), inbox),
@@ -110,7 +113,8 @@ impl Listeners {
     fn on_update(&mut self, sources: &mut Sources, update: Update) {
         // The names of all new listeners' routes leave as one request, and so do those of their secrets.
         let _paused = sources.pause(&[Kind::Routes, Kind::Secrets]);
-        let Update { version, resources, removed, answer } = update;
+        let Update { version, resources, mut removed, answer } = update;
+        removed.extend(self.lds.take_stale());
         let mut applied = Applied::new(&removed);
         // Before anything is added, so that an address can move from one listener to another.
         removed.iter().for_each(|name| self.remove(name));
@@ -189,6 +193,11 @@ impl Listeners {
         let mut pending = Vec::from_iter(self.lds.pending());
         pending.extend(self.warming.iter().map(|(name, warming)| warming.pending(name)));
         pending
+    }
+
+    /// The listeners and route tables that management servers have brought and that are in force.
+    pub fn last_good(&self) -> impl Iterator<Item = Known> {
+        self.lds.last_good().chain(self.routes.last_good())
     }
 
     /// Copies of listeners and route tables.

@@ -104,6 +104,11 @@ impl Resources {
         }
     }
 
+    /// The versions in use.
+    pub fn active(&self) -> impl Iterator<Item = (&Arc<str>, &Version)> {
+        self.entries.iter().filter_map(|(name, versions)| Some((name, versions.active.as_ref()?)))
+    }
+
     /// Forgets a resource.
     pub fn remove(&mut self, name: &str) {
         self.entries.remove(name);

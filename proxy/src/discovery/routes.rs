@@ -7,6 +7,7 @@ use xds_client::Resource;
 use super::inbox::{Inbox, Notice};
 use super::resources::{Dynamic, Version, Versions};
 use super::sources::{Kind, SourceError, Sources};
+use super::state::Known;
 use super::stats::{ReloadStats, SubscriptionStats};
 use super::translate;
 use super::watches::{Fetch, Watches};
@@ -26,6 +27,8 @@ struct Table {
     slot: RouteSlot,
     fetch: Fetch,
     versions: Versions,
+    /// It is that of an earlier process, of which the server has said nothing yet.
+    is_unconfirmed: bool,
     stats: Arc<SubscriptionStats>,
     reloads: Arc<ReloadStats>,
 }
@@ -55,6 +58,7 @@ impl Routes {
                 slot: RouteSlot::default(),
                 fetch,
                 versions: Versions::default(),
+                is_unconfirmed: false,
                 reloads: store.register(ReloadStats::new(prefix.clone())),
                 stats: SubscriptionStats::start(store, prefix),
             }
@@ -80,6 +84,7 @@ impl Routes {
     ) -> Result<bool, ConfigError> {
         let Some(table) = self.tables.get_mut(source, &resource.name) else { return Ok(false) };
         table.fetch.end();
+        table.is_unconfirmed = false;
         if table.versions.is_active(&resource.body) {
             table.versions.refused = None;
             table.stats.accepted(&resource.version);
@@ -121,6 +126,41 @@ impl Routes {
     /// Ends the subscriptions to tables that no connection manager holds any more.
     pub fn forget_unused(&mut self) {
         self.tables.retain(|table| Arc::strong_count(&table.slot) > 1);
+    }
+
+    /// The server has no table of this name, and one that is in use stays.
+    pub fn confirm(&mut self, source: &SourceKind, name: &str) {
+        if let Some(table) = self.tables.get_mut(source, name) {
+            table.is_unconfirmed = false;
+        }
+    }
+
+    /// The tables that are not there, with their sources.
+    pub fn without_any(&self) -> Vec<(SourceKind, Arc<str>)> {
+        let tables = self.tables.by_source();
+        let bare = tables.filter(|(_, _, table)| table.versions.active.is_none());
+        bare.map(|(source, name, _)| (source.clone(), Arc::clone(name))).collect()
+    }
+
+    /// These tables are those of an earlier process now.
+    pub fn note_unconfirmed(&mut self, source: &SourceKind, names: &[String]) {
+        for name in names {
+            if let Some(table) = self.tables.get_mut(source, name) {
+                table.is_unconfirmed = true;
+            }
+        }
+    }
+
+    /// Whether the servers have said something about every table of an earlier process.
+    pub fn are_confirmed(&self) -> bool {
+        !self.tables.iter().any(|(_, table)| table.is_unconfirmed)
+    }
+
+    /// What management servers have brought and is in force.
+    pub fn last_good(&self) -> impl Iterator<Item = Known> {
+        self.tables.by_source().filter_map(|(source, name, table)| {
+            Known::named(Kind::Routes, source, name, &table.versions)
+        })
     }
 
     /// A copy for a dump.

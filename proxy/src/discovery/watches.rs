@@ -102,6 +102,14 @@ impl<T> Watches<T> {
         });
     }
 
+    /// Everything that is kept, with its source, in no order.
+    pub fn by_source(&self) -> impl Iterator<Item = (&SourceKind, &Arc<str>, &T)> {
+        let sources = self.sources.iter();
+        sources.flat_map(|(source, watched)| {
+            watched.items.iter().map(move |(name, item)| (source, name, item))
+        })
+    }
+
     /// Everything that is kept, in no order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.sources.values_mut().flat_map(|watched| watched.items.values_mut())

@@ -10,7 +10,9 @@ use crate::config::bootstrap::Runtime;
 use crate::config::hcm::{HttpConnectionManager, RouteSource};
 use crate::config::listener::{FilterChain, Listener as Config};
 use crate::config::network_filter::NetworkFilter;
-use crate::config::route::{Action, ClusterSpecifier, RouteConfiguration, WeightedTarget};
+use crate::config::route::{
+    Action, ClusterSpecifier, MirrorTarget, RouteConfiguration, WeightedTarget,
+};
 use crate::config::source::ConfigSource;
 use crate::config::tls::DownstreamTls;
 use crate::config::{At, ConfigError};
@@ -22,6 +24,7 @@ use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::Drain;
 use crate::http::filters::{Build, FilterEntry};
 use crate::http::manager::{ConnectionManager, RouteSlot, Routes};
+use crate::http::router::runtime::RouterRuntime;
 use crate::http::stats::{CodecStats, HttpStats, ListenerHttpStats};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::log_writer::LogWriter;
@@ -186,6 +189,7 @@ impl Builder {
                 ListenerHttpStats::new,
             ),
             access_logs,
+            router_runtime: RouterRuntime::new(&self.runtime),
             keeps_heads,
             filters: self.http_filters(config, &format!("http.{prefix}."), at)?,
         })
@@ -253,9 +257,10 @@ impl Builder {
     }
 }
 
+/// Every cluster that an action names, mirrors included.
 fn named_clusters(action: &Action) -> Vec<&Arc<str>> {
     let Action::Forward(action) = action else { return Vec::new() };
-    match &action.cluster {
+    let mut names = match &action.cluster {
         ClusterSpecifier::Cluster(name) => vec![name],
         ClusterSpecifier::Header(_) => Vec::new(),
         ClusterSpecifier::Weighted(weighted) => {
@@ -266,7 +271,12 @@ fn named_clusters(action: &Action) -> Vec<&Arc<str>> {
             });
             named.collect()
         }
-    }
+    };
+    names.extend(action.resilience.mirrors.iter().filter_map(|mirror| match &mirror.target {
+        MirrorTarget::Cluster(name) => Some(name),
+        MirrorTarget::Header(_) => None,
+    }));
+    names
 }
 
 /// Envoy replaces `:` in names that go into statistics.

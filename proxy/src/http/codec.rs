@@ -26,6 +26,7 @@ use crate::http::stats::HttpStats;
 use crate::http::worker::Worker;
 use crate::io::Stream;
 use crate::io::deadline::Deadline;
+use crate::io::quiet::Quiet;
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
 
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).
@@ -245,16 +246,36 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
             () = overdue(connection, &mut response_deadline) => {
                 return note_end(connection, &Ok(()), true);
             }
-            now = drain.changed() => phase = now,
-            () = connection.shutdown.notified() => shut_down = true,
-            () = wait_until(wake) => match shut_down_since {
-                None => shut_down = expire(connection, oldest, draining_since),
-                Some(since) if Instant::now() < shut_down_until(connection, since) => {}
-                Some(_) if connection.active() > 0 => {}
-                // A peer that stalls would never do its part of an orderly end.
-                Some(_) => return note_end(connection, &Ok(()), true),
+            news = Quiet::new(news(connection, &mut drain, wake)) => match (news, shut_down_since) {
+                (News::Phase(now), _) => phase = now,
+                (News::ShutDown, _) => shut_down = true,
+                (News::Time, None) => shut_down = expire(connection, oldest, draining_since),
+                (News::Time, Some(since)) => {
+                    let over = Instant::now() >= shut_down_until(connection, since);
+                    // A peer that stalls would never do its part of an orderly end.
+                    if over && connection.active() == 0 {
+                        return note_end(connection, &Ok(()), true);
+                    }
+                }
             },
         }
+    }
+}
+
+/// What a connection has to hear of beside its requests.
+enum News {
+    Phase(Phase),
+    ShutDown,
+    /// It is time to look at the connection.
+    Time,
+}
+
+async fn news(connection: &Connection, drain: &mut DrainSignal, at: Option<Instant>) -> News {
+    tokio::select! {
+        biased;
+        phase = drain.changed() => News::Phase(phase),
+        () = connection.shutdown.notified() => News::ShutDown,
+        () = wait_until(at) => News::Time,
     }
 }
 

@@ -2,7 +2,7 @@
 //! hyper from polling it, so they are watched beside hyper and not from within the body.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -65,6 +65,8 @@ impl StreamExecutor {
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamExecutor {
     fn execute(&self, future: F) {
+        // Boxed, it is moved once and not from hand to hand.
+        let future = Box::pin(future);
         // hyper spawns the task right after it has called the service, which started the stream.
         match self.connection.current.take() {
             Some(shared) => {
@@ -76,8 +78,11 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamExecutor
     }
 }
 
-async fn run<F: Future<Output = ()>>(connection: Rc<Connection>, shared: Rc<Shared>, task: F) {
-    let mut task = pin!(task);
+async fn run<F: Future<Output = ()>>(
+    connection: Rc<Connection>,
+    shared: Rc<Shared>,
+    mut task: Pin<Box<F>>,
+) {
     let mut deadline = Deadline::default();
     poll_fn(|cx| {
         if task.as_mut().poll(cx).is_ready() {

@@ -17,7 +17,7 @@ macro_rules! names {
             fn of_name(name: &str) -> Present {
                 match name {
                     $($text => Present::$name,)*
-                    _ if name.starts_with("x-envoy-") => Present::X_ENVOY,
+                    _ if name.starts_with("x-envoy-") => Present::of_envoy(name),
                     _ => Present(0),
                 }
             }
@@ -49,6 +49,8 @@ names! {
 impl Present {
     /// Any `x-envoy-*` header.
     pub const X_ENVOY: Present = Present(1 << 30);
+    /// Any of the headers that ask for retries.
+    pub const RETRIES: Present = Present(1 << 29);
     /// More than one `host`.
     pub const MANY_HOSTS: Present = Present(1 << 31);
     /// What only one connection may see (RFC 9110 §7.6.1).
@@ -60,6 +62,19 @@ impl Present {
             | Present::PROXY_CONNECTION.0
             | Present::TE.0,
     );
+
+    fn of_envoy(name: &str) -> Present {
+        const ABOUT_RETRIES: [&str; 4] = [
+            "x-envoy-retr",
+            "x-envoy-max-retries",
+            "x-envoy-hedge-on-per-try-timeout",
+            "x-envoy-upstream-rq-per-try-timeout-ms",
+        ];
+        match ABOUT_RETRIES.iter().any(|start| name.starts_with(start)) {
+            true => Present(Present::X_ENVOY.0 | Present::RETRIES.0),
+            false => Present::X_ENVOY,
+        }
+    }
 
     /// The names in a message.
     pub fn scan(headers: &HeaderMap) -> Present {
@@ -96,7 +111,7 @@ mod tests {
         let present = Present::scan(&headers);
         assert!(present.has(Present::X_ENVOY) && present.has(Present::HOP_BY_HOP));
         assert!(present.has(Present::HOST) && !present.has(Present::MANY_HOSTS));
-        assert!(!present.has(Present::CONNECTION));
+        assert!(!present.has(Present::CONNECTION) && present.has(Present::RETRIES));
         headers.append(HOST, HeaderValue::from_static("b"));
         assert!(Present::scan(&headers).has(Present::MANY_HOSTS));
     }

@@ -19,16 +19,29 @@ use crate::upstream::cluster::Cluster;
 
 mod answer;
 mod attempt;
+mod attempts;
+mod avoid;
+mod back_off;
+mod body_source;
 mod cluster;
 mod connect;
 mod failure;
 mod host;
 mod outcome;
+mod per_try;
+mod recovery;
+mod replay;
+mod retry;
+mod retry_state;
 mod rewrite;
+mod running;
+pub mod runtime;
+mod shadow;
 pub mod timeouts;
 
 use attempt::Answered;
 use failure::{Failed, reply_to};
+use recovery::Recovery;
 use timeouts::Timeouts;
 
 /// How a request goes on: everything that is decided before a host is picked.
@@ -40,6 +53,8 @@ pub struct Plan<'a> {
     weighted: Option<&'a WeightedCluster>,
     upgrade: Option<Upgrade>,
     timeouts: Timeouts,
+    /// What goes beyond one attempt, if anything does.
+    recovery: Option<Box<Recovery<'a>>>,
 }
 
 /// Chooses the cluster and brings the request's head into the form in which it goes upstream.
@@ -56,8 +71,10 @@ pub fn plan<'a>(
 ) -> Result<Plan<'a>, LocalReply> {
     let (cluster, weighted) = cluster::choose_cluster(stream, route, action, parts, random)?;
     let upgrade = upgrade::take(parts, present, stream, action)?;
-    let timeouts = Timeouts::new(action, &mut parts.headers, present, stream);
-    let plan = Plan { route, action, cluster, weighted, upgrade, timeouts };
+    let recovery = Recovery::new(stream, (route, action), &cluster, parts, present, random);
+    let mut timeouts = Timeouts::new(action, &mut parts.headers, present, stream);
+    let recovery = timeouts.settle(recovery);
+    let plan = Plan { route, action, cluster, weighted, upgrade, timeouts, recovery };
     rewrite::rewrite(stream, &plan, parts, present);
     Ok(plan)
 }
@@ -68,12 +85,16 @@ pub fn plan<'a>(
 /// The proxy's own answer where no host answers.
 pub async fn forward(
     stream: &mut Stream,
-    plan: Plan<'_>,
+    mut plan: Plan<'_>,
     parts: &mut Parts,
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
     if plan.upgrade.as_ref().is_some_and(Upgrade::terminates) {
         return Box::pin(connect::terminate(stream, plan, &parts.headers)).await;
+    }
+    if let Some(recovery) = plan.recovery.take() {
+        // In a box, so that plain requests do not carry the room for it.
+        return Box::pin(retry::forward(stream, plan, recovery, parts, body)).await;
     }
     let cluster = &plan.cluster;
     let picked = host::pick(stream, cluster, &parts.headers)?;
@@ -87,12 +108,12 @@ pub async fn forward(
         Ok(Ok(answered)) if is_unsolicited_switch(&answered, &plan) => {
             let failed = Failed::protocol_error();
             outcome::failed(owner, host, failed.reason());
-            Err(charged(stream, cluster, reply_to(failed, stream)))
+            Err(charged(stream, cluster, reply_to(failed, stream, false)))
         }
         Ok(Ok(answered)) => Ok(answer::answer(stream, plan, &picked, answered)),
         Ok(Err(failed)) => {
             outcome::failed(owner, host, failed.reason());
-            Err(charged(stream, cluster, reply_to(failed, stream)))
+            Err(charged(stream, cluster, reply_to(failed, stream, false)))
         }
         Err(expired) => {
             if expired.flags.intersects(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT) {

@@ -1,5 +1,7 @@
 //! Who the client is and which of its headers are believed: Envoy's `mutateRequestHeaders`, in its order.
 
+pub mod names;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::header::{
@@ -14,59 +16,22 @@ use crate::http::present::Present;
 use crate::http::request_id;
 use crate::io::Address;
 
-/// Names of headers that the proxy reads and writes.
-pub mod names {
-    use http::HeaderName;
-
-    macro_rules! names {
-        ($($name:ident = $text:literal;)*) => {
-            $(#[doc = $text] pub static $name: HeaderName = HeaderName::from_static($text);)*
-        };
-    }
-
-    names! {
-        HTTP2_SETTINGS = "http2-settings";
-        KEEP_ALIVE = "keep-alive";
-        PROXY_CONNECTION = "proxy-connection";
-        X_ENVOY_ATTEMPT_COUNT = "x-envoy-attempt-count";
-        X_ENVOY_DECORATOR_OPERATION = "x-envoy-decorator-operation";
-        X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER = "x-envoy-downstream-service-cluster";
-        X_ENVOY_DOWNSTREAM_SERVICE_NODE = "x-envoy-downstream-service-node";
-        X_ENVOY_EXPECTED_RQ_TIMEOUT_MS = "x-envoy-expected-rq-timeout-ms";
-        X_ENVOY_EXTERNAL_ADDRESS = "x-envoy-external-address";
-        X_ENVOY_INTERNAL = "x-envoy-internal";
-        X_ENVOY_ORIGINAL_HOST = "x-envoy-original-host";
-        X_ENVOY_ORIGINAL_PATH = "x-envoy-original-path";
-        X_ENVOY_OVERLOADED = "x-envoy-overloaded";
-        X_ENVOY_UPSTREAM_ALT_STAT_NAME = "x-envoy-upstream-alt-stat-name";
-        X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE = "x-envoy-upstream-rq-timeout-alt-response";
-        X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS = "x-envoy-upstream-rq-timeout-ms";
-        X_ENVOY_UPSTREAM_SERVICE_TIME = "x-envoy-upstream-service-time";
-        X_FORWARDED_CLIENT_CERT = "x-forwarded-client-cert";
-        X_FORWARDED_FOR = "x-forwarded-for";
-        X_FORWARDED_HOST = "x-forwarded-host";
-        X_FORWARDED_PORT = "x-forwarded-port";
-        X_FORWARDED_PROTO = "x-forwarded-proto";
-        X_REQUEST_ID = "x-request-id";
-    }
-}
-
 /// Headers that only an internal client may set.
-static INTERNAL_ONLY: [HeaderName; 14] = [
-    HeaderName::from_static("x-envoy-retriable-status-codes"),
-    HeaderName::from_static("x-envoy-retriable-header-names"),
-    HeaderName::from_static("x-envoy-retry-on"),
-    HeaderName::from_static("x-envoy-retry-grpc-on"),
-    HeaderName::from_static("x-envoy-max-retries"),
-    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
-    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
-    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
-    HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
-    HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
-    HeaderName::from_static("x-envoy-force-trace"),
-    HeaderName::from_static("x-envoy-ip-tags"),
-    HeaderName::from_static("x-envoy-original-url"),
-    HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+static INTERNAL_ONLY: [&HeaderName; 14] = [
+    &names::X_ENVOY_RETRIABLE_STATUS_CODES,
+    &names::X_ENVOY_RETRIABLE_HEADER_NAMES,
+    &names::X_ENVOY_RETRY_ON,
+    &names::X_ENVOY_RETRY_GRPC_ON,
+    &names::X_ENVOY_MAX_RETRIES,
+    &names::X_ENVOY_UPSTREAM_ALT_STAT_NAME,
+    &names::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
+    &names::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+    &names::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
+    &names::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+    &names::X_ENVOY_FORCE_TRACE,
+    &names::X_ENVOY_IP_TAGS,
+    &names::X_ENVOY_ORIGINAL_URL,
+    &names::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
 ];
 
 /// Headers that no client at the edge of the mesh may set.
@@ -329,7 +294,7 @@ fn forward_scheme(
 }
 
 fn remove_untrusted(headers: &mut HeaderMap, edge: bool) {
-    for name in &INTERNAL_ONLY {
+    for name in INTERNAL_ONLY {
         headers.remove(name);
     }
     if edge {

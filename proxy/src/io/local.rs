@@ -12,6 +12,7 @@ where
     F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        // hyper has one type for all tasks, as large as the largest of them: boxed, it is moved once and not from hand to hand.
+        tokio::task::spawn_local(Box::pin(future));
     }
 }

@@ -22,9 +22,7 @@ impl<S> RouteEntry<S> {
             Some(&self.configuration.request_headers),
         ]);
         for mutations in levels {
-            remove(mutations, headers);
-            let values = evaluate(mutations, headers, context);
-            write(values, headers);
+            apply(mutations, headers, context);
         }
     }
 
@@ -60,6 +58,13 @@ impl<S> RouteEntry<S> {
         }
         levels.into_iter().flatten().filter(|mutations| !mutations.is_empty())
     }
+}
+
+/// Changes headers as one level says. Operators read the context, not the headers that change.
+pub fn apply(mutations: &HeaderMutations, headers: &mut HeaderMap, context: &FormatContext<'_>) {
+    remove(mutations, headers);
+    let values = evaluate(mutations, headers, context);
+    write(values, headers);
 }
 
 fn remove(mutations: &HeaderMutations, headers: &mut HeaderMap) {

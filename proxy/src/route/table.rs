@@ -7,7 +7,8 @@ use super::request::RouteRequest;
 use super::route_match;
 use crate::config::headers::HeaderMutations;
 use crate::config::route::{
-    Action, ClusterSpecifier, RequireTls, Route, RouteConfiguration, VirtualHost, WeightedTarget,
+    Action, ClusterSpecifier, MirrorTarget, RequireTls, Route, RouteConfiguration, VirtualHost,
+    WeightedTarget,
 };
 
 /// A route configuration, ready for requests. `S` is the handle of a cluster, resolved once when the table is built.
@@ -35,6 +36,8 @@ pub struct RouteEntry<S> {
     pub configuration: Arc<RouteConfiguration>,
     /// One for each cluster that the action names, in order; none for one that a header names.
     pub clusters: Vec<Option<S>>,
+    /// One for each of the action's mirrors, likewise.
+    pub mirrors: Vec<Option<S>>,
     /// Whether header mutations on the way read the request's headers.
     pub reads_heads: bool,
 }
@@ -69,6 +72,7 @@ impl<S> RouteTable<S> {
                     virtual_host: virtual_host.clone(),
                     configuration: config.clone(),
                     clusters: resolve(&route.action, &mut cluster),
+                    mirrors: resolve_mirrors(&route.action, &mut cluster),
                     reads_heads: reads_heads(config, virtual_host, route),
                 })
             });
@@ -132,9 +136,14 @@ fn reads_heads(config: &RouteConfiguration, host: &VirtualHost, route: &Route) -
         },
         _ => &[],
     };
+    let mirrors = match &route.action {
+        Action::Forward(action) => &action.resilience.mirrors[..],
+        _ => &[],
+    };
+    let mirrored = mirrors.iter().flat_map(|mirror| &mirror.mutations);
     let weighted = weighted.iter();
     let weighted = weighted.flat_map(|entry| [&entry.request_headers, &entry.response_headers]);
-    levels.into_iter().chain(weighted).any(HeaderMutations::reads_heads)
+    levels.into_iter().chain(weighted).chain(mirrored).any(HeaderMutations::reads_heads)
 }
 
 fn resolve<S>(action: &Action, cluster: &mut impl FnMut(&Arc<str>) -> S) -> Vec<Option<S>> {
@@ -152,6 +161,17 @@ fn resolve<S>(action: &Action, cluster: &mut impl FnMut(&Arc<str>) -> S) -> Vec<
             targets.collect()
         }
     }
+}
+
+fn resolve_mirrors<S>(action: &Action, cluster: &mut impl FnMut(&Arc<str>) -> S) -> Vec<Option<S>> {
+    let Action::Forward(action) = action else {
+        return Vec::new();
+    };
+    let targets = action.resilience.mirrors.iter().map(|mirror| match &mirror.target {
+        MirrorTarget::Cluster(name) => Some(cluster(name)),
+        MirrorTarget::Header(_) => None,
+    });
+    targets.collect()
 }
 
 #[cfg(test)]

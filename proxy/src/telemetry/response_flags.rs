@@ -3,14 +3,26 @@
 use std::fmt;
 use std::ops::BitOr;
 
-/// A set of response flags; prints as Envoy's `%RESPONSE_FLAGS%` (`-` when empty, else joined by `,`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResponseFlags(u32);
+/// A set of response flags that remembers their order; prints as Envoy's `%RESPONSE_FLAGS%` (`-` when empty, else in the
+/// order in which they were set, joined by `,`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResponseFlags {
+    bits: u32,
+    /// The flags' numbers, the first one set in the lowest [`WIDTH`] bits; as many as there are bits set, and at most
+    /// [`ORDERED`].
+    order: u64,
+}
+
+/// How many bits the number of a flag needs.
+const WIDTH: u32 = 5;
+/// How many flags have their order remembered.
+const ORDERED: u32 = u64::BITS / WIDTH;
 
 macro_rules! flags {
     ($($(#[$doc:meta])* $name:ident = $bit:literal, $short:literal, $long:literal;)*) => {
         impl ResponseFlags {
-            $($(#[$doc])* pub const $name: ResponseFlags = ResponseFlags(1 << $bit);)*
+            $($(#[$doc])* pub const $name: ResponseFlags =
+                ResponseFlags { bits: 1 << $bit, order: $bit };)*
 
             /// Every flag with its short and long name, in Envoy's order.
             pub const ALL: &'static [(ResponseFlags, &'static str, &'static str)] =
@@ -84,21 +96,37 @@ flags! {
 
 impl ResponseFlags {
     /// No flag.
-    pub const NONE: ResponseFlags = ResponseFlags(0);
+    pub const NONE: ResponseFlags = ResponseFlags { bits: 0, order: 0 };
 
-    /// Adds every flag of `other`.
+    /// Adds every flag of `other` that is not there yet.
     pub fn insert(&mut self, other: ResponseFlags) {
-        self.0 |= other.0;
+        for number in other.numbers() {
+            let count = self.bits.count_ones();
+            if self.bits & (1 << number) != 0 {
+                continue;
+            }
+            self.bits |= 1 << number;
+            if count < ORDERED {
+                self.order |= u64::from(number) << (count * WIDTH);
+            }
+        }
+    }
+
+    /// The flags' numbers, in order. Flags beyond those whose order is remembered are left out: no stream has so many.
+    fn numbers(self) -> impl Iterator<Item = u32> {
+        let mask = (1 << WIDTH) - 1;
+        let count = self.bits.count_ones().min(ORDERED);
+        (0..count).map(move |place| (self.order >> (place * WIDTH)) as u32 & mask)
     }
 
     /// Whether any flag of `other` is set here.
     pub fn intersects(self, other: ResponseFlags) -> bool {
-        self.0 & other.0 != 0
+        self.bits & other.bits != 0
     }
 
     /// Whether no flag is set.
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self.bits == 0
     }
 
     /// The flag with this short name (`UH`), as access log filters name them.
@@ -110,9 +138,10 @@ impl ResponseFlags {
         if self.is_empty() {
             return f.write_str("-");
         }
-        let set = Self::ALL.iter().filter(|(flag, _, _)| self.intersects(*flag));
-        for (i, (_, short, name)) in set.enumerate() {
-            if i > 0 {
+        for (place, number) in self.numbers().enumerate() {
+            let found = Self::ALL.iter().find(|(flag, _, _)| flag.bits == 1 << number);
+            let Some((_, short, name)) = found else { continue };
+            if place > 0 {
                 f.write_str(",")?;
             }
             f.write_str(if long { name } else { short })?;
@@ -132,10 +161,19 @@ impl ResponseFlags {
     }
 }
 
+impl PartialEq for ResponseFlags {
+    fn eq(&self, other: &ResponseFlags) -> bool {
+        self.bits == other.bits
+    }
+}
+
+impl Eq for ResponseFlags {}
+
 impl BitOr for ResponseFlags {
     type Output = ResponseFlags;
-    fn bitor(self, other: ResponseFlags) -> ResponseFlags {
-        ResponseFlags(self.0 | other.0)
+    fn bitor(mut self, other: ResponseFlags) -> ResponseFlags {
+        self.insert(other);
+        self
     }
 }
 
@@ -150,11 +188,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prints_short_codes_joined_by_commas() {
+    fn prints_short_codes_in_the_order_in_which_they_were_set() {
         assert_eq!(ResponseFlags::NONE.to_string(), "-");
         let both = ResponseFlags::UPSTREAM_CONNECTION_FAILURE
             | ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED;
         assert_eq!(both.to_string(), "UF,URX");
+        let turned = ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED
+            | ResponseFlags::UPSTREAM_CONNECTION_FAILURE
+            | both;
+        assert_eq!(turned.to_string(), "URX,UF");
+        assert_eq!(turned, both);
         assert_eq!(both.long().to_string(), "UpstreamConnectionFailure,UpstreamRetryLimitExceeded");
         assert_eq!(
             ResponseFlags::from_short("UF"),

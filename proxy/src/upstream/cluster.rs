@@ -21,6 +21,7 @@ pub mod original_dst;
 pub mod outlier;
 pub mod registry;
 pub mod resolve;
+pub mod retry_tokens;
 pub mod stats;
 
 pub use circuit_breaker::{CircuitBreaker, Permit, Resource};

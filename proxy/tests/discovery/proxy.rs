@@ -91,6 +91,7 @@ impl Proxy {
             registry: Arc::clone(&registry),
             listeners: Rc::clone(&listeners),
             resolver: Arc::new(SystemResolver::default()),
+            state: None,
         };
         let discovery = Discovery::start(&bootstrap, environment);
         Proxy { discovery, registry, listeners, store, _worker: commands }

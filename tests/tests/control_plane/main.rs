@@ -3,6 +3,7 @@
 mod beside_envoy;
 mod listeners;
 mod order;
+mod state;
 
 use std::net::SocketAddr;
 
@@ -124,7 +125,11 @@ async fn a_cluster_that_is_removed_before_it_was_warm_counts_as_removed() {
     );
     sidecars.iter_mut().for_each(Sidecar::wait_live);
     control_plane.arm(Fault::from(FaultKind::Withhold).on_type(type_url::CLUSTER_LOAD_ASSIGNMENT));
-    control_plane.put([resource(&eds_cluster("new"))]);
+    // Envoy subscribes to clusters on a new stream only when none warms any more.
+    let mut cluster = eds_cluster("new");
+    let soon = json!({"initial_fetch_timeout": "3s"});
+    merge(&mut cluster["eds_cluster_config"]["eds_config"], &soon);
+    control_plane.put([resource(&cluster)]);
     for sidecar in &sidecars {
         sidecar.wait_stat("cluster_manager.warming_clusters", 1).await;
     }

@@ -1,6 +1,7 @@
 //! Translating `RouteAction`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -11,7 +12,13 @@ use proto::envoy::config::route::v3::route_action::{
 };
 use proto::google::protobuf::BoolValue;
 
-use super::{ClusterSpecifier, HostRewrite, MaxStreamDuration, PathRewrite, RouteAction};
+use super::configuration::Inherited;
+use super::internal_redirect::InternalRedirect;
+use super::mirror::mirrors;
+use super::retry::{RetryPolicy, hedge_on_per_try_timeout};
+use super::{
+    ClusterSpecifier, HostRewrite, MaxStreamDuration, PathRewrite, Resilience, RouteAction,
+};
 use crate::config::value::{duration, enumeration, non_empty, timeout};
 use crate::config::{At, ConfigError, Context};
 use crate::{refuse_set, warn_set};
@@ -23,6 +30,7 @@ impl RouteAction {
     /// An `envoy.config.route.v3.RouteAction`.
     pub(super) fn from_proto(
         message: &pb::RouteAction,
+        inherited: &Inherited,
         at: &At<'_>,
         context: &Context,
     ) -> Result<RouteAction, ConfigError> {
@@ -53,9 +61,15 @@ impl RouteAction {
                 .map(|max| MaxStreamDuration::from_proto(max, &at.field("max_stream_duration")))
                 .transpose()?,
             max_grpc_timeout: duration(message.max_grpc_timeout, &at.field("max_grpc_timeout"))?,
+            grpc_timeout_offset: duration(
+                message.grpc_timeout_offset,
+                &at.field("grpc_timeout_offset"),
+            )?
+            .unwrap_or_default(),
             high_priority: priority == RoutingPriority::High,
             upgrades: upgrades(&message.upgrade_configs, at)?,
             terminates_connect: terminates_connect(&message.upgrade_configs, at)?,
+            resilience: Resilience::from_proto(message, inherited, at, context)?,
         })
     }
 }
@@ -66,14 +80,42 @@ fn check_unsupported(
     context: &Context,
 ) -> Result<(), ConfigError> {
     const NO_FILTER: &str = "only an HTTP filter reads it, and Pillion has no such filter";
-    refuse_set!(at, message, [metadata_match, retry_policy, retry_policy_typed_config]);
-    refuse_set!(at, message, [request_mirror_policies, hash_policy, hedge_policy]);
-    refuse_set!(at, message, [internal_redirect_policy, internal_redirect_action]);
-    refuse_set!(at, message, [max_internal_redirects, grpc_timeout_offset]);
+    refuse_set!(at, message, [metadata_match, retry_policy_typed_config, hash_policy]);
+    refuse_set!(at, message, [internal_redirect_action, max_internal_redirects]);
+    refuse_set!(at, message, [internal_redirect_policy]);
     warn_set!(context, at, message, [rate_limits, include_vh_rate_limits, cors], NO_FILTER);
     warn_set!(context, at, message, [early_data_policy], "early data is never accepted");
     warn_set!(context, at, message, [flush_timeout], "idle_timeout applies to flushing too");
     Ok(())
+}
+
+impl Resilience {
+    /// What the action says, and for the rest what its virtual host and the route configuration say.
+    fn from_proto(
+        message: &pb::RouteAction,
+        inherited: &Inherited,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Resilience, ConfigError> {
+        let retry = message.retry_policy.as_ref().map(|policy| {
+            RetryPolicy::from_proto(policy, &at.field("retry_policy"), context).map(Arc::new)
+        });
+        let hedge = message.hedge_policy.as_ref();
+        let hedge = hedge
+            .map(|policy| hedge_on_per_try_timeout(policy, &at.field("hedge_policy"), context));
+        let mirrors = mirrors(&message.request_mirror_policies, at, context)?;
+        let redirect = message.internal_redirect_policy.as_ref().map(|policy| {
+            let at = at.field("internal_redirect_policy");
+            InternalRedirect::from_proto(policy, &at).map(Box::new)
+        });
+        Ok(Resilience {
+            retry: retry.transpose()?.or_else(|| inherited.retry.clone()),
+            hedge_on_per_try_timeout: hedge.unwrap_or(inherited.hedge_on_per_try_timeout),
+            mirrors: if mirrors.is_empty() { inherited.mirrors.clone() } else { mirrors },
+            internal_redirect: redirect.transpose()?,
+            buffer_limit: inherited.buffer_limit,
+        })
+    }
 }
 
 impl MaxStreamDuration {

@@ -119,7 +119,7 @@ impl WeightedCluster {
 }
 
 /// The name of a header that names a cluster; pseudo headers may.
-fn request_header(name: &str, at: &At<'_>) -> Result<Box<str>, ConfigError> {
+pub(super) fn request_header(name: &str, at: &At<'_>) -> Result<Box<str>, ConfigError> {
     let name = non_empty(name, at)?.to_ascii_lowercase();
     match name.as_str() {
         "host" => Ok(":authority".into()),

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use proto::envoy::config::route::v3 as pb;
 use proto::envoy::config::route::v3::virtual_host::TlsRequirementType;
+use proto::google::protobuf::{UInt32Value, UInt64Value};
 
+use super::mirror::mirrors;
+use super::retry::hedge_on_per_try_timeout;
 use super::{
-    Action, DirectResponse, Redirect, RequireTls, Route, RouteAction, RouteConfiguration,
-    RouteMatch, VirtualHost,
+    Action, DirectResponse, Mirror, Redirect, RequireTls, RetryPolicy, Route, RouteAction,
+    RouteConfiguration, RouteMatch, VirtualHost,
 };
 use crate::config::headers::HeaderMutations;
 use crate::config::http_filter::RouteFilters;
@@ -19,10 +22,23 @@ use crate::{refuse_set, warn_set};
 /// `max_direct_response_body_size_bytes`, when it is not set.
 const DEFAULT_BODY_LIMIT: u32 = 4096;
 
-/// Why limits on buffered request bodies have no effect.
-const NO_BUFFER: &str = "no request body is buffered";
 /// Why settings of HTTP filters outside of filters have no effect.
 const NO_FILTER: &str = "only an HTTP filter reads it, and Pillion has no such filter";
+
+/// What routes have from the levels above them.
+#[derive(Clone, Default)]
+pub(super) struct Inherited {
+    /// `max_direct_response_body_size_bytes`
+    body_limit: usize,
+    /// `retry_policy`
+    pub(super) retry: Option<Arc<RetryPolicy>>,
+    /// `hedge_policy`
+    pub(super) hedge_on_per_try_timeout: bool,
+    /// `request_mirror_policies`
+    pub(super) mirrors: Vec<Arc<Mirror>>,
+    /// `request_body_buffer_limit`, `per_request_buffer_limit_bytes`
+    pub(super) buffer_limit: Option<u64>,
+}
 
 impl RouteConfiguration {
     /// An `envoy.config.route.v3.RouteConfiguration`.
@@ -31,13 +47,17 @@ impl RouteConfiguration {
         at: &At<'_>,
         context: &Context,
     ) -> Result<RouteConfiguration, ConfigError> {
-        refuse_set!(at, message, [vhds, cluster_specifier_plugins, request_mirror_policies]);
+        refuse_set!(at, message, [vhds, cluster_specifier_plugins]);
         refuse_set!(at, message, [vhost_header, route_specifiers]);
         warn_set!(context, at, message, [metadata], "nothing in Pillion reads it");
         let limit = message.max_direct_response_body_size_bytes;
-        let limit = limit.map_or(DEFAULT_BODY_LIMIT, |limit| limit.value) as usize;
+        let inherited = Inherited {
+            body_limit: limit.map_or(DEFAULT_BODY_LIMIT, |limit| limit.value) as usize,
+            mirrors: mirrors(&message.request_mirror_policies, at, context)?,
+            ..Inherited::default()
+        };
         let hosts = message.virtual_hosts.iter().enumerate().map(|(index, host)| {
-            VirtualHost::from_proto(host, limit, &at.index("virtual_hosts", index), context)
+            VirtualHost::from_proto(host, &inherited, &at.index("virtual_hosts", index), context)
                 .map(Arc::new)
         });
         let virtual_hosts = hosts.collect::<Result<Vec<_>, _>>()?;
@@ -87,23 +107,20 @@ fn check_domains(virtual_hosts: &[Arc<VirtualHost>], at: &At<'_>) -> Result<(), 
 impl VirtualHost {
     fn from_proto(
         message: &pb::VirtualHost,
-        body_limit: usize,
+        inherited: &Inherited,
         at: &At<'_>,
         context: &Context,
     ) -> Result<VirtualHost, ConfigError> {
-        refuse_set!(at, message, [matcher, retry_policy, retry_policy_typed_config, hedge_policy]);
-        refuse_set!(at, message, [request_mirror_policies, route_specifiers]);
-        refuse_set!(at, message, [include_is_timeout_retry_header]);
+        refuse_set!(at, message, [matcher, retry_policy_typed_config, route_specifiers]);
         warn_set!(context, at, message, [virtual_clusters], "they only have statistics");
         warn_set!(context, at, message, [rate_limits, cors], NO_FILTER);
-        warn_set!(context, at, message, [per_request_buffer_limit_bytes], NO_BUFFER);
-        warn_set!(context, at, message, [request_body_buffer_limit], NO_BUFFER);
         warn_set!(context, at, message, [metadata], "nothing in Pillion reads it");
         if message.domains.is_empty() {
             return Err(at.field("domains").error("must not be empty"));
         }
+        let inherited = inherited.with_virtual_host(message, at, context)?;
         let routes = message.routes.iter().enumerate().map(|(index, route)| {
-            Route::from_proto(route, body_limit, &at.index("routes", index), context).map(Arc::new)
+            Route::from_proto(route, &inherited, &at.index("routes", index), context).map(Arc::new)
         });
         let (request_headers, response_headers) = HeaderMutations::both_from_proto(
             (&message.request_headers_to_add, &message.request_headers_to_remove),
@@ -127,23 +144,59 @@ impl VirtualHost {
             response_headers,
             include_attempt_count: message.include_request_attempt_count,
             include_attempt_count_in_response: message.include_attempt_count_in_response,
+            include_is_timeout_retry: message.include_is_timeout_retry_header,
             filters: RouteFilters::from_proto(&message.typed_per_filter_config, at, context)?,
         })
     }
 }
 
+impl Inherited {
+    /// With what a virtual host says over it.
+    fn with_virtual_host(
+        &self,
+        message: &pb::VirtualHost,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Inherited, ConfigError> {
+        let retry = message.retry_policy.as_ref().map(|policy| {
+            RetryPolicy::from_proto(policy, &at.field("retry_policy"), context).map(Arc::new)
+        });
+        let hedge = message.hedge_policy.as_ref();
+        let mirrors = mirrors(&message.request_mirror_policies, at, context)?;
+        Ok(Inherited {
+            body_limit: self.body_limit,
+            retry: retry.transpose()?,
+            hedge_on_per_try_timeout: hedge.is_some_and(|policy| {
+                hedge_on_per_try_timeout(policy, &at.field("hedge_policy"), context)
+            }),
+            mirrors: if mirrors.is_empty() { self.mirrors.clone() } else { mirrors },
+            buffer_limit: buffer_limit(
+                message.request_body_buffer_limit,
+                message.per_request_buffer_limit_bytes,
+            ),
+        })
+    }
+}
+
+/// The newer of the two limits on buffered bodies; the older one cannot exceed what a connection may buffer.
+fn buffer_limit(newer: Option<UInt64Value>, older: Option<UInt32Value>) -> Option<u64> {
+    newer.map(|limit| limit.value).or_else(|| older.map(|limit| u64::from(limit.value)))
+}
+
 impl Route {
     fn from_proto(
         message: &pb::Route,
-        body_limit: usize,
+        inherited: &Inherited,
         at: &At<'_>,
         context: &Context,
     ) -> Result<Route, ConfigError> {
         refuse_set!(at, message, [route_specifiers]);
         warn_set!(context, at, message, [decorator, tracing], "Pillion writes no spans");
-        warn_set!(context, at, message, [per_request_buffer_limit_bytes], NO_BUFFER);
-        warn_set!(context, at, message, [request_body_buffer_limit], NO_BUFFER);
         warn_set!(context, at, message, [stat_prefix], "routes have no statistics of their own");
+        let limit =
+            buffer_limit(message.request_body_buffer_limit, message.per_request_buffer_limit_bytes);
+        let mut inherited = inherited.clone();
+        inherited.buffer_limit = limit.or(inherited.buffer_limit);
         let at_match = at.field("match");
         let (request_headers, response_headers) = HeaderMutations::both_from_proto(
             (&message.request_headers_to_add, &message.request_headers_to_remove),
@@ -157,7 +210,7 @@ impl Route {
                 &at_match,
                 context,
             )?,
-            action: Action::from_proto(message.action.as_ref(), body_limit, at, context)?,
+            action: Action::from_proto(message.action.as_ref(), &inherited, at, context)?,
             request_headers,
             response_headers,
             metadata: metadata(message.metadata.as_ref(), &at.field("metadata"), context),
@@ -169,14 +222,15 @@ impl Route {
 impl Action {
     fn from_proto(
         action: Option<&pb::route::Action>,
-        body_limit: usize,
+        inherited: &Inherited,
         at: &At<'_>,
         context: &Context,
     ) -> Result<Action, ConfigError> {
         match action {
             None => Err(at.error("has no action; set route, redirect or direct_response")),
             Some(pb::route::Action::Route(action)) => {
-                let action = RouteAction::from_proto(action, &at.field("route"), context)?;
+                let action =
+                    RouteAction::from_proto(action, inherited, &at.field("route"), context)?;
                 Ok(Action::Forward(Box::new(action)))
             }
             Some(pb::route::Action::Redirect(redirect)) => {
@@ -185,7 +239,8 @@ impl Action {
             }
             Some(pb::route::Action::DirectResponse(direct)) => {
                 let at = at.field("direct_response");
-                DirectResponse::from_proto(direct, body_limit, &at, context).map(Action::Direct)
+                DirectResponse::from_proto(direct, inherited.body_limit, &at, context)
+                    .map(Action::Direct)
             }
             Some(pb::route::Action::FilterAction(_)) => {
                 Err(at.field("filter_action").unsupported())

@@ -139,7 +139,8 @@ impl Listeners {
 
     /// Removed tables stay in use.
     fn on_tables(&mut self, source: &SourceKind, update: Update) {
-        let Update { resources, answer, .. } = update;
+        let Update { resources, removed, answer, .. } = update;
+        removed.iter().for_each(|name| self.routes.confirm(source, name));
         let mut errors = Vec::new();
         let mut settled = HashSet::new();
         for resource in resources {

@@ -13,11 +13,11 @@ use super::rewrite::set_host;
 use crate::config::route::HostRewrite;
 use crate::http::body::RequestBody;
 use crate::http::sanitize::names;
-use crate::http::stream::Stream;
+use crate::http::stream::{Shared, Stream};
 use crate::io::Body;
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::cluster::{Outcome, Picked};
-use crate::upstream::pool::ResponseLease;
+use crate::upstream::pool::{HttpLease, ResponseLease};
 
 /// The request's body as it streams from the downstream.
 pub fn request_body(stream: &Stream, parts: &Parts, body: Incoming) -> Body {
@@ -56,43 +56,65 @@ pub fn attempt<'a>(
         let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
         let lease = worker.pools.http(cluster, host, downstream, priority, source).await?;
         cluster.report(host, Outcome::Connected);
-        if plan.route.virtual_host.include_attempt_count {
-            let attempts = shared.info.borrow().upstream.attempts;
-            parts.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
-        }
-        if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, host.hostname())
-            && let Ok(name) = HeaderValue::from_str(name)
-        {
-            set_host(parts, name, plan.action.append_x_forwarded_host, false);
-        }
         let protocol = lease.protocol();
-        let mut request = upstream_request(parts, body, protocol, scheme);
-        if let Some(upgrade) = &plan.upgrade {
-            upgrade.shape_request(&mut request, protocol);
-        }
-        {
-            let mut info = shared.info.borrow_mut();
-            info.upstream.protocol = Some(protocol);
-            info.upstream.local = lease.local_address().cloned();
-            info.upstream.tls = lease.tls().cloned();
-            info.upstream.connection_id = Some(lease.connection_id());
-            let elapsed = info.elapsed();
-            info.upstream.pool_ready = Some(elapsed);
-            info.upstream.first_tx = Some(elapsed);
-            if matches!(request.body(), Body::Empty) {
-                info.upstream.last_tx = Some(elapsed);
-            }
-        }
-        let (mut response, lease) = lease.send(request).await?;
-        if let Some(upgrade) = &plan.upgrade {
-            upgrade.shape_response(&mut response, protocol);
-        }
-        Ok(Answered { response, lease })
+        let request = depart(&shared, plan, picked, parts, body, &lease, scheme);
+        let (response, lease) = lease.send(request).await?;
+        Ok(arrive(plan, protocol, response, lease))
     }
 }
 
+/// The request as it goes over this connection, and what the stream's facts tell of it.
+pub fn depart(
+    shared: &Shared,
+    plan: &Plan<'_>,
+    picked: &Picked,
+    parts: &mut Parts,
+    body: Body,
+    lease: &HttpLease,
+    scheme: &'static str,
+) -> Request<Body> {
+    if plan.route.virtual_host.include_attempt_count {
+        let attempts = shared.info.borrow().upstream.attempts;
+        parts.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
+    }
+    if let (HostRewrite::Auto, Some(name)) = (&plan.action.host_rewrite, picked.host.hostname())
+        && let Ok(name) = HeaderValue::from_str(name)
+    {
+        set_host(parts, name, plan.action.append_x_forwarded_host, false);
+    }
+    let mut request = upstream_request(parts, body, lease.protocol(), scheme);
+    if let Some(upgrade) = &plan.upgrade {
+        upgrade.shape_request(&mut request, lease.protocol());
+    }
+    let mut info = shared.info.borrow_mut();
+    info.upstream.protocol = Some(lease.protocol());
+    info.upstream.local = lease.local_address().cloned();
+    info.upstream.tls = lease.tls().cloned();
+    info.upstream.connection_id = Some(lease.connection_id());
+    let elapsed = info.elapsed();
+    info.upstream.pool_ready = Some(elapsed);
+    info.upstream.first_tx = Some(elapsed);
+    if matches!(request.body(), Body::Empty) {
+        info.upstream.last_tx = Some(elapsed);
+    }
+    request
+}
+
+/// The response as the rest of the proxy wants it, whatever protocol it came by.
+pub fn arrive(
+    plan: &Plan<'_>,
+    protocol: Protocol,
+    mut response: http::Response<Incoming>,
+    lease: ResponseLease,
+) -> Answered {
+    if let Some(upgrade) = &plan.upgrade {
+        upgrade.shape_response(&mut response, protocol);
+    }
+    Answered { response, lease }
+}
+
 /// The request in the form that the upstream's protocol wants.
-fn upstream_request(
+pub fn upstream_request(
     parts: &mut Parts,
     body: Body,
     protocol: Protocol,

@@ -30,7 +30,7 @@ pub async fn terminate(
         Ok(lease) => lease,
         Err(error) => {
             outcome::failed(picked.owner(cluster), &picked.host, error.reason);
-            return Err(charged(stream, cluster, reply_to(Failed::from(error), stream)));
+            return Err(charged(stream, cluster, reply_to(Failed::from(error), stream, false)));
         }
     };
     stream.shared.info.borrow_mut().upstream.local = lease.local_address().cloned();

@@ -16,12 +16,19 @@ pub struct Failed {
     reason: ResetReason,
     /// What the transport said.
     detail: Option<Arc<str>>,
+    /// Whether something of the request has been sent.
+    pub is_sent: bool,
 }
 
 impl Failed {
     /// The host cannot do what the request needs.
     pub fn protocol_error() -> Self {
-        Failed { reason: ResetReason::ProtocolError, detail: None }
+        Failed { reason: ResetReason::ProtocolError, detail: None, is_sent: true }
+    }
+
+    /// This side has given the attempt up.
+    pub fn given_up() -> Self {
+        Failed { reason: ResetReason::LocalReset, detail: None, is_sent: true }
     }
 
     /// Why, in one word.
@@ -32,25 +39,27 @@ impl Failed {
 
 impl From<PoolError> for Failed {
     fn from(error: PoolError) -> Self {
-        Failed { reason: error.reason, detail: error.transport_failure }
+        Failed { reason: error.reason, detail: error.transport_failure, is_sent: false }
     }
 }
 
 impl From<SendError> for Failed {
     fn from(error: SendError) -> Self {
-        Failed { reason: error.reason, detail: error.transport_failure }
+        let is_sent = error.unsent.is_none();
+        Failed { reason: error.reason, detail: error.transport_failure, is_sent }
     }
 }
 
 /// The answer for a failed attempt, in Envoy's words. Only the access log learns what the transport said.
-pub fn reply_to(failed: Failed, stream: &Stream) -> LocalReply {
+pub fn reply_to(failed: Failed, stream: &Stream, is_retry: bool) -> LocalReply {
     let connection = &stream.connection;
     if connection.verdicts.is_broken(connection.requests()) {
         return request::broken_body(connection);
     }
-    let Failed { reason, detail } = failed;
+    let Failed { reason, detail, .. } = failed;
+    let retried = if is_retry { "retried and the latest " } else { "" };
     let text = format!(
-        "upstream connect error or disconnect/reset before headers. reset reason: {reason}"
+        "upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}"
     );
     let details = reset::details(false, reason, detail.as_deref());
     stream.shared.info.borrow_mut().upstream.transport_failure = detail;

@@ -9,7 +9,7 @@ use super::charged;
 use crate::http::local_reply::LocalReply;
 use crate::http::stream::Stream;
 use crate::telemetry::response_flags::ResponseFlags;
-use crate::upstream::balance::PickContext;
+use crate::upstream::balance::{Avoid, PickContext};
 use crate::upstream::cluster::{Cluster, PickError, Picked};
 
 /// Picks a host of the cluster.
@@ -21,8 +21,22 @@ pub fn pick(
     cluster: &Arc<Cluster>,
     headers: &HeaderMap,
 ) -> Result<Picked, LocalReply> {
+    pick_beside(stream, cluster, headers, None, &[])
+}
+
+/// Picks a host that is none of those to avoid, and not of these priorities, as far as there is such a host.
+///
+/// # Errors
+/// The answer that says why there is none.
+pub fn pick_beside(
+    stream: &Stream,
+    cluster: &Arc<Cluster>,
+    headers: &HeaderMap,
+    avoid: Option<Avoid<'_>>,
+    avoid_priorities: &[u32],
+) -> Result<Picked, LocalReply> {
     let original_dst = original_dst(stream, cluster, headers);
-    let context = PickContext { original_dst, ..PickContext::default() };
+    let context = PickContext { original_dst, avoid, avoid_priorities, ..PickContext::default() };
     let picked = cluster.pick(&context);
     let picked = picked.map_err(|error| charged(stream, cluster, not_picked(error)))?;
     let mut info = stream.shared.info.borrow_mut();

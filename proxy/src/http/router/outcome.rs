@@ -19,6 +19,28 @@ pub fn answered(
         true => host.stats.rq_error.inc(),
         false => host.stats.rq_success.inc(),
     }
+    report(cluster, host, grpc, status, headers);
+}
+
+/// The host answered, and the request is sent again because of that.
+pub fn repeated(
+    cluster: &Cluster,
+    host: &Arc<Host>,
+    grpc: bool,
+    status: StatusCode,
+    headers: &HeaderMap,
+) {
+    host.stats.rq_error.inc();
+    report(cluster, host, grpc, status, headers);
+}
+
+fn report(
+    cluster: &Cluster,
+    host: &Arc<Host>,
+    grpc: bool,
+    status: StatusCode,
+    headers: &HeaderMap,
+) {
     if cluster.config().outlier_detection.is_some() {
         let of_grpc = if grpc { grpc_as_http(headers) } else { None };
         cluster.report(host, Outcome::Answered(of_grpc.unwrap_or(status.as_u16())));
@@ -39,6 +61,11 @@ pub fn failed(cluster: &Cluster, host: &Arc<Host>, reason: ResetReason) {
 /// The host's answer did not come in time.
 pub fn timed_out(cluster: &Cluster, host: &Arc<Host>) {
     host.stats.rq_timeout.inc();
+    cluster.report(host, Outcome::TimedOut);
+}
+
+/// The host takes so long that another one is asked beside it.
+pub fn slow(cluster: &Cluster, host: &Arc<Host>) {
     cluster.report(host, Outcome::TimedOut);
 }
 

@@ -1,6 +1,7 @@
 //! What a route changes in a request on its way upstream: headers, path and host.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::header::HOST;
 use http::request::Parts;
@@ -8,7 +9,6 @@ use http::{HeaderValue, Uri};
 
 use super::Plan;
 use crate::config::route::HostRewrite;
-use crate::http::number;
 use crate::http::present::Present;
 use crate::http::request;
 use crate::http::sanitize::{append_to_list, names};
@@ -22,9 +22,7 @@ pub fn rewrite(stream: &Stream, plan: &Plan<'_>, parts: &mut Parts, present: Pre
     }
     let Plan { route, action, weighted, timeouts, .. } = plan;
     let suppress = stream.connection.manager.config.router.suppress_envoy_headers;
-    if let (Some(expected), false) = (timeouts.expected(), suppress) {
-        parts.headers.insert(&names::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, number::value(expected));
-    }
+    timeouts.tell(&mut parts.headers, Duration::ZERO, suppress);
     stream.with_format(|context| {
         route.mutate_request(*weighted, &mut parts.headers, context);
     });

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Instant;
 
-use crate::config::cluster::Thresholds;
+use arc_swap::ArcSwapOption;
+
+use super::retry_tokens::RetryTokens;
+use crate::config::cluster::{RetryBudget, Thresholds};
 use crate::telemetry::stats::{Gauge, Metric, StatGroup};
 
 /// What is limited.
@@ -20,6 +24,8 @@ pub enum Resource {
 }
 
 const RESOURCES: usize = 4;
+const ALL: [Resource; RESOURCES] =
+    [Resource::Connections, Resource::PendingRequests, Resource::Requests, Resource::Retries];
 
 /// The breakers of one priority, and their gauges `circuit_breakers.<priority>.*`.
 ///
@@ -30,6 +36,15 @@ pub struct CircuitBreaker {
     limits: [AtomicU32; RESOURCES],
     active: [AtomicU32; RESOURCES],
     track_remaining: AtomicBool,
+    /// `retry_budget`: takes the place of the limit of retries.
+    budget: ArcSwapOption<RetryBudget>,
+    /// `per_host_thresholds.max_connections`
+    per_host_connections: AtomicU32,
+    /// Whether configuration leaves retries without a limit, so that `tokens` bound them.
+    bounds_retries: AtomicBool,
+    tokens: RetryTokens,
+    /// A host has one pool for each worker and protocol, so this limit is never reached.
+    pools_open: Gauge,
     open: [Gauge; RESOURCES],
     remaining: [Gauge; RESOURCES],
 }
@@ -47,6 +62,11 @@ impl CircuitBreaker {
             limits: Default::default(),
             active: Default::default(),
             track_remaining: AtomicBool::default(),
+            budget: ArcSwapOption::empty(),
+            per_host_connections: AtomicU32::new(u32::MAX),
+            bounds_retries: AtomicBool::default(),
+            tokens: RetryTokens::new(),
+            pools_open: Gauge::default(),
             open: Default::default(),
             remaining: Default::default(),
         };
@@ -66,6 +86,9 @@ impl CircuitBreaker {
             limit.store(value, Relaxed);
         }
         self.track_remaining.store(thresholds.track_remaining, Relaxed);
+        self.budget.store(thresholds.retry_budget.map(Arc::new));
+        self.per_host_connections.store(thresholds.max_connections_per_host, Relaxed);
+        self.bounds_retries.store(!thresholds.limits_retries, Relaxed);
     }
 
     /// Whether one more is allowed.
@@ -78,9 +101,32 @@ impl CircuitBreaker {
         self.active[resource as usize].load(Relaxed)
     }
 
-    /// How many are allowed.
+    /// How many are allowed. A retry budget is a share of the requests that are active and pending now.
     pub fn limit(&self, resource: Resource) -> u32 {
+        if resource == Resource::Retries
+            && let Some(budget) = &*self.budget.load()
+        {
+            let requests = self.active(Resource::Requests) + self.active(Resource::PendingRequests);
+            return budget.limit(requests);
+        }
         self.limits[resource as usize].load(Relaxed)
+    }
+
+    /// Whether a host with so many connections may have one more.
+    pub fn host_has_room(&self, connections: u64) -> bool {
+        connections < u64::from(self.per_host_connections.load(Relaxed))
+    }
+
+    /// A request comes that may be retried: retries that configuration does not limit grow with such requests.
+    pub fn earn_retry(&self) {
+        if self.bounds_retries.load(Relaxed) {
+            self.tokens.earn();
+        }
+    }
+
+    /// Whether a retry is within what requests have earned; always where configuration limits retries itself.
+    pub fn spend_retry(&self) -> bool {
+        !self.bounds_retries.load(Relaxed) || self.tokens.spend(Instant::now())
     }
 
     /// Counts one in use even above the limit, until the permit is dropped.
@@ -116,9 +162,9 @@ impl StatGroup for CircuitBreaker {
     /// The gauges follow from the counts, so they are set when somebody looks and cost requests nothing.
     fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'static str, Metric<'a>)) {
         let track_remaining = self.track_remaining.load(Relaxed);
-        for index in 0..RESOURCES {
-            let remaining =
-                self.limits[index].load(Relaxed).saturating_sub(self.active[index].load(Relaxed));
+        visit("cx_pool_open", Metric::Gauge(&self.pools_open));
+        for (index, resource) in ALL.into_iter().enumerate() {
+            let remaining = self.limit(resource).saturating_sub(self.active(resource));
             self.open[index].set(u64::from(remaining == 0));
             visit(OPEN[index], Metric::Gauge(&self.open[index]));
             if track_remaining {
@@ -163,6 +209,28 @@ mod tests {
         let _permits = [Resource::Connections; 2].map(|resource| breaker.acquire(resource));
         assert!(gauges(&breaker).contains(&("remaining_cx", 0)));
         assert!(gauges(&breaker).contains(&("remaining_retries", 3)));
+    }
+
+    #[test]
+    fn a_retry_budget_is_a_share_of_the_requests_but_never_less_than_its_minimum() {
+        let retry_budget = Some(RetryBudget { percent: 50.0, min: 1 });
+        let thresholds = Thresholds { retry_budget, max_retries: 0, ..Thresholds::default() };
+        let breaker = Arc::new(CircuitBreaker::new("p.", &thresholds));
+        assert_eq!(breaker.limit(Resource::Retries), 1);
+        let _requests = [(); 5].map(|()| breaker.acquire(Resource::Requests));
+        let _pending = breaker.acquire(Resource::PendingRequests);
+        assert_eq!(breaker.limit(Resource::Retries), 3);
+    }
+
+    #[test]
+    fn retries_are_bounded_where_configuration_does_not_limit_them() {
+        let spent = |limits_retries| {
+            let thresholds = Thresholds { limits_retries, ..Thresholds::default() };
+            let breaker = CircuitBreaker::new("p.", &thresholds);
+            (0..1000).filter(|_| breaker.spend_retry()).count()
+        };
+        assert_eq!(spent(true), 1000);
+        assert!(spent(false) < 100);
     }
 
     #[test]

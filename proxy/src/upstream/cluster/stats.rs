@@ -91,7 +91,8 @@ stat_group! {
 }
 
 stat_group! {
-    /// `cluster.<name>.internal.*` or `cluster.<name>.external.*`: answers by where the request came from.
+    /// `cluster.<name>.internal.*` or `cluster.<name>.external.*`: answers by where the request came from; and
+    /// `cluster.<name>.retry.*`: answers after which it was sent again.
     pub struct OriginStats {
         codes upstream_rq,
     }
@@ -104,6 +105,7 @@ pub struct Traffic {
     pub stats: Arc<TrafficStats>,
     internal: Arc<OriginStats>,
     external: Arc<OriginStats>,
+    retried: Arc<OriginStats>,
     breakers: [Arc<CircuitBreaker>; 2],
     tls: OnceLock<Arc<TlsStats>>,
 }
@@ -121,6 +123,7 @@ impl Traffic {
         Traffic {
             internal: origin("internal"),
             external: origin("external"),
+            retried: origin("retry"),
             stats: store.register(TrafficStats::new(format!("cluster.{name}."))),
             breakers: [breaker("default", 0), breaker("high", 1)],
             tls: OnceLock::new(),
@@ -139,6 +142,11 @@ impl Traffic {
         self.stats.upstream_rq.record(status);
         let origin = if internal { &self.internal } else { &self.external };
         origin.upstream_rq.record(status);
+    }
+
+    /// Counts an answer that is not passed on, since the request is sent again.
+    pub fn charge_retried(&self, status: u16) {
+        self.retried.upstream_rq.record(status);
     }
 
     /// The breakers of a routing priority: 0 is the default one, all else the high one.

@@ -42,7 +42,7 @@ pub fn config(name: &str, addresses: &[&str]) -> Config {
         connect_timeout: Duration::from_secs(5),
         buffer_limit: 1 << 20,
         lb_policy: LbPolicy::RoundRobin,
-        circuit_breakers: [Thresholds::default(); 2],
+        circuit_breakers: Box::new([Thresholds::default(); 2]),
         outlier_detection: None,
         protocol: UpstreamProtocol::Http1,
         http: CommonHttpOptions::default(),

@@ -134,7 +134,10 @@ impl HostPool {
         self.waiting.borrow_mut().retain(|answer| !answer.is_closed());
         let waiting = self.waiting.borrow().len();
         while self.connecting.get() * self.streams_per_connection.get() < waiting {
-            if !self.cluster.breaker(self.priority()).has_room(Resource::Connections) {
+            let breaker = self.cluster.breaker(self.priority());
+            if !breaker.has_room(Resource::Connections)
+                || !breaker.host_has_room(self.host.stats.cx_active.get())
+            {
                 self.cluster.stats().upstream_cx_overflow.inc();
                 // A pool without any connection may have one even so, or its requests would wait for nothing.
                 if self.connecting.get() + self.connected.get() > 0 {

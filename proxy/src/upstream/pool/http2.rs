@@ -10,17 +10,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::connection::{Established, Sender};
 use crate::config::cluster::Cluster as Config;
+use crate::io::local::LocalExecutor;
 use crate::upstream::meter::Metered;
-
-/// Spawns hyper's tasks on the worker's `LocalSet`.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
 
 /// hyper's settings for HTTP/2 to a host of the cluster.
 pub(in crate::upstream) fn builder<E: Clone>(executor: E, config: &Config) -> Builder<E> {

@@ -57,7 +57,7 @@ fn defaults_are_envoys() {
     assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
     assert_eq!(cluster.buffer_limit, 1 << 20);
     assert_eq!(cluster.lb_policy, LbPolicy::RoundRobin);
-    assert_eq!(cluster.circuit_breakers, [Thresholds::default(); 2]);
+    assert_eq!(*cluster.circuit_breakers, [Thresholds::default(); 2]);
     assert_eq!(cluster.protocol, UpstreamProtocol::Http1);
     assert_eq!(cluster.http.idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(cluster.panic_threshold, 50.0);
@@ -258,13 +258,30 @@ fn circuit_breakers_are_per_priority_and_the_first_counts() {
         "circuit_breakers: {thresholds: [{max_requests: 7}, {max_requests: 8}, \
          {priority: HIGH, max_retries: 9, track_remaining: true}]}",
     );
-    let [default, high] = cluster.circuit_breakers;
+    let [default, high] = *cluster.circuit_breakers;
     assert_eq!((default.max_requests, default.max_connections), (7, 1024));
     assert_eq!((high.max_retries, high.track_remaining), (9, true));
     refuses(
-        "circuit_breakers: {thresholds: [{retry_budget: {}}]}",
-        &format!("circuit_breakers.thresholds[0].retry_budget: {UNSUPPORTED}"),
+        "circuit_breakers: {per_host_thresholds: [{max_retries: 1}]}",
+        &format!("circuit_breakers.per_host_thresholds[0].max_retries: {UNSUPPORTED}"),
     );
+}
+
+#[test]
+fn retries_are_limited_by_a_number_or_a_budget() {
+    let thresholds = |yaml: &str| {
+        let cluster = translate(&format!("circuit_breakers: {{thresholds: [{yaml}]}}"));
+        cluster.circuit_breakers[0]
+    };
+    assert!(!thresholds("{}").limits_retries);
+    assert!(thresholds("{max_retries: 5}").limits_retries);
+    assert!(!thresholds("{max_retries: 4294967295}").limits_retries);
+    let budget = thresholds("{retry_budget: {}}");
+    assert!(budget.limits_retries);
+    assert_eq!(budget.retry_budget, Some(RetryBudget { percent: 20.0, min: 3 }));
+    let breakers = translate("circuit_breakers: {per_host_thresholds: [{max_connections: 7}]}");
+    assert_eq!(breakers.circuit_breakers[0].max_connections_per_host, 7);
+    assert_eq!(breakers.circuit_breakers[1].max_connections_per_host, u32::MAX);
 }
 
 #[test]

@@ -153,8 +153,8 @@ fn bad_routes_are_refused_with_path_and_rule() {
             "65536",
         ),
         (
-            "{match: {prefix: /}, route: {cluster: c, retry_policy: {retry_on: 5xx}}}",
-            "route.retry_policy",
+            "{match: {prefix: /}, route: {cluster: c, retry_policy_typed_config: {}}}",
+            "route.retry_policy_typed_config",
             "not supported",
         ),
         (
