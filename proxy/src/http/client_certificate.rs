@@ -20,13 +20,17 @@ pub fn settle(
 ) {
     let name = &names::X_FORWARDED_CLIENT_CERT;
     let mode = config.forward_client_cert;
+    let came = present.has(Present::X_FORWARDED_CLIENT_CERT);
+    if came {
+        join_lines(headers, name);
+    }
     if mode == ForwardClientCert::AlwaysForwardOnly {
         return;
     }
     let session = connection.tls.as_ref();
     let peer = session.and_then(|tls| Some((tls, tls.peer.as_deref()?)));
     let Some((tls, peer)) = peer.filter(|_| mode != ForwardClientCert::Sanitize) else {
-        if present.has(Present::X_FORWARDED_CLIENT_CERT) {
+        if came {
             headers.remove(name);
         }
         return;
@@ -37,9 +41,6 @@ pub fn settle(
         | ForwardClientCert::ForwardOnly => {}
         ForwardClientCert::AppendForward => {
             let element = element(tls, peer, config.client_cert_details);
-            if present.has(Present::X_FORWARDED_CLIENT_CERT) {
-                join_lines(headers, name);
-            }
             append_to_list(headers, name, &element, ",");
         }
         ForwardClientCert::SanitizeSet => {

@@ -86,8 +86,7 @@ impl Verifier {
 
     /// Whether a client has to have a certificate, though the context does not require one: its name or digest is asked.
     pub fn needs_certificate(&self) -> bool {
-        let asks_names = !self.names.is_empty() && matches!(self.trust, Trust::Anchors(_));
-        (asks_names || self.asks_digest()) && !self.accept_untrusted
+        (!self.names.is_empty() || self.asks_digest()) && !self.accept_untrusted
     }
 
     /// Whether a certificate that passes is known to be good, and not just let through.

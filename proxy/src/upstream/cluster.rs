@@ -11,7 +11,7 @@ use crate::config::cluster::{Cluster as Config, Discovery};
 use crate::config::endpoint::{Assignment, Endpoint, LocalityEndpoints, Target};
 use crate::io::Address;
 use crate::telemetry::stats::Store;
-use crate::tls::{ClientTls, TlsStats};
+use crate::tls::TlsStats;
 use crate::upstream::balance::PickContext;
 
 pub mod circuit_breaker;
@@ -22,6 +22,7 @@ pub mod outlier;
 pub mod registry;
 pub mod resolve;
 pub mod retry_tokens;
+pub mod sockets;
 pub mod stats;
 
 pub use circuit_breaker::{CircuitBreaker, Permit, Resource};
@@ -29,6 +30,7 @@ pub use host::{Health, HealthFlags, Host};
 pub use host_snapshot::{HostSnapshot, Membership};
 pub use outlier::Outcome;
 pub use registry::{ClusterRegistry, ClusterSlot};
+pub use sockets::Sockets;
 pub use stats::{EndpointStats, Traffic, TrafficStats};
 
 use original_dst::OriginalDstHosts;
@@ -78,8 +80,8 @@ pub struct Cluster {
     reports: OnceLock<outlier::Reports>,
     outlier_stats: Arc<OnceLock<Arc<outlier::OutlierStats>>>,
     store: Arc<Store>,
-    /// The client TLS, if the cluster has a `transport_socket`. Set before the cluster is put into the registry.
-    pub tls: OnceLock<Arc<ClientTls>>,
+    /// The transport sockets with TLS. Set before the cluster is put into the registry.
+    pub sockets: OnceLock<Sockets>,
     /// [`WARMING`], [`ACTIVE`] or [`RETIRED`].
     phase: AtomicU8,
 }
@@ -118,7 +120,7 @@ impl Cluster {
             reports: OnceLock::new(),
             outlier_stats: outlier_stats.unwrap_or_default(),
             store: Arc::clone(store),
-            tls: OnceLock::new(),
+            sockets: OnceLock::new(),
             phase: AtomicU8::new(WARMING),
             config,
         });
@@ -231,7 +233,11 @@ impl Cluster {
             }
             let kept = known.get(address).filter(|h| h.is_same(endpoint, &locality.locality));
             if let Some(host) = kept {
+                let before = self.config.socket_match(host.metadata().as_deref());
                 host.update(endpoint, locality.priority);
+                if before != self.config.socket_match(host.metadata().as_deref()) {
+                    host.drain_connections();
+                }
                 hosts.push(Arc::clone(host));
                 known.remove(address);
             } else {

@@ -11,7 +11,9 @@ use proto::envoy::config::core::v3 as core;
 
 use super::discovery::Finding;
 use super::http_options::HttpOptions;
-use super::{Cluster, LbPolicy, OutlierDetection, RetryBudget, TcpKeepalive, Thresholds};
+use super::{
+    Cluster, LbPolicy, OutlierDetection, RetryBudget, SocketMatch, TcpKeepalive, Thresholds,
+};
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::tls::UpstreamTls;
@@ -43,8 +45,10 @@ impl Cluster {
             &at.field("transport_socket"),
             context,
         )?;
-        let HttpOptions { protocol, common: http, http2, http1_trailers } =
-            HttpOptions::from_cluster(message, tls.as_deref(), at, context)?;
+        let socket_matches = SocketMatch::list_from_proto(message, at, context)?;
+        let speaks_tls = tls.is_some() || socket_matches.iter().any(|entry| entry.tls.is_some());
+        let HttpOptions { protocol, common: http, http2, http1_trailers, auto_names } =
+            HttpOptions::from_cluster(message, speaks_tls, at, context)?;
         let connect_timeout = at.field("connect_timeout");
         let [source_address, extra_source_address] = source_addresses(
             message.upstream_bind_config.as_ref(),
@@ -70,6 +74,8 @@ impl Cluster {
             http2,
             http1_trailers,
             tls,
+            socket_matches,
+            auto_names: auto_names.filter(|_| speaks_tls),
             tcp_keepalive: connection_options(
                 message.upstream_connection_options.as_ref(),
                 &at.field("upstream_connection_options"),
@@ -105,7 +111,6 @@ fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigEr
         at,
         message,
         [
-            transport_socket_matches,
             transport_socket_matcher,
             per_connection_buffer_high_watermark_timeout,
             health_checks,
