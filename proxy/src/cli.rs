@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod bootstrap;
 pub mod demo;
+pub mod exec;
 pub mod intercept;
 pub mod run;
 pub mod server_info;
@@ -28,6 +29,15 @@ pub struct Cli {
 pub enum Command {
     /// Show a small mesh: a control plane, two sidecars and three replicas of a service, as real processes.
     Demo(demo::DemoArgs),
+    /// Run the proxy with an application: `pillion run [FLAGS] -- COMMAND`. The application starts when the proxy is ready,
+    /// gets its signals, and the proxy drains and ends with it, with its exit code.
+    Run(Box<exec::ExecArgs>),
+    /// What becomes the application of `run`.
+    #[command(hide = true)]
+    Application(exec::ApplicationArgs),
+    /// The helper of `run --intercept`.
+    #[command(hide = true)]
+    Namespace(exec::NamespaceArgs),
     /// Bring connections to the proxy by rules of the packet filter.
     Intercept(intercept::InterceptArgs),
     /// A replica of the demo's service.

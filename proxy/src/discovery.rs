@@ -219,6 +219,7 @@ impl Core {
         match notice {
             Notice::Clusters(event) => self.clusters.on_event(&mut self.sources, event),
             Notice::Resolved(cluster) => self.clusters.on_resolved(&cluster),
+            Notice::Checked(cluster) => self.clusters.on_checked(&cluster),
             Notice::Endpoints(source, event) => self.clusters.on_endpoints(&source, event),
             Notice::Secrets(source, event) => {
                 self.secrets.borrow_mut().on_event(&source, event);

@@ -8,6 +8,7 @@
 pub mod check;
 pub mod install;
 mod iptables;
+pub mod namespace;
 mod nftables;
 mod plan;
 mod routing;

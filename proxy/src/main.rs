@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pillion::cli::{Cli, Command, bootstrap, demo, intercept, run};
+use pillion::cli::{Cli, Command, bootstrap, demo, exec, intercept, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,6 +13,9 @@ fn main() -> ExitCode {
     match &cli.command {
         None => run::run(&cli.run),
         Some(Command::Demo(args)) => demo::run(args),
+        Some(Command::Run(args)) => exec::run(args),
+        Some(Command::Application(args)) => exec::become_application(args),
+        Some(Command::Namespace(args)) => exec::help_inside(args),
         Some(Command::Intercept(args)) => intercept::run(args),
         Some(Command::DemoService(args)) => demo::run_service(args),
         Some(Command::DemoControlPlane) => demo::run_control_plane(),

@@ -19,6 +19,7 @@ use crate::downstream::build::Builder;
 use crate::downstream::manager::ListenerManager;
 use crate::drain::Phase;
 use crate::http::worker::Identity;
+use crate::server::application::Application;
 use crate::server::control::Control;
 use crate::server::ending::Ending;
 use crate::server::lifecycle::{Lifecycle, State};
@@ -29,6 +30,7 @@ use crate::telemetry::stats::Store;
 use crate::upstream::cluster::ClusterRegistry;
 use crate::upstream::cluster::resolve::SystemResolver;
 
+pub mod application;
 pub mod control;
 mod ending;
 pub mod lifecycle;
@@ -59,13 +61,15 @@ pub struct Options {
     pub version: String,
     /// The command line, as `/server_info` tells it.
     pub command_line_options: serde_json::Value,
+    /// What runs beside the proxy, and ends it by its own end.
+    pub application: Option<Application>,
 }
 
-/// Runs the proxy until it is told to end.
+/// Runs the proxy until it is told to end, or until its application ends. Returns the exit code: the application's, or 0.
 ///
 /// # Errors
 /// What kept it from starting.
-pub fn run(bootstrap: Bootstrap, options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+pub fn run(bootstrap: Bootstrap, options: &Options) -> Result<u8, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     local.block_on(&runtime, control(bootstrap, options))
@@ -74,7 +78,7 @@ pub fn run(bootstrap: Bootstrap, options: &Options) -> Result<(), Box<dyn std::e
 async fn control(
     bootstrap: Bootstrap,
     options: &Options,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<u8, Box<dyn std::error::Error>> {
     let bootstrap = Arc::new(bootstrap);
     let store = Arc::new(Store::default());
     let registry = ClusterRegistry::new(&store);
@@ -109,18 +113,24 @@ async fn control(
     }
     tokio::select! {
         ready = discovery.initialized() => ready?,
-        () = ending.asked() => return Ok(()),
+        () = ending.asked() => return Ok(0),
     }
     lifecycle.set(State::Live);
     memory::release_code();
+    let mut code = 0;
     if !options.init_only {
-        ending.asked().await;
+        match &options.application {
+            Some(application) => {
+                code = application.start()?.ended(&mut ending, &lifecycle, &listeners).await?;
+            }
+            None => ending.asked().await,
+        }
         drain(&lifecycle, &listeners, &mut ending, options.drain_time).await;
     }
     if !logs.flush(LAST_LINES) {
         tracing::warn!("access logs: lines that could not be written in time are lost");
     }
-    Ok(())
+    Ok(code)
 }
 
 /// Starts the workers, with no listener yet.

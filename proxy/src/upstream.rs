@@ -10,3 +10,4 @@ pub mod connect;
 mod count;
 mod meter;
 pub mod pool;
+mod written;

@@ -239,6 +239,7 @@ impl PlanArgs {
             exclude_interfaces: self.exclude_interface.clone(),
             mark: self.mark,
             table: self.route_table,
+            is_namespace: false,
             dns_port: self.dns_port,
         })
     }

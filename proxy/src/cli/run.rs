@@ -16,12 +16,18 @@ use crate::config::Context;
 use crate::config::bootstrap::Bootstrap;
 use crate::discovery::StateOptions;
 use crate::http::filters;
+use crate::server::application::Application;
 use crate::server::{self, Options};
 use crate::telemetry::log_level::{Level, LogLevels, UnknownLogger};
 use crate::telemetry::log_writer::LogWriterOptions;
 
 /// Runs the proxy as the flags say; returns the process's exit code.
 pub fn run(args: &RunArgs) -> ExitCode {
+    run_with(args, None)
+}
+
+/// As [`run`], with an application beside the proxy, whose exit code it is then.
+pub fn run_with(args: &RunArgs, application: Option<Application>) -> ExitCode {
     if args.version {
         println!("\npillion  version: {}\n", version());
         return ExitCode::SUCCESS;
@@ -30,8 +36,8 @@ pub fn run(args: &RunArgs) -> ExitCode {
         println!("disabled");
         return ExitCode::SUCCESS;
     }
-    match load_and_serve(args) {
-        Ok(()) => ExitCode::SUCCESS,
+    match load_and_serve(args, application) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -39,7 +45,10 @@ pub fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
+fn load_and_serve(
+    args: &RunArgs,
+    application: Option<Application>,
+) -> Result<u8, Box<dyn std::error::Error>> {
     let log_levels = start_logging(args)?;
     let bootstrap = load(args)?;
     if args.mode == Mode::Validate {
@@ -49,7 +58,7 @@ fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
             .as_ref()
             .map_or_else(String::new, |p| p.display().to_string());
         println!("configuration '{name}' OK");
-        return Ok(());
+        return Ok(0);
     }
     let workers = args.concurrency.unwrap_or_else(default_workers).max(1);
     let options = Options {
@@ -67,6 +76,7 @@ fn load_and_serve(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
         log_levels,
         version: version(),
         command_line_options: command_line_options(args, workers),
+        application,
     };
     server::run(bootstrap, &options)
 }

@@ -9,6 +9,7 @@ use crate::config::tls::UpstreamTls;
 use crate::io::Address;
 
 mod discovery;
+mod health_check;
 mod http2_options;
 mod http_options;
 mod lb_policy;
@@ -16,6 +17,7 @@ mod outlier_detection;
 mod sockets;
 mod translate;
 
+pub use health_check::{GrpcProbe, HealthCheck, HttpProbe, Pauses, Probe, ProbeHeaders, TcpProbe};
 pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
 
 pub use sockets::{AutoNames, SocketMatch};
@@ -37,6 +39,12 @@ pub struct Cluster {
     pub lb_policy: LbPolicy,
     /// `circuit_breakers.thresholds`: for the default and the high priority.
     pub circuit_breakers: Box<[Thresholds; 2]>,
+    /// `health_checks`
+    pub health_check: Option<Arc<HealthCheck>>,
+    /// `ignore_health_on_host_removal`: hosts go when they are removed, though their health check passes.
+    pub ignore_health_on_removal: bool,
+    /// `common_lb_config.ignore_new_hosts_until_first_hc`
+    pub ignore_new_hosts_until_first_check: bool,
     /// `outlier_detection`; none means off.
     pub outlier_detection: Option<Arc<OutlierDetection>>,
     /// The protocol spoken to hosts (`HttpProtocolOptions`).

@@ -62,6 +62,21 @@ pub struct Endpoint {
     pub health: EdsHealth,
     /// `metadata.filter_metadata`; none if there is none, as for most endpoints.
     pub metadata: Option<Arc<Metadata>>,
+    /// `endpoint.health_check_config`; none for most endpoints.
+    pub check: Option<Arc<EndpointCheck>>,
+}
+
+/// `Endpoint.HealthCheckConfig`: how the health check of one endpoint differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointCheck {
+    /// `port_value`
+    pub port: Option<u16>,
+    /// `address`
+    pub address: Option<Address>,
+    /// `hostname`: the host header.
+    pub hostname: Option<Box<str>>,
+    /// `disable_active_health_check`
+    pub disabled: bool,
 }
 
 /// `envoy.config.core.v3.Metadata.filter_metadata`: by namespace.

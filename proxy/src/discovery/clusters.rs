@@ -25,9 +25,9 @@ use crate::config::cluster::{Cluster as Config, Discovery};
 use crate::config::source::{ConfigSource, SourceKind};
 use crate::config::{At, ConfigError};
 use crate::telemetry::stats::Store;
-use crate::upstream::cluster::outlier;
 use crate::upstream::cluster::resolve::{self, Resolver};
 use crate::upstream::cluster::{Cluster, ClusterRegistry, Sockets};
+use crate::upstream::cluster::{health_check, outlier};
 
 const API: Api = Api {
     kind: Kind::Clusters,
@@ -79,12 +79,16 @@ struct Warming {
     cluster: Arc<Cluster>,
     /// Whether its hosts are there, or are not to be waited for.
     has_hosts: bool,
+    /// Whether its hosts have been checked once, or are not to be.
+    is_checked: bool,
     since: Instant,
 }
 
 impl Warming {
     fn is_ready(&self) -> bool {
-        self.has_hosts && self.cluster.sockets.get().is_none_or(Sockets::is_settled)
+        self.has_hosts
+            && self.is_checked
+            && self.cluster.sockets.get().is_none_or(Sockets::is_settled)
     }
 
     fn pending(&self, name: &str) -> Pending {
@@ -94,6 +98,7 @@ impl Warming {
             waiting.collect::<Vec<_>>().join(", ")
         };
         let waits_for = match &self.cluster.config().discovery {
+            _ if self.has_hosts && !self.is_checked => "the first check of its hosts".to_owned(),
             _ if self.has_hosts => format!("secrets {}", secrets()),
             Discovery::Eds { service_name, .. } => format!("endpoints of {service_name:?}"),
             _ => "the resolution of its names".to_owned(),
@@ -242,15 +247,19 @@ impl Clusters {
             self.assign_known(&cluster, before.as_deref());
         }
         outlier::start(&cluster);
+        health_check::start(&cluster);
         let names = resolve::start(&cluster, &self.tools.resolver);
         let has_hosts = is_known && names.is_none();
         if let Some(first_answers) = names {
             self.await_names(&cluster, first_answers);
         }
-        let warming = Warming { cluster, has_hosts, since: Instant::now() };
-        self.ready.extend(warming.is_ready().then(|| Arc::clone(&name)));
-        if let Some(before) = self.warming.insert(name, warming) {
+        let is_checked = cluster.config().health_check.is_none();
+        let warming = Warming { cluster, has_hosts: false, is_checked, since: Instant::now() };
+        if let Some(before) = self.warming.insert(Arc::clone(&name), warming) {
             self.release(&before.cluster);
+        }
+        if has_hosts {
+            self.has_hosts(&name);
         }
         Ok(())
     }

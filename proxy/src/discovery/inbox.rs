@@ -19,6 +19,8 @@ pub enum Notice {
     Clusters(Event),
     /// A DNS cluster has its first answers.
     Resolved(Arc<Cluster>),
+    /// The hosts of a warming cluster have been checked once.
+    Checked(Arc<Cluster>),
     /// On the subscription to a source's endpoints.
     Endpoints(SourceKind, Event),
     /// On the subscription to a source's secrets.
@@ -38,7 +40,7 @@ impl Notice {
     pub fn order(&self) -> u8 {
         match self {
             Notice::Clusters(_) => 0,
-            Notice::Resolved(_) => 1,
+            Notice::Resolved(_) | Notice::Checked(_) => 1,
             Notice::Endpoints(..) => 2,
             Notice::Secrets(..) => 3,
             Notice::Moved(_) => 4,

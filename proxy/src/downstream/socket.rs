@@ -9,7 +9,8 @@ use std::path::Path;
 use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::listener::Listener;
+use crate::config::listener::{Direction, Listener};
+use crate::intercept::namespace::{self, Kind, Namespace};
 use crate::io::{Address, Stream};
 
 /// A bound socket that has not joined a worker yet.
@@ -51,7 +52,7 @@ pub fn bind(address: &Address, config: &Listener, workers: usize) -> io::Result<
 /// The address cannot be bound.
 pub fn bind_plain(address: &Address) -> io::Result<Socket> {
     let socket = match address {
-        Address::Ip(ip) => bind_to(tcp_socket(*ip)?, *ip, SOMAXCONN)?,
+        Address::Ip(ip) => bind_to(tcp_socket(*ip, None)?, *ip, SOMAXCONN)?,
         Address::Pipe(path) => bind_unix(path)?,
     };
     socket.listen()?;
@@ -67,7 +68,9 @@ fn share(socket: Socket, workers: usize) -> io::Result<Vec<Socket>> {
 }
 
 fn bind_tcp(address: SocketAddr, config: &Listener) -> io::Result<Socket> {
-    let socket = tcp_socket(address)?;
+    // What the application sends arrives in its namespace, where it has one.
+    let inside = namespace::application().filter(|_| config.direction == Direction::Outbound);
+    let socket = tcp_socket(address, inside)?;
     if config.reuse_port {
         socket.set_reuse_port(true)?;
     }
@@ -89,8 +92,11 @@ fn bind_tcp(address: SocketAddr, config: &Listener) -> io::Result<Socket> {
 /// The kernel caps the backlog to `net.core.somaxconn`.
 const SOMAXCONN: i32 = 65535;
 
-fn tcp_socket(address: SocketAddr) -> io::Result<RawSocket> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, None)?;
+fn tcp_socket(address: SocketAddr, inside: Option<&Namespace>) -> io::Result<RawSocket> {
+    let socket = match inside {
+        Some(namespace) => RawSocket::from(namespace.socket(Kind::tcp(address))?),
+        None => RawSocket::new(Domain::for_address(address), Type::STREAM, None)?,
+    };
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {

@@ -3,7 +3,7 @@
 //! Between [`from_http2`] and [`Upgrade::shape_request`] an upgrade has the form of HTTP/1.1, whatever the two sides speak,
 //! so that routes and logs see it in one form only.
 
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::ext::Protocol as ExtendedConnect;
@@ -129,6 +129,11 @@ impl Upgrade {
     /// Brings the host's answer back into the form of HTTP/1.1.
     pub fn shape_response<B>(&self, response: &mut Response<B>, upstream: Protocol) {
         let accepted = response.status() == StatusCode::OK;
+        if self.is_connect() && response.status().is_success() {
+            // What follows is no body, whatever is said of its length (RFC 9110 §9.3.6).
+            response.headers_mut().remove(CONTENT_LENGTH);
+            response.headers_mut().remove(TRANSFER_ENCODING);
+        }
         if upstream != Protocol::Http2 || self.is_connect() || !accepted {
             return;
         }

@@ -22,6 +22,14 @@ impl Family {
         }
     }
 
+    /// Every address that a machine keeps to itself.
+    pub fn own_range(self) -> IpNet {
+        match self {
+            Family::V4 => Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
+            Family::V6 => self.loopback(),
+        }
+    }
+
     /// The address that the proxy's connections to the application come from when they must not be intercepted again:
     /// 127.0.0.6 or ::6, as in `InboundPassthroughCluster`.
     pub fn passthrough(self) -> IpNet {
@@ -115,6 +123,9 @@ pub struct Plan {
     pub mark: u32,
     /// The routing table for TPROXY; default 133.
     pub table: u32,
+    /// Whether the rules are for a namespace of the application's own, where the loopback interface leads everywhere and the
+    /// proxy is not; default no.
+    pub is_namespace: bool,
     /// Where DNS queries (UDP and TCP port 53) of the application go; none for their own way.
     pub dns_port: Option<u16>,
 }
@@ -143,6 +154,7 @@ impl Default for Plan {
             exclude_interfaces: Vec::new(),
             mark: 1337,
             table: 133,
+            is_namespace: false,
             dns_port: None,
         }
     }

@@ -267,7 +267,7 @@ fn output(plan: &Plan) -> Vec<Rule> {
         }
     }
     // An application that calls itself by its own address is left alone.
-    if !plan.takes_loopback() {
+    if !plan.takes_loopback() && !plan.is_namespace {
         rules.push(rule([Match::Out(lo())], Action::Return));
     }
     let excluded = owners(&plan.exclude_uids, &plan.exclude_gids).into_iter();
@@ -298,8 +298,11 @@ fn outbound(plan: &Plan) -> Vec<Rule> {
     let mut rules = Vec::new();
     let wanted = |range: &IpNet| plan.families.contains(&Family::of(range));
     if !plan.takes_loopback() {
-        let own = plan.families.iter().map(|family| Match::Destination(family.loopback()));
-        rules.extend(own.map(|own| rule([own], Action::Return)));
+        let own = plan.families.iter().map(|family| match plan.is_namespace {
+            true => family.own_range(),
+            false => family.loopback(),
+        });
+        rules.extend(own.map(|own| rule([Match::Destination(own)], Action::Return)));
     }
     for range in plan.exclude_outbound_ranges.iter().filter(|range| wanted(range)) {
         rules.push(rule([Match::Destination(*range)], Action::Return));

@@ -24,6 +24,14 @@ pub use json::JsonFormat;
 use operators::Operator;
 use value::Value;
 
+/// A time in UTC with milliseconds, as `%START_TIME%` prints it.
+pub fn timestamp(time: std::time::SystemTime) -> String {
+    let format = time::TimeFormat::parse(None).expect("the default is valid");
+    let mut text = Vec::new();
+    format.write(time, &mut text);
+    String::from_utf8(text).expect("it is ASCII")
+}
+
 /// Envoy's default access log line.
 const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
 %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \

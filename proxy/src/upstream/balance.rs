@@ -95,8 +95,14 @@ pub(super) mod tests {
     pub fn host(port: u16, weight: u32) -> Arc<Host> {
         let address = Address::Ip(([127, 0, 0, 1], port).into());
         let target = Target::Address(address.clone());
-        let endpoint =
-            Endpoint { target, hostname: None, weight, health: Default::default(), metadata: None };
+        let endpoint = Endpoint {
+            target,
+            hostname: None,
+            weight,
+            health: Default::default(),
+            metadata: None,
+            check: None,
+        };
         Host::new(address, &endpoint, Arc::default(), 0)
     }
 

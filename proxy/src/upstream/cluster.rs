@@ -15,6 +15,7 @@ use crate::tls::TlsStats;
 use crate::upstream::balance::PickContext;
 
 pub mod circuit_breaker;
+pub mod health_check;
 pub mod host;
 pub mod host_snapshot;
 pub mod original_dst;
@@ -79,6 +80,9 @@ pub struct Cluster {
     /// Where outliers are told to; none without a detector.
     reports: OnceLock<outlier::Reports>,
     outlier_stats: Arc<OnceLock<Arc<outlier::OutlierStats>>>,
+    /// What health checks need; none without them.
+    checks: Option<Arc<health_check::Checks>>,
+    health_check_stats: Arc<OnceLock<Arc<health_check::HealthCheckStats>>>,
     store: Arc<Store>,
     /// The transport sockets with TLS. Set before the cluster is put into the registry.
     pub sockets: OnceLock<Sockets>,
@@ -103,6 +107,7 @@ impl Cluster {
         });
         let traffic = previous.map(|cluster| Arc::clone(&cluster.traffic)).unwrap_or_default();
         let outlier_stats = previous.map(|cluster| Arc::clone(&cluster.outlier_stats));
+        let check_stats = previous.map(|cluster| Arc::clone(&cluster.health_check_stats));
         if let Some(traffic) = traffic.get() {
             for (priority, thresholds) in config.circuit_breakers.iter().enumerate() {
                 traffic.breaker(priority).set_thresholds(thresholds);
@@ -119,6 +124,8 @@ impl Cluster {
             traffic,
             reports: OnceLock::new(),
             outlier_stats: outlier_stats.unwrap_or_default(),
+            checks: config.health_check.is_some().then(Arc::default),
+            health_check_stats: check_stats.unwrap_or_default(),
             store: Arc::clone(store),
             sockets: OnceLock::new(),
             phase: AtomicU8::new(WARMING),
@@ -242,11 +249,15 @@ impl Cluster {
                 known.remove(address);
             } else {
                 let at = Arc::clone(&locality.locality);
-                hosts.push(Host::new(address.clone(), endpoint, at, locality.priority));
+                let host = Host::new(address.clone(), endpoint, at, locality.priority);
+                self.await_check(&host);
+                hosts.push(host);
                 added = true;
             }
         }
-        let removed: Vec<Arc<Host>> = known.into_values().cloned().collect();
+        let (kept, removed): (Vec<_>, Vec<_>) =
+            known.into_values().cloned().partition(|host| self.outlives_removal(host));
+        hosts.extend(kept);
         self.publish(Membership {
             hosts: hosts.into(),
             overprovisioning_factor: assignment.overprovisioning_factor,
@@ -254,6 +265,7 @@ impl Cluster {
         });
         if added || !removed.is_empty() {
             self.endpoint_stats.membership_change.inc();
+            self.hosts_changed();
         }
         // Before the cluster is active, its predecessor may still use them; `retire` settles that.
         if self.phase.load(SeqCst) == ACTIVE {

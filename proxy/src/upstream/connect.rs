@@ -9,6 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, UnixStream};
 
 use crate::config::cluster::{Cluster as Config, TcpKeepalive as KeepaliveConfig};
+use crate::intercept::namespace::{self, Kind};
 use crate::io::{Address, Source, Stream};
 use crate::telemetry::stream_info::TlsInfo;
 use crate::tls::{ClientContext, ServerNames};
@@ -78,18 +79,31 @@ pub async fn connect_for(
     purpose: Purpose<'_>,
 ) -> Result<Connected, ConnectError> {
     let limit = cluster.config().connect_timeout;
-    let connecting = connect_unlimited(cluster, host, purpose);
+    let connecting = connect_unlimited(host.address(), cluster, host, purpose);
     tokio::time::timeout(limit, connecting).await.unwrap_or(Err(ConnectError::Timeout))
 }
 
+/// As [`connect`], to another address of the host, such as that of its health check. The caller limits the time.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn connect_to(
+    address: &Address,
+    cluster: &Cluster,
+    host: &Host,
+) -> Result<Connected, ConnectError> {
+    connect_unlimited(address, cluster, host, Purpose::default()).await
+}
+
 async fn connect_unlimited(
+    address: &Address,
     cluster: &Cluster,
     host: &Host,
     purpose: Purpose<'_>,
 ) -> Result<Connected, ConnectError> {
     let config = cluster.config();
     let tls = client_tls(cluster, host)?;
-    let (stream, local) = match host.address() {
+    let (stream, local) = match address {
         Address::Ip(address) => connect_tcp(*address, config, purpose.source).await?,
         Address::Pipe(path) => (connect_unix(path).await?, None),
     };
@@ -136,7 +150,7 @@ fn open_socket(
     config: &Config,
     source: Option<Source>,
 ) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = new_socket(address)?;
     socket.set_nodelay(true)?;
     if let Some(keepalive) = &config.tcp_keepalive {
         SockRef::from(&socket).set_tcp_keepalive(&keepalive_options(keepalive))?;
@@ -147,6 +161,15 @@ fn open_socket(
         socket.bind(source)?;
     }
     Ok(socket)
+}
+
+/// A socket of this machine, or of the application's namespace if the address is the application's.
+fn new_socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    if let Some(inside) = namespace::application().filter(|inside| inside.has(address)) {
+        let socket = inside.socket(Kind::tcp(address))?;
+        return Ok(TcpSocket::from_std_stream(socket.into()));
+    }
+    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
 }
 
 /// Binds the socket to an address that is not this machine's; needs CAP_NET_ADMIN.

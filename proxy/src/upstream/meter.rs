@@ -10,17 +10,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::io::Stream;
 use crate::upstream::cluster::TrafficStats;
+use crate::upstream::written::Written;
 
 /// A stream that counts what passes.
 pub(in crate::upstream) struct Metered {
     stream: Stream,
     stats: Arc<TrafficStats>,
     has_read: Arc<AtomicBool>,
+    written: Arc<Written>,
 }
 
 impl Metered {
     pub(in crate::upstream) fn new(stream: Stream, stats: Arc<TrafficStats>) -> Self {
-        Metered { stream, stats, has_read: Arc::default() }
+        Metered { stream, stats, has_read: Arc::default(), written: Arc::default() }
     }
 
     /// Set by every byte that comes; whoever resets it learns whether some came since.
@@ -28,9 +30,24 @@ impl Metered {
         Arc::clone(&self.has_read)
     }
 
-    fn count_written(&self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.stats.upstream_cx_tx_bytes_total.add(*bytes as u64);
+    /// What is written of a request, where somebody wants it kept.
+    pub(in crate::upstream) fn written(&self) -> Arc<Written> {
+        Arc::clone(&self.written)
+    }
+
+    fn count_written<'a>(
+        &self,
+        written: &Poll<io::Result<usize>>,
+        buffers: impl Iterator<Item = &'a [u8]>,
+    ) {
+        match written {
+            Poll::Ready(Ok(bytes)) => {
+                self.stats.upstream_cx_tx_bytes_total.add(*bytes as u64);
+                self.written.add(buffers, *bytes);
+            }
+            // The connection is gone, and all of this with it.
+            Poll::Ready(Err(_)) => self.written.add(buffers, usize::MAX),
+            Poll::Pending => {}
         }
     }
 }
@@ -61,7 +78,7 @@ impl AsyncWrite for Metered {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = AsyncWrite::poll_write(Pin::new(&mut self.stream), cx, data);
-        self.count_written(&written);
+        self.count_written(&written, std::iter::once(data));
         written
     }
 
@@ -83,7 +100,7 @@ impl AsyncWrite for Metered {
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = AsyncWrite::poll_write_vectored(Pin::new(&mut self.stream), cx, data);
-        self.count_written(&written);
+        self.count_written(&written, data.iter().map(|buffer| &**buffer));
         written
     }
 }

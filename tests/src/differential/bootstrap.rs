@@ -66,6 +66,10 @@ pub fn bootstrap(case: &Case, config: &Config) -> Value {
     let mut bootstrap = json!({
         "node": {"id": "node", "cluster": "differential"},
         "admin": {"address": address("{{admin}}")},
+        // What Pillion does beyond Envoy; a case about that turns it on.
+        "layered_runtime": {"layers": [
+            {"name": "like_envoy", "static_layer": {"pillion.replay_on_reused_connection": false}},
+        ]},
     });
     match config.ads {
         None => {

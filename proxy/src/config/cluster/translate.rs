@@ -12,7 +12,8 @@ use proto::envoy::config::core::v3 as core;
 use super::discovery::Finding;
 use super::http_options::HttpOptions;
 use super::{
-    Cluster, LbPolicy, OutlierDetection, RetryBudget, SocketMatch, TcpKeepalive, Thresholds,
+    Cluster, HealthCheck, LbPolicy, OutlierDetection, RetryBudget, SocketMatch, TcpKeepalive,
+    Thresholds,
 };
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
@@ -68,6 +69,9 @@ impl Cluster {
                 &at.field("circuit_breakers"),
                 context,
             )?,
+            health_check: HealthCheck::from_cluster(&message.health_checks, at, context)?,
+            ignore_health_on_removal: message.ignore_health_on_host_removal,
+            ignore_new_hosts_until_first_check: ignores_new_hosts(message),
             outlier_detection: outlier_detection(message, at, context)?,
             protocol,
             http,
@@ -94,6 +98,10 @@ impl Cluster {
     }
 }
 
+fn ignores_new_hosts(message: &pb::Cluster) -> bool {
+    message.common_lb_config.as_ref().is_some_and(|common| common.ignore_new_hosts_until_first_hc)
+}
+
 fn outlier_detection(
     message: &pb::Cluster,
     at: &At<'_>,
@@ -113,7 +121,6 @@ fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigEr
         [
             transport_socket_matcher,
             per_connection_buffer_high_watermark_timeout,
-            health_checks,
             filters,
             connection_pool_per_downstream_connection,
             queuing_policies,
@@ -156,9 +163,10 @@ fn warn_without_effect(message: &pb::Cluster, at: &At<'_>, context: &Context) {
         [preconnect_policy],
         "connections are made when they are needed"
     );
-    // `ignore_health_on_host_removal` needs no warning: hosts always go when they are removed.
-    let reason = "there are no active health checks";
-    warn_set!(context, at, message, [close_connections_on_host_health_failure], reason);
+    if message.close_connections_on_host_health_failure {
+        let at = at.field("close_connections_on_host_health_failure");
+        context.warn(&at, "HTTP connections are closed after their requests, TCP sessions go on");
+    }
     if message.wait_for_warm_on_init.is_some_and(|wait| !wait.value) {
         context.warn(&at.field("wait_for_warm_on_init"), "start waits for every cluster");
     }
@@ -335,8 +343,6 @@ fn panic_threshold(
     };
     refuse_set!(at, message, [close_connections_on_host_set_change]);
     warn_set!(context, at, message, [update_merge_window], "every update is applied at once");
-    let reason = "there are no active health checks";
-    warn_set!(context, at, message, [ignore_new_hosts_until_first_hc], reason);
     let reason = "no policy with a hash is in use";
     warn_set!(context, at, message, [consistent_hashing_lb_config], reason);
     warn_set!(context, at, message, [override_host_status], "nothing overrides the host");

@@ -8,7 +8,9 @@ use proto::envoy::config::endpoint::v3 as pb;
 use proto::envoy::config::endpoint::v3::cluster_load_assignment::policy::DropOverload;
 use proto::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 
-use super::{Assignment, EdsHealth, Endpoint, Locality, LocalityEndpoints, Metadata, Target};
+use super::{
+    Assignment, EdsHealth, Endpoint, EndpointCheck, Locality, LocalityEndpoints, Metadata, Target,
+};
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::value;
 use crate::{refuse_set, warn_set};
@@ -193,7 +195,11 @@ impl<'m> Endpoints<'m, '_> {
             HostIdentifier::Endpoint(endpoint) => endpoint,
             HostIdentifier::EndpointName(_) => return Err(at.field("endpoint_name").unsupported()),
         };
-        let (target, hostname) = self.host(endpoint, &at.field("endpoint"))?;
+        let at_endpoint = at.field("endpoint");
+        let (target, hostname) = self.host(endpoint, &at_endpoint)?;
+        let check = endpoint.health_check_config.as_ref();
+        let at_check = at_endpoint.field("health_check_config");
+        let check = check.map(|check| EndpointCheck::from_proto(check, &at_check)).transpose()?;
         let weight = weight(message.load_balancing_weight, &at.field("load_balancing_weight"))?;
         Ok(Endpoint {
             target,
@@ -201,6 +207,7 @@ impl<'m> Endpoints<'m, '_> {
             weight: weight.unwrap_or(1),
             health: EdsHealth::from_proto(message.health_status, &at.field("health_status"))?,
             metadata: self.metadata(message.metadata.as_ref(), &at.field("metadata")),
+            check: check.map(Arc::new),
         })
     }
 
@@ -209,8 +216,6 @@ impl<'m> Endpoints<'m, '_> {
         message: &pb::Endpoint,
         at: &At<'_>,
     ) -> Result<(Target, Option<Arc<str>>), ConfigError> {
-        let reason = "there are no active health checks";
-        warn_set!(self.context, at, message, [health_check_config], reason);
         let reason = "the first address is used";
         warn_set!(self.context, at, message, [additional_addresses], reason);
         warn_set!(self.context, at, message, [observability_name], "logs show the address");
@@ -274,6 +279,25 @@ impl EdsHealth {
             core::HealthStatus::Unhealthy | core::HealthStatus::Timeout => EdsHealth::Unhealthy,
             core::HealthStatus::Draining => EdsHealth::Draining,
             core::HealthStatus::Degraded => EdsHealth::Degraded,
+        })
+    }
+}
+
+impl EndpointCheck {
+    fn from_proto(
+        message: &pb::endpoint::HealthCheckConfig,
+        at: &At<'_>,
+    ) -> Result<EndpointCheck, ConfigError> {
+        let address = message.address.as_ref();
+        let at_address = at.field("address");
+        Ok(EndpointCheck {
+            port: match message.port_value {
+                0 => None,
+                port => Some(value::port(port, &at.field("port_value"))?),
+            },
+            address: address.map(|address| value::address(address, &at_address)).transpose()?,
+            hostname: (!message.hostname.is_empty()).then(|| message.hostname.as_str().into()),
+            disabled: message.disable_active_health_check,
         })
     }
 }

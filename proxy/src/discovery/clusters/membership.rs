@@ -14,7 +14,7 @@ use crate::discovery::endpoints::Taken;
 use crate::discovery::inbox::Notice;
 use crate::discovery::sources::Sources;
 use crate::discovery::stats::SubscriptionStats;
-use crate::upstream::cluster::Cluster;
+use crate::upstream::cluster::{Cluster, health_check};
 
 impl Clusters {
     /// Subscribes to the endpoints of an EDS cluster; true if they are known, or for other clusters.
@@ -56,9 +56,35 @@ impl Clusters {
 
     /// A DNS cluster has its first answers. As below, clusters that are ready are to be installed then.
     pub fn on_resolved(&mut self, cluster: &Arc<Cluster>) {
+        let warming = self.warming.get(cluster.name());
+        if warming.is_some_and(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
+            self.has_hosts(cluster.name());
+        }
+    }
+
+    /// The hosts of a warming cluster are there: they are checked once, if they are to be, before it is ready.
+    pub(super) fn has_hosts(&mut self, name: &Arc<str>) {
+        let Some(warming) = self.warming.get_mut(name) else { return };
+        let had_them = std::mem::replace(&mut warming.has_hosts, true);
+        self.ready.extend(warming.is_ready().then(|| Arc::clone(name)));
+        if had_them || warming.is_checked {
+            return;
+        }
+        let (inbox, cluster) = (self.inbox.clone(), Arc::downgrade(&warming.cluster));
+        tokio::task::spawn_local(async move {
+            health_check::first_round(cluster.clone()).await;
+            if let Some(cluster) = cluster.upgrade() {
+                // Nobody listens when the process ends.
+                let _ = inbox.send(Notice::Checked(cluster));
+            }
+        });
+    }
+
+    /// The hosts of a cluster have been checked once. As below, clusters that are ready are to be installed then.
+    pub fn on_checked(&mut self, cluster: &Arc<Cluster>) {
         let warming = self.warming.get_mut(cluster.name());
         if let Some(warming) = warming.filter(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
-            warming.has_hosts = true;
+            warming.is_checked = true;
             self.ready.extend(warming.is_ready().then(|| Arc::clone(cluster.name())));
         }
     }
@@ -142,9 +168,7 @@ impl Clusters {
     fn finish(&mut self, mut clusters: Vec<Arc<str>>, source: &SourceKind, service: &str) {
         clusters.retain(|cluster| self.waits_for(cluster, source, service));
         for cluster in clusters {
-            let Some(warming) = self.warming.get_mut(&cluster) else { continue };
-            warming.has_hosts = true;
-            self.ready.extend(warming.is_ready().then_some(cluster));
+            self.has_hosts(&cluster);
         }
     }
 

@@ -51,15 +51,20 @@ pub fn attempt<'a>(
     let scheme = stream.scheme;
     let priority = usize::from(plan.action.high_priority);
     let source = stream.connection.info.source;
+    let replay = stream.connection.manager.router_runtime.replay;
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
         let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
         let auto = cluster.config().auto_names.as_ref();
         let names = auto.map(|auto| RequestNames::of(auto, &parts.headers));
-        let lease = worker.pools.http(cluster, host, downstream, priority, source, names).await?;
+        let pools = &worker.pools;
+        let mut lease = pools.http(cluster, host, downstream, priority, source, names).await?;
         cluster.report(host, Outcome::Connected);
         let protocol = lease.protocol();
         let request = depart(&shared, plan, picked, parts, body, &lease, scheme);
+        if replay && may_be_sent_twice(plan, &request) {
+            lease.allow_replay();
+        }
         let (response, lease) = lease.send(request).await?;
         Ok(arrive(plan, protocol, response, lease))
     }
@@ -100,6 +105,16 @@ pub fn depart(
         info.upstream.last_tx = Some(elapsed);
     }
     request
+}
+
+/// Whether a host that gets the request twice is as if it got it once (RFC 9110 §9.2.2), and nothing but the head is
+/// needed for that.
+pub fn may_be_sent_twice(plan: &Plan<'_>, request: &Request<Body>) -> bool {
+    let idempotent =
+        [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::TRACE];
+    matches!(request.body(), Body::Empty)
+        && plan.upgrade.is_none()
+        && idempotent.contains(request.method())
 }
 
 /// The response as the rest of the proxy wants it, whatever protocol it came by.

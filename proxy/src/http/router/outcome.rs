@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 
+use crate::http::sanitize::names;
 use crate::upstream::cluster::{Cluster, Host, Outcome};
 use crate::upstream::pool::ResetReason;
 
@@ -41,7 +42,13 @@ fn report(
     status: StatusCode,
     headers: &HeaderMap,
 ) {
-    if cluster.config().outlier_detection.is_some() {
+    let config = cluster.config();
+    if config.health_check.is_some()
+        && headers.contains_key(&names::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL)
+    {
+        cluster.fail_at_once(host);
+    }
+    if config.outlier_detection.is_some() {
         let of_grpc = if grpc { grpc_as_http(headers) } else { None };
         cluster.report(host, Outcome::Answered(of_grpc.unwrap_or(status.as_u16())));
     }

@@ -46,20 +46,22 @@ pub async fn forward(
         attempts.body.stop_keeping();
         (outcome, attempts.has_given_up && caller_retries)
     };
-    let pushback = (names::X_PILLION_RETRY_PUSHBACK.clone(), HeaderValue::from_static("true"));
+    let pushback = HeaderValue::from_static("true");
     match outcome {
         Ok(Won { answered, picked, facts }) => {
             stream.shared.info.borrow_mut().upstream = facts;
             let mut answer = answer::answer(stream, plan, &picked, answered);
             answer.limits.idle = answer.limits.idle.into_iter().chain(idle).min();
             if pushes_back {
-                answer.head.headers.extend([pushback]);
+                answer.head.headers.insert(&names::X_PILLION_RETRY_PUSHBACK, pushback);
             } else if !caller_retries {
                 answer.head.headers.remove(&names::X_PILLION_RETRY_PUSHBACK);
             }
             Ok(answer)
         }
-        Err(reply) if pushes_back => Err(reply.header(pushback.0, pushback.1)),
+        Err(reply) if pushes_back => {
+            Err(reply.header(names::X_PILLION_RETRY_PUSHBACK.clone(), pushback))
+        }
         Err(reply) => Err(reply),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use http::request::Parts;
 
 use super::Plan;
-use super::attempt::{Answered, arrive, depart};
+use super::attempt::{Answered, arrive, depart, may_be_sent_twice};
 use super::failure::Failed;
 use super::per_try::{Expired, PerTry};
 use crate::http::stream::Stream;
@@ -77,10 +77,13 @@ pub async fn run(attempt: Attempt<'_>) -> Ended {
     let source = stream.connection.info.source;
     let auto = owner.config().auto_names.as_ref();
     let names = auto.map(|auto| RequestNames::of(auto, &parts.headers));
-    let lease = pools.http(owner, &picked.host, downstream, priority, source, names).await?;
+    let mut lease = pools.http(owner, &picked.host, downstream, priority, source, names).await?;
     owner.report(&picked.host, Outcome::Connected);
     let protocol = lease.protocol();
     let request = depart(shared, plan, &picked, &mut parts, body, &lease, stream.scheme);
+    if stream.connection.manager.router_runtime.replay && may_be_sent_twice(plan, &request) {
+        lease.allow_replay();
+    }
     sent.set(Some(Instant::now()));
     // A later attempt writes its own facts over these.
     let mut facts = shared.info.borrow().upstream.clone();

@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use super::outlier::Monitor;
-use crate::config::endpoint::{EdsHealth, Endpoint, Locality, Metadata};
+use crate::config::endpoint::{EdsHealth, Endpoint, EndpointCheck, Locality, Metadata};
 use crate::io::Address;
 use crate::telemetry::stats::{Counter, Gauge};
 
@@ -21,6 +21,7 @@ pub struct Host {
     hostname: Option<Arc<str>>,
     locality: Arc<Locality>,
     metadata: ArcSwapOption<Metadata>,
+    check: Option<Arc<EndpointCheck>>,
     weight: AtomicU32,
     priority: AtomicU32,
     flags: AtomicU32,
@@ -84,6 +85,8 @@ impl HealthFlags {
     pub const ACTIVE_HC_TIMEOUT: HealthFlags = HealthFlags(1 << 8);
     /// EDS says `DRAINING`.
     pub const EDS_STATUS_DRAINING: HealthFlags = HealthFlags(1 << 9);
+    /// The cluster waits for the host's first health check before it serves; says nothing of the host's health.
+    pub const AWAITS_FIRST_CHECK: HealthFlags = HealthFlags(1 << 10);
 
     /// Flags with Envoy's names, in Envoy's order.
     const NAMES: [(HealthFlags, &'static str); 10] = [
@@ -124,7 +127,7 @@ impl HealthFlags {
 
 impl fmt::Display for HealthFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 {
+        if self.0 & !HealthFlags::AWAITS_FIRST_CHECK.0 == 0 {
             return f.write_str("healthy");
         }
         let set = Self::NAMES.iter().filter(|(flag, _)| self.intersects(*flag));
@@ -147,6 +150,7 @@ impl Host {
             hostname: endpoint.hostname.clone(),
             locality,
             metadata: ArcSwapOption::new(endpoint.metadata.clone()),
+            check: endpoint.check.clone(),
             weight: AtomicU32::new(endpoint.weight.max(1)),
             priority: AtomicU32::new(priority),
             flags: AtomicU32::new(HealthFlags::from_eds(endpoint.health).0),
@@ -193,6 +197,16 @@ impl Host {
         self.priority.load(Relaxed)
     }
 
+    /// How the host's health check differs from the cluster's.
+    pub fn check(&self) -> Option<&EndpointCheck> {
+        self.check.as_deref()
+    }
+
+    /// Whether the host takes part in the cluster's health checks.
+    pub fn is_checked(&self) -> bool {
+        self.check().is_none_or(|check| !check.disabled)
+    }
+
     /// What outlier detection counts.
     pub fn monitor(&self) -> &Monitor {
         self.monitor.get_or_init(Box::default)
@@ -237,6 +251,7 @@ impl Host {
         self.weight.store(endpoint.weight.max(1), Relaxed);
         self.priority.store(priority, Relaxed);
         self.metadata.store(endpoint.metadata.clone());
+        self.set_health_flag(HealthFlags::PENDING_DYNAMIC_REMOVAL, false);
         let eds = HealthFlags::from_eds(endpoint.health).0;
         let others = |flags| Some(flags & !HealthFlags::FROM_EDS | eds);
         // The closure always gives a value, so the update cannot fail.
@@ -245,7 +260,12 @@ impl Host {
 
     /// Whether an endpoint update may keep this object.
     pub(super) fn is_same(&self, endpoint: &Endpoint, locality: &Locality) -> bool {
-        *self.locality == *locality && self.hostname == endpoint.hostname
+        let where_checked = |check: &Option<Arc<EndpointCheck>>| {
+            check.as_ref().map(|check| (check.address.clone(), check.port, check.disabled))
+        };
+        *self.locality == *locality
+            && self.hostname == endpoint.hostname
+            && where_checked(&self.check) == where_checked(&endpoint.check)
     }
 
     /// The generation of connections to the host that may be used.
@@ -290,7 +310,8 @@ mod tests {
     fn host(health: EdsHealth) -> Arc<Host> {
         let address = Address::Ip(([127, 0, 0, 1], 80).into());
         let target = Target::Address(address.clone());
-        let endpoint = Endpoint { target, hostname: None, weight: 1, health, metadata: None };
+        let endpoint =
+            Endpoint { target, hostname: None, weight: 1, health, metadata: None, check: None };
         Host::new(address, &endpoint, Arc::default(), 0)
     }
 

@@ -83,6 +83,7 @@ fn new_host(address: SocketAddr) -> Arc<Host> {
     let address = Address::Ip(address);
     let target = Target::Address(address.clone());
     let health = EdsHealth::Healthy;
-    let endpoint = Endpoint { target, hostname: None, weight: 1, health, metadata: None };
+    let endpoint =
+        Endpoint { target, hostname: None, weight: 1, health, metadata: None, check: None };
     Host::new(address, &endpoint, Arc::default(), 0)
 }

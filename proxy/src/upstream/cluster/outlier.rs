@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Cluster, Host};
+use super::{Cluster, HealthFlags, Host};
 
 /// How an exchange with a host went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,16 @@ impl Cluster {
             self.store.register(OutlierStats::new(prefix))
         });
         Arc::clone(stats)
+    }
+
+    /// Lets an ejected host come back before its time; true if it was ejected.
+    pub(super) fn uneject(&self, host: &Host) -> bool {
+        if !host.set_health_flag(HealthFlags::FAILED_OUTLIER_CHECK, false) {
+            return false;
+        }
+        host.monitor().came_back();
+        self.outlier_stats().ejections_active.dec();
+        true
     }
 
     /// Takes in how an exchange with one of the cluster's hosts went.

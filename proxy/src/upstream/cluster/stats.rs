@@ -70,6 +70,7 @@ stat_group! {
         counter upstream_rq_retry_limit_exceeded,
         counter upstream_rq_retry_overflow,
         counter upstream_rq_retry_success,
+        counter upstream_rq_reuse_race,
         counter upstream_rq_rx_reset,
         histogram upstream_rq_time,
         counter upstream_rq_timeout,

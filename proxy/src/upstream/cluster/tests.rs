@@ -15,7 +15,18 @@ pub fn endpoint(address: &str) -> Endpoint {
         weight: 1,
         health: EdsHealth::Healthy,
         metadata: None,
+        check: None,
     }
+}
+
+/// The discovery of a cluster whose endpoints come over EDS.
+pub fn eds(service: &str) -> Discovery {
+    let source = crate::config::source::ConfigSource::from_proto(
+        &crate::config::testing::message("ads: {}"),
+        &crate::config::At::resource("cluster", service),
+        &crate::config::Context::default(),
+    );
+    Discovery::Eds { source: source.expect("it is valid"), service_name: service.into() }
 }
 
 /// Endpoints of the given priorities, all in one locality.
@@ -43,11 +54,16 @@ pub fn config(name: &str, addresses: &[&str]) -> Config {
         buffer_limit: 1 << 20,
         lb_policy: LbPolicy::RoundRobin,
         circuit_breakers: Box::new([Thresholds::default(); 2]),
+        health_check: None,
+        ignore_health_on_removal: false,
+        ignore_new_hosts_until_first_check: false,
         outlier_detection: None,
         protocol: UpstreamProtocol::Http1,
         http: CommonHttpOptions::default(),
         http2: Http2Options::default(),
         http1_trailers: false,
+        auto_names: None,
+        socket_matches: Vec::new(),
         tls: None,
         tcp_keepalive: None,
         source_address: None,

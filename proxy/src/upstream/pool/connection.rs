@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use futures_util::future::Either;
 use http::{Request, Response};
@@ -18,6 +19,10 @@ use super::host_pool::HostPool;
 use crate::io::{Address, Body};
 use crate::telemetry::stream_info::{Protocol, TlsInfo};
 use crate::upstream::count::ConnectionCount;
+use crate::upstream::written::Written;
+
+/// A host does not close a connection so soon after it was used.
+const BRIEF: Duration = Duration::from_millis(1);
 
 /// What hands requests to a connection.
 pub(super) enum Sender {
@@ -36,6 +41,8 @@ pub(super) struct Established {
     pub capacity: Rc<Cell<usize>>,
     /// Whether bytes came since this was last reset.
     pub has_read: Arc<AtomicBool>,
+    /// Keeps what is written of a request, on HTTP/1.
+    pub written: Option<Arc<Written>>,
 }
 
 /// What is known of both ends of a connection.
@@ -55,6 +62,7 @@ pub(super) struct Connection {
     sender: RefCell<Sender>,
     capacity: Rc<Cell<usize>>,
     has_read: Arc<AtomicBool>,
+    written: Option<Arc<Written>>,
     active: Cell<usize>,
     served: Cell<u32>,
     pub(super) idle_since: Cell<Instant>,
@@ -92,6 +100,7 @@ impl Connection {
             sender: RefCell::new(established.sender),
             capacity: established.capacity,
             has_read: established.has_read,
+            written: established.written,
             active: Cell::default(),
             served: Cell::default(),
             idle_since: Cell::new(Instant::now()),
@@ -166,12 +175,16 @@ impl Connection {
         self.pool.released(self);
     }
 
-    /// Puts a request on the connection.
+    /// Puts a request on the connection, and keeps it on HTTP/1 if `keep` says so.
     pub(super) fn send(
         &self,
         request: Request<Body>,
+        keep: bool,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + use<> {
         self.has_read.store(false, Relaxed);
+        if let Some(written) = &self.written {
+            written.begin(keep);
+        }
         match &mut *self.sender.borrow_mut() {
             Sender::Http1(sender) => Some(Either::Left(sender.try_send_request(request))),
             Sender::Http2(sender) => Some(Either::Right(sender.try_send_request(request))),
@@ -183,6 +196,22 @@ impl Connection {
     /// Whether a part of the response to the request on an HTTP/1 connection has come.
     pub(super) fn has_begun_response(&self) -> bool {
         self.protocol != Protocol::Http2 && self.has_read.load(Relaxed)
+    }
+
+    /// The request on an HTTP/1 connection, if it was kept.
+    pub(super) fn kept_request(&self) -> Option<Request<Body>> {
+        self.written.as_ref()?.request()
+    }
+
+    /// Whether the request that has just been put on the connection found it idle for so long that the host may have been
+    /// about to close it.
+    pub(super) fn was_idle(&self) -> bool {
+        self.is_reused() && self.active.get() == 1 && self.idle_since.get().elapsed() >= BRIEF
+    }
+
+    /// Whether no request has been on it yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.served.get() == 0
     }
 
     /// No new requests; closes now if there is none on it, else after the last one.

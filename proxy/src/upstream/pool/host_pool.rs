@@ -20,6 +20,13 @@ use crate::upstream::meter::Metered;
 
 type Answer = Result<Stream, PoolError>;
 
+/// A request that waits for a connection.
+struct Waiter {
+    answer: oneshot::Sender<Answer>,
+    /// It must be one that has carried no request yet.
+    wants_new: bool,
+}
+
 /// A pool for one host, priority and protocol.
 pub(super) struct HostPool {
     key: PoolKey,
@@ -30,7 +37,7 @@ pub(super) struct HostPool {
     epoch: u32,
     /// Connections with room, the last used one last: it is taken first, so that surplus ones become idle.
     ready: RefCell<Vec<Rc<Connection>>>,
-    waiting: RefCell<VecDeque<oneshot::Sender<Answer>>>,
+    waiting: RefCell<VecDeque<Waiter>>,
     connecting: Cell<usize>,
     connected: Cell<usize>,
     /// How many requests a connection is expected to take at once.
@@ -104,13 +111,22 @@ impl HostPool {
             }
             return stream.map(HttpLease::new);
         }
+        self.wait(false).await.map(HttpLease::new)
+    }
+
+    /// A place on a connection that has carried no request yet.
+    pub(super) async fn new_connection(self: &Rc<Self>) -> Answer {
+        self.wait(true).await
+    }
+
+    async fn wait(self: &Rc<Self>, wants_new: bool) -> Answer {
         let pending = PendingCount::start(&self.cluster, self.priority())?;
         let (answer, answered) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(answer);
+        self.waiting.borrow_mut().push_back(Waiter { answer, wants_new });
         self.connect_for_waiting();
         let answer = answered.await.unwrap_or_else(|_| Err(PoolError::abandoned()));
         pending.answered();
-        answer.map(HttpLease::new)
+        answer
     }
 
     /// A connection with room, if there is one; it stays listed if it has room for more.
@@ -131,7 +147,7 @@ impl HostPool {
 
     /// Starts as many connections as those who wait need and circuit breakers allow.
     fn connect_for_waiting(self: &Rc<Self>) {
-        self.waiting.borrow_mut().retain(|answer| !answer.is_closed());
+        self.waiting.borrow_mut().retain(|waiter| !waiter.answer.is_closed());
         let waiting = self.waiting.borrow().len();
         while self.connecting.get() * self.streams_per_connection.get() < waiting {
             let breaker = self.cluster.breaker(self.priority());
@@ -209,8 +225,8 @@ impl HostPool {
 
     /// Nobody that waits gets a connection: the host is not likely to answer the others either.
     fn fail_waiting(&self, error: &PoolError) {
-        for answer in self.waiting.take() {
-            if answer.send(Err(error.clone())).is_ok() {
+        for waiter in self.waiting.take() {
+            if waiter.answer.send(Err(error.clone())).is_ok() {
                 self.cluster.stats().upstream_rq_pending_failure_eject.inc();
             }
         }
@@ -243,7 +259,7 @@ impl HostPool {
     /// Serves who waits with a connection that has room, and lists it if room is left.
     fn offer(self: &Rc<Self>, connection: &Rc<Connection>) {
         while connection.is_ready() {
-            let Some(answer) = self.next_waiting() else { break };
+            let Some(answer) = self.next_waiting(connection.is_new()) else { break };
             // The receiver is on this thread and was there just now, so that the answer arrives.
             let _ = answer.send(Stream::start(connection));
         }
@@ -259,9 +275,12 @@ impl HostPool {
         }
     }
 
-    fn next_waiting(&self) -> Option<oneshot::Sender<Answer>> {
+    /// The first who still waits and may have this connection.
+    fn next_waiting(&self, is_new: bool) -> Option<oneshot::Sender<Answer>> {
         let mut waiting = self.waiting.borrow_mut();
-        std::iter::from_fn(|| waiting.pop_front()).find(|answer| !answer.is_closed())
+        let fits = |waiter: &Waiter| !waiter.answer.is_closed() && (is_new || !waiter.wants_new);
+        let place = waiting.iter().position(fits)?;
+        waiting.remove(place).map(|waiter| waiter.answer)
     }
 
     /// A connection has ended.

@@ -24,11 +24,13 @@ pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result
         builder.max_headers(config.http.max_headers_count as usize);
     }
     let has_read = stream.has_read();
+    let written = Some(stream.written());
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     Ok(Established {
         sender: Sender::Http1(sender),
         driver: Box::pin(connection.with_upgrades()),
         capacity: Rc::new(Cell::new(1)),
         has_read,
+        written,
     })
 }

@@ -49,5 +49,11 @@ pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result
         limit.set(connection.current_max_send_streams().min(most));
         polled
     });
-    Ok(Established { sender: Sender::Http2(sender), driver: Box::pin(driver), capacity, has_read })
+    Ok(Established {
+        sender: Sender::Http2(sender),
+        driver: Box::pin(driver),
+        capacity,
+        has_read,
+        written: None,
+    })
 }

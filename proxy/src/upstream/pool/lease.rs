@@ -43,6 +43,33 @@ impl Stream {
         pool.lease().await.map(|lease| lease.stream)
     }
 
+    /// A place on a new connection to the host, after the one before was lost.
+    async fn replay(self) -> Result<Self, PoolError> {
+        let pool = Rc::clone(&self.connection.pool);
+        pool.cluster().stats().upstream_rq_reuse_race.inc();
+        drop(self);
+        pool.new_connection().await
+    }
+
+    /// Whether the connection ended before any byte of the response.
+    fn is_lost(&self, error: &hyper::Error) -> bool {
+        !self.connection.has_begun_response()
+            && ResetReason::of(error, false) == ResetReason::ConnectionTermination
+    }
+
+    /// A copy of a request without a body, where the connection keeps none itself and the host may close it any time.
+    fn copy(&self, request: &Request<Body>) -> Option<Box<Request<Body>>> {
+        if self.connection.protocol != Protocol::Http2 || !self.connection.was_idle() {
+            return None;
+        }
+        let mut copy = Request::new(Body::Empty);
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
+        *copy.headers_mut() = request.headers().clone();
+        Some(Box::new(copy))
+    }
+
     /// What the caller is told when hyper gave up on the request.
     fn failed(mut self, error: hyper::Error, unsent: Option<Request<Body>>) -> SendError {
         let reason = ResetReason::of(&error, self.connection.has_begun_response());
@@ -98,11 +125,12 @@ impl Drop for Stream {
 /// A place for one request on a connection. Dropped unused, it gives the connection back.
 pub struct HttpLease {
     stream: Stream,
+    may_replay: bool,
 }
 
 impl HttpLease {
     pub(super) fn new(stream: Stream) -> Self {
-        HttpLease { stream }
+        HttpLease { stream, may_replay: false }
     }
 
     /// Our end of the connection.
@@ -130,6 +158,12 @@ impl HttpLease {
         self.stream.connection.is_reused()
     }
 
+    /// Lets [`send`](Self::send) send a request without a body once more, on a new connection, if this one has served
+    /// others before and ends before any byte of a response. For requests that may be sent twice.
+    pub fn allow_replay(&mut self) {
+        self.may_replay = self.is_reused();
+    }
+
     /// Sends a request and waits for its response's headers. HTTP/1 wants the URI in origin form with a `Host`
     /// header, HTTP/2 with scheme and authority. A request that the connection gives back unsent (the host closed it
     /// just now) goes to another connection of the host. Dropping the future resets the request.
@@ -141,10 +175,12 @@ impl HttpLease {
         mut request: Request<Body>,
     ) -> Result<(Response<Incoming>, ResponseLease), SendError> {
         let mut stream = self.stream;
+        let mut may_replay = self.may_replay;
         let mut resends = 0;
         loop {
             let is_connect = request.method() == Method::CONNECT;
-            let sent = stream.connection.send(request);
+            let copy = if may_replay { stream.copy(&request) } else { None };
+            let sent = stream.connection.send(request, may_replay);
             stream.is_in_flight = true;
             let mut error = match sent.await {
                 Ok(response) => {
@@ -161,12 +197,23 @@ impl HttpLease {
                 Err(error) => error,
             };
             let unsent = error.take_message();
-            match unsent {
-                Some(unsent) if resends < MAX_RESENDS => request = unsent,
+            let replaced = match unsent {
+                Some(unsent) if resends < MAX_RESENDS => {
+                    request = unsent;
+                    stream.replace().await
+                }
+                None if may_replay && stream.is_lost(error.error()) => {
+                    match copy.map(|copy| *copy).or_else(|| stream.connection.kept_request()) {
+                        Some(again) => request = again,
+                        None => return Err(stream.failed(error.into_error(), None)),
+                    }
+                    may_replay = false;
+                    stream.replay().await
+                }
                 unsent => return Err(stream.failed(error.into_error(), unsent)),
-            }
+            };
             resends += 1;
-            stream = match stream.replace().await {
+            stream = match replaced {
                 Ok(stream) => stream,
                 Err(error) => {
                     return Err(SendError { unsent: Some(Box::new(request)), ..error.into() });

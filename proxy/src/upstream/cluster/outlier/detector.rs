@@ -162,7 +162,7 @@ impl Detector {
         }
         ejection.ended = Some(now);
         drop(ejection);
-        host.monitor().restart_all();
+        host.monitor().restart_rows();
         host.set_health_flag(HealthFlags::FAILED_OUTLIER_CHECK, false)
     }
 
@@ -194,6 +194,7 @@ impl Detector {
         }
         ejection.since = Some(now);
         tracing::info!(cluster = %cluster.name(), host = %host.address(), ?reason, "host ejected");
+        host.drain_connections();
         host.set_health_flag(HealthFlags::FAILED_OUTLIER_CHECK, true)
     }
 

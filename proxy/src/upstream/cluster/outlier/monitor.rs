@@ -122,8 +122,13 @@ impl Monitor {
         }
     }
 
-    /// Starts every row anew: the host is back.
-    pub(super) fn restart_all(&self) {
+    /// The host is back: every row starts anew.
+    pub(super) fn came_back(&self) {
+        self.ejection.lock().ended = Some(Instant::now());
+        self.restart_rows();
+    }
+
+    pub(super) fn restart_rows(&self) {
         self.row_of_5xx.ends();
         self.row_of_gateway_failures.ends();
         self.row_of_local_failures.ends();
