@@ -1,11 +1,11 @@
 //! The control plane as a test holds it.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
 use crate::client::Client;
@@ -120,6 +120,16 @@ impl ControlPlane {
     pub async fn serve_folder(&mut self, path: impl Into<PathBuf>) -> Result<(), FolderError> {
         let follow = folder::watch(path.into(), self.shared.clone()).await?;
         self.tasks.spawn(follow);
+        Ok(())
+    }
+
+    /// Serves xDS on a unix socket too, as agents next to a proxy do.
+    ///
+    /// # Errors
+    /// The socket cannot be made: the path is taken or its folder is not there.
+    pub fn serve_socket(&mut self, path: impl AsRef<Path>) -> std::io::Result<()> {
+        let listener = UnixListener::bind(path)?;
+        self.tasks.spawn(ads::service::serve_unix(listener, self.shared.clone()));
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::{fs, io};
 use prost::{DecodeError, Message, Name};
 use prost_reflect::DynamicMessage;
 
+use crate::apart::Apart;
 use crate::mapping::{Document, Format, ParseError, Parsed};
 use crate::registry::Registry;
 use crate::untyped::Untyped;
@@ -63,25 +64,33 @@ impl Registry {
         path: &Path,
         bytes: &[u8],
     ) -> Result<Parsed<T>, FileError> {
-        let parsed = self.untyped_file::<T>(&ConfigFile::parse(path, bytes)?)?;
+        let parsed = self.untyped_file::<T>(&ConfigFile::parse(path, bytes)?, None)?;
         parsed
             .try_map(|message| message.typed())
             .map_err(|source| FileError::Binary { path: path.into(), source })
     }
 
-    /// [`Registry::read_file`] of a file whose syntax has been read, without making a `T` of the message.
-    pub fn untyped_file<T: Name>(&self, file: &ConfigFile) -> Result<Parsed<Untyped>, FileError> {
+    /// [`Registry::read_file`] of a file whose syntax has been read, without making a `T` of the message. The messages of one
+    /// list are taken apart, if that is given.
+    pub fn untyped_file<T: Name>(
+        &self,
+        file: &ConfigFile,
+        apart: Option<&mut Apart<'_>>,
+    ) -> Result<Parsed<Untyped>, FileError> {
         let path = || file.path.clone();
         match &file.content {
             Content::Binary(bytes) => {
                 let message = DynamicMessage::decode(self.descriptor::<T>(), bytes.as_slice());
-                let message =
-                    message.map_err(|source| FileError::Binary { path: path(), source })?;
-                Ok(Parsed { message: Untyped(message), unknown: Vec::new() })
+                let message = message.map_err(|source| FileError::Binary { path: path(), source });
+                let mut message = Untyped(message?);
+                if let Some(apart) = apart {
+                    apart.take_from(&mut message);
+                }
+                Ok(Parsed { message, unknown: Vec::new() })
             }
-            Content::Text(text) => {
-                self.untyped::<T>(text).map_err(|source| FileError::Parse { path: path(), source })
-            }
+            Content::Text(text) => self
+                .untyped_apart::<T>(text, apart)
+                .map_err(|source| FileError::Parse { path: path(), source }),
         }
     }
 }

@@ -23,6 +23,7 @@
 pub use envoy_types::pb::{envoy, google, udpa, validate, xds};
 
 pub mod any;
+mod apart;
 pub mod convert;
 mod file;
 mod mapping;
@@ -34,6 +35,7 @@ mod unknown;
 mod untyped;
 mod validation;
 
+pub use apart::Apart;
 pub use file::{ConfigFile, FileError, merge};
 pub use mapping::{Document, FieldNames, Format, ParseError, Parsed, Position};
 pub use registry::Registry;

@@ -7,6 +7,7 @@ use prost_reflect::prost_types::{
 };
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
+use crate::apart::Apart;
 use crate::google::protobuf::Any;
 use crate::mapping::{Document, FieldNames, Format, ParseError, Parsed, Printer};
 use crate::untyped::Untyped;
@@ -74,8 +75,23 @@ impl Registry {
 
     /// The message that a text tells, and what of the text the message does not define.
     pub fn untyped<T: Name>(&self, text: &Document) -> Result<Parsed<Untyped>, ParseError> {
-        let parsed = text.decode(&self.pool, &self.descriptor::<T>())?;
-        parsed.try_map(|message| Ok(Untyped(message)))
+        self.untyped_apart::<T>(text, None)
+    }
+
+    /// [`Registry::untyped`] with the messages of one list taken apart, if that is given.
+    pub(crate) fn untyped_apart<T: Name>(
+        &self,
+        text: &Document,
+        mut apart: Option<&mut Apart<'_>>,
+    ) -> Result<Parsed<Untyped>, ParseError> {
+        let parsed = text.decode(&self.pool, &self.descriptor::<T>(), apart.as_deref_mut())?;
+        parsed.try_map(|message| {
+            let mut message = Untyped(message);
+            if let Some(apart) = apart {
+                apart.take_from(&mut message);
+            }
+            Ok(message)
+        })
     }
 
     /// The message as JSON with the proto file's field names, as Envoy's admin interface prints it.

@@ -11,6 +11,7 @@ pub mod intercept;
 pub mod run;
 pub mod server_info;
 pub mod version;
+pub mod wait;
 
 /// A sidecar service-mesh proxy configured over xDS v3.
 #[derive(Debug, Parser)]
@@ -40,6 +41,8 @@ pub enum Command {
     Namespace(exec::NamespaceArgs),
     /// Bring connections to the proxy by rules of the packet filter.
     Intercept(intercept::InterceptArgs),
+    /// Wait until a proxy serves, and say what is missing meanwhile.
+    Wait(wait::WaitArgs),
     /// A replica of the demo's service.
     #[command(hide = true)]
     DemoService(demo::service::ServiceArgs),

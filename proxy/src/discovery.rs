@@ -23,6 +23,7 @@ mod watches;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -149,6 +150,11 @@ impl Discovery {
         let (listeners, routes) = core.listeners.dump();
         let secrets = TypeDump { dynamic: core.secrets.borrow().dump(), ..TypeDump::default() };
         Dump { clusters, endpoints, listeners, routes, secrets }
+    }
+
+    /// When the first certificate or trust anchor in use expires; none if there is none.
+    pub fn first_expiry(&self) -> Option<SystemTime> {
+        self.core.borrow().secrets.borrow().first_expiry()
     }
 
     /// Whether CDS brought the cluster of this name (`added_via_api` of `/clusters`).

@@ -10,6 +10,7 @@ pub mod inspect;
 mod inspectors;
 pub mod listener;
 pub mod manager;
+mod network_filters;
 pub mod reservation;
 pub mod socket;
 pub mod stats;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pillion::cli::{Cli, Command, bootstrap, demo, exec, intercept, run};
+use pillion::cli::{Cli, Command, bootstrap, demo, exec, intercept, run, wait};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Some(Command::Application(args)) => exec::become_application(args),
         Some(Command::Namespace(args)) => exec::help_inside(args),
         Some(Command::Intercept(args)) => intercept::run(args),
+        Some(Command::Wait(args)) => wait::run(args),
         Some(Command::DemoService(args)) => demo::run_service(args),
         Some(Command::DemoControlPlane) => demo::run_control_plane(),
         Some(Command::ReadBootstrap(args)) => bootstrap::print(args),

@@ -21,5 +21,5 @@ pub use client::{ClientContext, ServerNames};
 pub use failure::{HandshakeError, reason_of};
 pub use secret::{Resolved, SecretCell};
 pub use server::ServerContext;
-pub use slot::{ClientTls, FindSecret, ServerTls, Slot, TlsContext};
+pub use slot::{ClientTls, Expires, FindSecret, ServerTls, Slot, TlsContext};
 pub use stats::{FactoryStats, TlsStats};

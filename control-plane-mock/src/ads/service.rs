@@ -3,6 +3,7 @@
 //! All services differ in their path and type only, so they are a table and not one generated server each.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 
 use http::{Request as HttpRequest, Response as HttpResponse};
@@ -13,10 +14,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use proto::type_url;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream, UnixListenerStream};
+use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
 use tonic::server::Grpc;
 use tonic::{Request as GrpcRequest, Response, Status, Streaming};
@@ -105,15 +108,32 @@ const METHODS: [Method; 20] = [
     ),
 ];
 
-/// Accepts clients for ever. Dropping the future closes all connections.
+/// Accepts clients over TCP for ever. Dropping the future closes all connections.
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let without_delay = |socket: TcpStream| {
+        // Best effort: without it small pushes wait for the client's delayed TCP ACK.
+        let _ = socket.set_nodelay(true);
+        socket
+    };
+    let sockets = TcpListenerStream::new(listener);
+    serve_all(sockets.map(move |socket| socket.map(without_delay)), shared).await;
+}
+
+/// The same over a unix socket.
+pub(crate) async fn serve_unix(listener: UnixListener, shared: Arc<Shared>) {
+    serve_all(UnixListenerStream::new(listener), shared).await;
+}
+
+async fn serve_all<S>(sockets: impl Stream<Item = io::Result<S>>, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut connections = JoinSet::new();
+    let mut sockets = std::pin::pin!(sockets);
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => {
-                    // Best effort: without it small pushes wait for the client's delayed TCP ACK.
-                    let _ = socket.set_nodelay(true);
+            Some(accepted) = sockets.next() => match accepted {
+                Ok(socket) => {
                     connections.spawn(serve_connection(TokioIo::new(socket), shared.clone()));
                 }
                 Err(error) => {
@@ -126,7 +146,10 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve_connection(socket: TokioIo<tokio::net::TcpStream>, shared: Arc<Shared>) {
+async fn serve_connection<S>(socket: TokioIo<S>, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| {
         let shared = shared.clone();
         async move { Ok::<_, Infallible>(call(request, shared).await) }

@@ -11,24 +11,28 @@ use prost_reflect::{
 use super::scalar::{self, Mismatch};
 use super::tree::{Data, Entries, Node, Step};
 use super::{ParseError, Parsed, has_own_form, is_wrapper, wrapped_field};
+use crate::apart::Apart;
 use crate::{type_url, untyped};
 
-/// Turns `root` into a message of the type `descriptor`; types inside `Any` are looked up in `pool`.
+/// Turns `root` into a message of the type `descriptor`; types inside `Any` are looked up in `pool`. The messages of the list
+/// that `apart` takes are not in it.
 pub(super) fn decode(
     pool: &DescriptorPool,
     descriptor: &MessageDescriptor,
     root: &Node,
+    apart: Option<&mut Apart<'_>>,
 ) -> Result<Parsed<DynamicMessage>, ParseError> {
-    let mut decoder = Decoder { pool, steps: Vec::new(), unknown: Vec::new() };
+    let mut decoder = Decoder { pool, steps: Vec::new(), unknown: Vec::new(), apart };
     let message = decoder.message(descriptor, root)?;
     Ok(Parsed { message, unknown: decoder.unknown })
 }
 
-struct Decoder<'p, 'n> {
+struct Decoder<'p, 'n, 'a> {
     pool: &'p DescriptorPool,
     /// The way from the root to the value at hand. After an error it is not used again.
     steps: Vec<Crumb<'n>>,
     unknown: Vec<ParseError>,
+    apart: Option<&'p mut Apart<'a>>,
 }
 
 /// A [`Step`] that borrows its key: most are never told to anybody.
@@ -47,7 +51,7 @@ impl From<Crumb<'_>> for Step {
     }
 }
 
-impl<'n> Decoder<'_, 'n> {
+impl<'n> Decoder<'_, 'n, '_> {
     fn message(
         &mut self,
         descriptor: &MessageDescriptor,
@@ -126,16 +130,29 @@ impl<'n> Decoder<'_, 'n> {
             Data::List(items) => items,
             _ => return Err(self.expected(node, "a list")),
         };
-        let mut values = Vec::with_capacity(items.len());
+        let is_apart = self.is_apart();
+        let mut values = Vec::with_capacity(if is_apart { 0 } else { items.len() });
         for (index, item) in items.iter().enumerate() {
             self.steps.push(Crumb::Index(index));
             if matches!(item.data, Data::Null) && !takes_null(kind) {
                 return Err(self.fail(item, "null cannot be an item of this list"));
             }
-            values.extend(self.value(kind, item)?);
+            match (self.value(kind, item)?, &mut self.apart) {
+                (Some(Value::Message(message)), Some(apart)) if is_apart => apart.take(&message),
+                (value, _) => values.extend(value),
+            }
             self.steps.pop();
         }
         Ok(Some(Value::List(values)))
+    }
+
+    /// Whether the value at hand is the list whose messages are taken apart.
+    fn is_apart(&self) -> bool {
+        let is =
+            |(crumb, name): (&Crumb<'_>, &&str)| matches!(crumb, Crumb::Key(key) if key == name);
+        self.apart.as_ref().is_some_and(|apart| {
+            apart.path().len() == self.steps.len() && self.steps.iter().zip(apart.path()).all(is)
+        })
     }
 
     fn map(

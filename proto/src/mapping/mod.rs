@@ -9,6 +9,7 @@ mod yaml;
 
 use std::fmt;
 
+use crate::apart::Apart;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor};
 
 pub use print::FieldNames;
@@ -124,8 +125,9 @@ impl Document {
         &self,
         pool: &DescriptorPool,
         descriptor: &MessageDescriptor,
+        apart: Option<&mut Apart<'_>>,
     ) -> Result<Parsed<DynamicMessage>, ParseError> {
-        let decoded = decode::decode(pool, descriptor, &self.root);
+        let decoded = decode::decode(pool, descriptor, &self.root, apart);
         match &self.json {
             Some(text) => json::add_positions(decoded, text),
             None => decoded,

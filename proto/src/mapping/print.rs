@@ -92,7 +92,7 @@ impl<'p> Printer<'p> {
         let url = url.as_deref().and_then(Value::as_str).unwrap_or_default();
         let described = self.pool.get_message_by_name(type_url::message_name(url));
         if let (Some(descriptor), Some(value)) = (described, fields.get_mut("value"))
-            && let Ok(parsed) = decode::decode(self.pool, &descriptor, &Node::from(&*value))
+            && let Ok(parsed) = decode::decode(self.pool, &descriptor, &Node::from(&*value), None)
         {
             *value = self.message(&parsed.message, secret);
         }

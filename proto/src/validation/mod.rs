@@ -59,7 +59,7 @@ impl Registry {
     fn validate_dynamic(&self, message: &DynamicMessage) -> Result<(), Vec<Violation>> {
         let mut validator = Validator::new(self.pool());
         validator.message(message);
-        if validator.violations.is_empty() { Ok(()) } else { Err(validator.violations) }
+        validator.finish()
     }
 }
 
@@ -77,7 +77,8 @@ enum Step<'a> {
     Key(&'a Value),
 }
 
-struct Validator<'p> {
+/// Checks one message after the other.
+pub(crate) struct Validator<'p> {
     pool: &'p DescriptorPool,
     options: Options,
     demands: HashMap<String, Rc<Demands>>,
@@ -96,7 +97,7 @@ struct Options {
 }
 
 impl<'p> Validator<'p> {
-    fn new(pool: &'p DescriptorPool) -> Self {
+    pub(crate) fn new(pool: &'p DescriptorPool) -> Self {
         let option = |name| {
             pool.get_extension_by_name(name).expect("the API's descriptors include validate.proto")
         };
@@ -113,6 +114,18 @@ impl<'p> Validator<'p> {
             depth: 0,
             violations: Vec::new(),
         }
+    }
+
+    /// Checks a message that is at `path`.
+    pub(crate) fn validate_at(&mut self, path: &str, message: &DynamicMessage) {
+        self.path.push_str(path);
+        self.message(message);
+        self.path.clear();
+    }
+
+    /// What was found.
+    pub(crate) fn finish(self) -> Result<(), Vec<Violation>> {
+        if self.violations.is_empty() { Ok(()) } else { Err(self.violations) }
     }
 
     fn message(&mut self, message: &DynamicMessage) {

@@ -1,6 +1,5 @@
 //! `/certs`: the certificates that are configured, each context with its own chain and its trust anchors.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::Registry;
@@ -15,13 +14,22 @@ use x509_parser::parse_x509_certificate;
 use super::Context;
 use super::query::Query;
 use super::reply::{Answer, Reply};
-use crate::config::tls::{CommonTls, SecretKind, SecretRef};
+use crate::tls::{Slot, TlsContext};
 
-/// The PEM blocks of one context.
-#[derive(Debug, Default)]
+/// The certificates of one context.
 struct Source {
-    anchors: Vec<u8>,
-    chain: Vec<u8>,
+    anchors: Vec<CertificateDer<'static>>,
+    chain: Vec<CertificateDer<'static>>,
+}
+
+impl Source {
+    /// Of a context with its secrets; none if it has no certificate at all.
+    fn of<C: TlsContext>(slot: &Slot<C>) -> Option<Source> {
+        let (chain, anchors) = slot.in_use();
+        let anchors = CertificateDer::pem_slice_iter(&anchors).filter_map(Result::ok).collect();
+        let source = Source { anchors, chain };
+        (!source.anchors.is_empty() || !source.chain.is_empty()).then_some(source)
+    }
 }
 
 pub(super) fn certs(context: &Context, _query: &Query) -> Answer {
@@ -29,9 +37,8 @@ pub(super) fn certs(context: &Context, _query: &Query) -> Answer {
     Answer::later(move || {
         let registry = Registry::load();
         let now = SystemTime::now();
-        let list = |pem: &[u8]| -> Vec<Value> {
-            let ders = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
-            ders.filter_map(|der| details(&der, now, &registry)).collect()
+        let list = |ders: &[CertificateDer<'_>]| -> Vec<Value> {
+            ders.iter().filter_map(|der| details(der, now, &registry)).collect()
         };
         let certificates: Vec<Value> = sources
             .iter()
@@ -41,42 +48,18 @@ pub(super) fn certs(context: &Context, _query: &Query) -> Answer {
     })
 }
 
+/// Those of clusters, then those of listeners.
 fn sources(context: &Context) -> Vec<Source> {
     let mut sources = Vec::new();
-    for secret in &context.bootstrap.secrets {
-        sources.push(match &secret.kind {
-            SecretKind::Certificate(own) => {
-                Source { chain: own.chain_pem.clone(), ..Source::default() }
-            }
-            SecretKind::Validation(peers) => Source {
-                anchors: peers.trusted_ca_pem.clone().unwrap_or_default(),
-                ..Source::default()
-            },
-        });
-    }
     for cluster in context.registry.list() {
-        sources.extend(cluster.config().tls.as_ref().map(|tls| inline(&tls.common)));
+        sources.extend(cluster.tls.get().and_then(|tls| Source::of(tls)));
     }
     for (listener, _) in context.listeners.borrow().list() {
-        let config = listener.config();
-        let chains = config.filter_chains.iter().chain(&config.default_filter_chain);
-        sources.extend(chains.filter_map(|chain| Some(inline(&chain.tls.as_ref()?.common))));
+        let state = listener.state.load();
+        let contexts = state.chains.iter().filter_map(|chain| chain.tls.as_ref());
+        sources.extend(contexts.filter_map(|tls| Source::of(&tls.slot)));
     }
-    sources.retain(|source| !source.anchors.is_empty() || !source.chain.is_empty());
     sources
-}
-
-/// What stands in a context itself.
-fn inline(common: &CommonTls) -> Source {
-    let chains = common.certificates.iter().filter_map(|certificate| match certificate {
-        SecretRef::Inline(certificate) => Some(certificate),
-        SecretRef::Sds { .. } => None,
-    });
-    let anchors = common.validation.as_ref().and_then(|v| v.context.trusted_ca_pem.clone());
-    Source {
-        anchors: anchors.unwrap_or_default(),
-        chain: chains.map(Arc::as_ref).flat_map(|own| own.chain_pem.iter().copied()).collect(),
-    }
 }
 
 /// `envoy.admin.v3.CertificateDetails`; none for bytes that are no certificate.

@@ -13,7 +13,7 @@ use clap::Args;
 use prost::Message;
 use prost::bytes::Bytes;
 use proto::envoy::config::bootstrap::v3::Bootstrap;
-use proto::{ConfigFile, Document, Format, Parsed, Registry, Untyped};
+use proto::{Apart, ConfigFile, Document, Format, Parsed, Registry, Untyped, Violation};
 
 use crate::config::bootstrap::BootstrapParts;
 
@@ -66,13 +66,12 @@ fn run_reader(args: &BootstrapArgs) -> Option<std::process::Output> {
 /// `pillion read-bootstrap`: the bootstrap goes to standard output, warnings and errors to standard error.
 pub fn print(args: &BootstrapArgs) -> ExitCode {
     let read = read_with(args, &mut |warning| eprintln!("{warning}"));
-    let written = read.and_then(|mut reading| {
-        let clusters = reading.bootstrap.take_list(CLUSTERS);
+    let written = read.and_then(|reading| {
         let mut out = std::io::stdout();
-        out.write_all(&encode(&reading.bootstrap, &clusters).encode_to_vec())?;
+        out.write_all(&reading.parts.encode_to_vec())?;
         out.flush()?;
         // The process ends here: to take apart what it has read would only take time.
-        std::mem::forget((reading, clusters));
+        std::mem::forget(reading);
         Ok(())
     });
     match written {
@@ -90,25 +89,16 @@ pub fn print(args: &BootstrapArgs) -> ExitCode {
 /// What is wrong with the bootstrap, with its path and line.
 pub fn read(args: &BootstrapArgs) -> Result<BootstrapParts, Box<dyn Error>> {
     let warn = &mut |warning| tracing::warn!("{warning}");
-    let mut bootstrap = read_with(args, warn)?.bootstrap;
-    let clusters = bootstrap.take_list(CLUSTERS);
-    Ok(encode(&bootstrap, &clusters))
+    Ok(read_with(args, warn)?.parts)
 }
+
+/// The list that a large mesh makes long.
+const CLUSTERS: &[&str] = &["static_resources", "clusters"];
 
 /// A bootstrap, and what it was made of.
 struct Reading {
-    bootstrap: Untyped,
+    parts: BootstrapParts,
     _made_of: (Option<ConfigFile>, Option<Document>, Registry),
-}
-
-/// Where the static clusters are.
-const CLUSTERS: &[&str] = &["static_resources", "clusters"];
-
-fn encode(rest: &Untyped, clusters: &[Untyped]) -> BootstrapParts {
-    BootstrapParts {
-        rest: rest.encode().into(),
-        clusters: clusters.iter().map(|cluster| cluster.encode().into()).collect(),
-    }
 }
 
 fn read_with(
@@ -120,11 +110,14 @@ fn read_with(
     let text = args.config_yaml.as_ref().map(|text| Document::parse(Format::Yaml, text));
     let text = text.transpose()?;
     let registry = loading.join().map_err(|_| "the descriptors of the API cannot be loaded")?;
-    let base = file.as_ref().map(|file| registry.untyped_file::<Bootstrap>(file)).transpose()?;
-    let base = base.map(|parsed| settle(parsed, args, warn)).transpose()?;
-    let over = text.as_ref().map(|text| registry.untyped::<Bootstrap>(text)).transpose()?;
-    let over = over.map(|parsed| settle(parsed, args, warn)).transpose()?;
-    let bootstrap = match (base, over) {
+    let mut clusters = Apart::new(&registry, CLUSTERS);
+    let base = file.as_ref();
+    let base = base.map(|file| registry.untyped_file::<Bootstrap>(file, Some(&mut clusters)));
+    let base = base.transpose()?.map(|parsed| settle(parsed, args, warn)).transpose()?;
+    let over = text.as_ref();
+    let over = over.map(|text| registry.untyped_without::<Bootstrap>(text, &mut clusters));
+    let over = over.transpose()?.map(|parsed| settle(parsed, args, warn)).transpose()?;
+    let rest = match (base, over) {
         (Some(mut base), Some(over)) => {
             base.merge(&over)?;
             base
@@ -135,11 +128,19 @@ fn read_with(
             return Err(missing.into());
         }
     };
-    registry.validate_untyped(&bootstrap).map_err(|violations| {
-        let lines: Vec<_> = violations.iter().map(ToString::to_string).collect();
-        format!("the bootstrap breaks the API's rules:\n  {}", lines.join("\n  "))
-    })?;
-    Ok(Reading { bootstrap, _made_of: (file, text, registry) })
+    registry.validate_untyped(&rest).map_err(broken)?;
+    let clusters = clusters.finish().map_err(broken)?;
+    let parts = BootstrapParts {
+        rest: rest.encode().into(),
+        clusters: clusters.into_iter().map(Into::into).collect(),
+    };
+    Ok(Reading { parts, _made_of: (file, text, registry) })
+}
+
+/// Says which rules are broken.
+fn broken(violations: Vec<Violation>) -> String {
+    let lines: Vec<_> = violations.iter().map(ToString::to_string).collect();
+    format!("the bootstrap breaks the API's rules:\n  {}", lines.join("\n  "))
 }
 
 /// Unknown fields are errors, unless they are allowed: then each is a warning.

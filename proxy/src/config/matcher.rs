@@ -5,6 +5,7 @@ mod input;
 mod metadata;
 pub mod re2;
 mod translate;
+pub mod tree;
 pub mod uri_template;
 
 use regex::Regex;

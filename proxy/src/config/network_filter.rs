@@ -1,5 +1,6 @@
 //! Network filters of a filter chain.
 
+mod rbac;
 mod tcp_proxy;
 
 use std::sync::Arc;
@@ -10,14 +11,16 @@ use proto::envoy::config::listener::v3 as pb;
 use proto::envoy::config::listener::v3::filter::ConfigType;
 use proto::envoy::extensions::filters::network::direct_response::v3::Config as PbDirectResponse;
 use proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager as PbHttp;
+use proto::envoy::extensions::filters::network::rbac::v3::Rbac as PbRbac;
 use proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
 
 use crate::config::access_log::AccessLog;
 use crate::config::hcm::HttpConnectionManager;
+use crate::config::rbac::Engines;
 use crate::config::value::{bytes, non_empty, required};
 use crate::config::{At, ConfigError, Context, any};
 
-/// A network filter. All are terminal.
+/// A network filter.
 #[derive(Clone, Debug)]
 pub enum NetworkFilter {
     /// `envoy.filters.network.http_connection_manager`
@@ -26,6 +29,21 @@ pub enum NetworkFilter {
     TcpProxy(Arc<TcpProxy>),
     /// `envoy.filters.network.direct_response`: these bytes for every connection, which then closes.
     DirectResponse(Bytes),
+    /// `envoy.filters.network.rbac`, which is not terminal.
+    Rbac(Arc<NetworkRbac>),
+}
+
+/// `envoy.extensions.filters.network.rbac.v3.RBAC`.
+#[derive(Clone, Debug)]
+pub struct NetworkRbac {
+    /// What decides, and what is only noted.
+    pub engines: Engines,
+    /// `stat_prefix`
+    pub stat_prefix: Box<str>,
+    /// `shadow_rules_stat_prefix`
+    pub shadow_prefix: Box<str>,
+    /// `delay_deny`: how long a connection that is denied stays open all the same.
+    pub delay_deny: Option<Duration>,
 }
 
 /// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
@@ -46,8 +64,8 @@ pub struct TcpProxy {
 }
 
 impl NetworkFilter {
-    /// The filters of a chain whose listener buffers at most `buffer_limit` bytes a connection. All filters that exist are
-    /// terminal, so that there is at most one; none at all closes every connection.
+    /// The filters of a chain whose listener buffers at most `buffer_limit` bytes a connection. The last one is terminal,
+    /// and no other; none at all closes every connection.
     pub fn chain_from_proto(
         filters: &[pb::Filter],
         buffer_limit: u32,
@@ -58,12 +76,17 @@ impl NetworkFilter {
         let filters = filters.iter().enumerate().map(|(index, filter)| {
             let at = at.index("filters", index);
             let filter = NetworkFilter::from_proto(filter, buffer_limit, &at, context)?;
-            match index == last {
-                true => Ok(filter),
-                false => Err(at.error("a terminal filter must be the last of its chain")),
+            match (index == last, filter.is_terminal()) {
+                (true, true) | (false, false) => Ok(filter),
+                (false, true) => Err(at.error("a terminal filter must be the last of its chain")),
+                (true, false) => Err(at.error("the last filter of a chain must be terminal")),
             }
         });
         filters.collect()
+    }
+
+    fn is_terminal(&self) -> bool {
+        !matches!(self, NetworkFilter::Rbac(_))
     }
 
     fn from_proto(
@@ -99,6 +122,11 @@ impl NetworkFilter {
             return Ok(NetworkFilter::DirectResponse(
                 response.transpose()?.unwrap_or_default().into(),
             ));
+        }
+        if any::is::<PbRbac>(config) {
+            let rbac =
+                NetworkRbac::from_proto(&any::open(config, &at_config)?, &at_config, context)?;
+            return Ok(NetworkFilter::Rbac(Arc::new(rbac)));
         }
         Err(any::unknown(name, Some(config), &at_config))
     }

@@ -6,15 +6,41 @@ mod translate;
 
 use ipnet::IpNet;
 
+use crate::config::matcher::tree::Tree;
 use crate::config::matcher::{FullRegex, HeaderMatcher, MetadataMatcher, StringMatcher};
 
 pub use evaluate::{Decision, Verdict};
+
+/// The engines of a filter, or those of a route.
+#[derive(Clone, Debug, Default)]
+pub struct Engines {
+    /// `rules` or `matcher`; without them everything is allowed.
+    pub enforced: Option<Engine>,
+    /// `shadow_rules` or `shadow_matcher`: only noted.
+    pub shadow: Option<Engine>,
+}
 
 /// What decides on a request or connection: rules, or a matcher tree of them.
 #[derive(Clone, Debug)]
 pub enum Engine {
     /// `rules`
     Rules(Rules),
+    /// `matcher`
+    Tree {
+        /// The tree.
+        tree: Tree<Outcome>,
+        /// Whether any of its actions is `LOG`, so that every outcome says whether to log.
+        logs: bool,
+    },
+}
+
+/// Where a matcher tree leads: `envoy.config.rbac.v3.Action`.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// `name`
+    pub name: Box<str>,
+    /// `action`
+    pub action: Action,
 }
 
 /// `envoy.config.rbac.v3.RBAC`.

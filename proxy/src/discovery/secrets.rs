@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use proto::envoy::extensions::transport_sockets::tls::v3::Secret as PbSecret;
 use xds_client::{Event, Resource, ResourceError, Update};
@@ -21,7 +22,7 @@ use crate::config::source::{ConfigSource, SourceKind};
 use crate::config::tls::Secret;
 use crate::config::{At, ConfigError, Files};
 use crate::telemetry::stats::{SharedStats, Store};
-use crate::tls::{FactoryStats, SecretCell, Slot, TlsContext};
+use crate::tls::{Expires, FactoryStats, SecretCell, Slot, TlsContext};
 use files::{Directories, folders};
 
 /// How often files that change while they are read are read again.
@@ -31,11 +32,14 @@ const UNINITIALIZED: &str = "uninitialized";
 
 /// Every secret that a TLS context has asked for. Clusters and listeners share it.
 pub struct Secrets {
-    fixed: HashMap<Arc<str>, Arc<SecretCell>>,
+    /// The bootstrap's secrets, or why one cannot be used.
+    fixed: HashMap<Arc<str>, Result<Arc<SecretCell>, ConfigError>>,
     watched: Watches<Entry>,
     directories: Directories,
     store: Arc<Store>,
     stats: SharedStats,
+    /// Every context that was made, while it is held.
+    contexts: Vec<Weak<dyn Expires>>,
 }
 
 /// The secrets, as clusters and listeners hold them.
@@ -56,7 +60,7 @@ impl Secrets {
     /// The bootstrap's secrets, and no other yet; events will go to `inbox`.
     pub fn new(fixed: &[Arc<Secret>], store: &Arc<Store>, inbox: &Inbox) -> SharedSecrets {
         let fixed = fixed.iter().map(|secret| {
-            let cell = SecretCell::with(&secret.name, secret.kind.clone());
+            let cell = SecretCell::with(&secret.name, &secret.kind);
             (Arc::clone(&secret.name), cell)
         });
         Rc::new(RefCell::new(Secrets {
@@ -65,6 +69,7 @@ impl Secrets {
             directories: Directories::new(inbox),
             store: Arc::clone(store),
             stats: SharedStats::default(),
+            contexts: Vec::new(),
         }))
     }
 
@@ -87,16 +92,31 @@ impl Secrets {
                 self.watch(sources, name, source).map_err(|error| format!("sds_config: {error}"))
             }
         };
-        Slot::new(Arc::clone(context), at, stats, &mut find)
+        let slot = Slot::new(Arc::clone(context), at, stats, &mut find)?;
+        // Those that are gone are swept when the list would have to grow.
+        if self.contexts.len() == self.contexts.capacity() {
+            self.contexts.retain(|context| context.strong_count() > 0);
+        }
+        let context: Arc<dyn Expires> = slot.clone();
+        self.contexts.push(Arc::downgrade(&context));
+        Ok(slot)
+    }
+
+    /// When the first certificate or trust anchor of any context expires.
+    pub fn first_expiry(&self) -> Option<SystemTime> {
+        let contexts = self.contexts.iter().filter_map(Weak::upgrade);
+        contexts.filter_map(|context| context.expires()).min()
     }
 
     fn of_bootstrap(&self, name: &Arc<str>) -> Result<Arc<SecretCell>, String> {
-        self.fixed.get(name).map(Arc::clone).ok_or_else(|| {
-            format!(
+        match self.fixed.get(name) {
+            Some(Ok(cell)) => Ok(Arc::clone(cell)),
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err(format!(
                 "Unknown static secret: {name}; define it in static_resources.secrets, or set \
                  sds_config"
-            )
-        })
+            )),
+        }
     }
 
     fn watch(
@@ -222,7 +242,7 @@ impl Entry {
         }
         let version = Version::now(&resource.version, resource.body);
         let taken = read(&self.cell, &version).and_then(|(secret, files)| {
-            self.cell.set(secret.kind)?;
+            self.cell.set(&secret.kind)?;
             self.files = files;
             Ok(())
         });
@@ -241,7 +261,7 @@ impl Entry {
             if files == self.files {
                 return Ok(());
             }
-            self.cell.set(secret.kind)?;
+            self.cell.set(&secret.kind)?;
             self.files = files;
             self.versions.activate(Version::now(&version.version, (*version.body).clone()));
             Ok(())

@@ -19,6 +19,7 @@ use crate::config::{At, ConfigError};
 use crate::downstream::filter_chain::FilterChains;
 use crate::downstream::inspectors::Inspectors;
 use crate::downstream::listener::{Chain, ChainTls, Handler, State};
+use crate::downstream::network_filters::Guards;
 use crate::downstream::stats::{ListenerStats, TcpStats};
 use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::Drain;
@@ -144,7 +145,7 @@ impl Builder {
             }
             Some(NetworkFilter::TcpProxy(config)) => Handler::Tcp(Arc::new(self.tcp(config, at)?)),
             Some(NetworkFilter::DirectResponse(bytes)) => Handler::Direct(bytes.clone()),
-            None => Handler::None,
+            Some(NetworkFilter::Rbac(_)) | None => Handler::None,
         };
         let tls = match &chain.tls {
             Some(context) => {
@@ -154,7 +155,9 @@ impl Builder {
             }
             None => None,
         };
-        Ok(Arc::new(Chain { config: Arc::clone(chain), tls, handler, drain: Drain::default() }))
+        let guards = Guards::new(&chain.filters, &self.stats, &self.store);
+        let (config, drain) = (Arc::clone(chain), Drain::default());
+        Ok(Arc::new(Chain { config, tls, guards, handler, drain }))
     }
 
     fn http(

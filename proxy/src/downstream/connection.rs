@@ -11,8 +11,11 @@ use tokio::time::timeout;
 use crate::downstream::filter_chain::Facts;
 use crate::downstream::inspect::{self, Filter, FilterKind};
 use crate::downstream::listener::{Chain, ConnectionSlot, Handler, Listener, State};
+use crate::downstream::network_filters::{Guards, first_bytes};
 use crate::downstream::stats::ListenerStats;
+use crate::downstream::tcp_proxy::until_closing;
 use crate::downstream::worker::Worker;
+use crate::drain::DrainSignal;
 use crate::http;
 use crate::io::{Address, Stream};
 use crate::telemetry::log_format::FormatContext;
@@ -67,19 +70,47 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
         }
     };
     let info = Rc::new(info);
-    let logged = Rc::clone(&info);
+    handle(stream, Rc::clone(&info), &chain, &worker).await;
+    log_connection(&state, &info, |_| {});
+    drop(open);
+}
+
+/// Gives an established connection to its chain's filters.
+async fn handle(stream: Stream, info: Rc<ConnectionInfo>, chain: &Chain, worker: &Worker) {
     let drain = chain.drain.signal();
     match &chain.handler {
         Handler::Http(manager) => {
-            let http = Rc::clone(&worker.http);
-            http::codec::serve(stream, info, Arc::clone(manager), http, drain).await;
+            let idle = manager.config.idle_timeout;
+            if let Some(stream) = admit(stream, &info, &chain.guards, idle, &drain).await {
+                let http = Rc::clone(&worker.http);
+                http::codec::serve(stream, info, Arc::clone(manager), http, drain).await;
+            }
         }
-        Handler::Tcp(proxy) => proxy.serve(stream, info, &worker.http, drain).await,
+        Handler::Tcp(proxy) => {
+            proxy.serve(stream, info, &chain.guards, &worker.http, drain).await;
+        }
         Handler::Direct(bytes) => answer(stream, bytes).await,
         Handler::None => {}
     }
-    log_connection(&state, &logged, |_| {});
-    drop(open);
+}
+
+/// Lets the network filters look at a connection that is to speak HTTP, once its first bytes have come. `None` closes it.
+async fn admit(
+    mut stream: Stream,
+    info: &Rc<ConnectionInfo>,
+    guards: &Guards,
+    idle: Option<Duration>,
+    drain: &DrainSignal,
+) -> Option<Stream> {
+    if guards.is_empty() {
+        return Some(stream);
+    }
+    let waiting = first_bytes::<Stream>(&mut stream, None);
+    let waiting = timeout(idle.unwrap_or(Duration::MAX), waiting);
+    let first = until_closing(waiting, drain.clone()).await?.ok()??;
+    let mut facts = StreamInfo::new(Rc::clone(info), None);
+    until_closing(guards.admit(&mut facts), drain.clone()).await?.ok()?;
+    Some(stream.unread(first.bytes))
 }
 
 /// Writes the bytes and ends the connection. A peer that left before it got them misses nothing.

@@ -10,6 +10,7 @@ use crate::config;
 use crate::config::listener::FilterChain;
 use crate::downstream::filter_chain::FilterChains;
 use crate::downstream::inspect::Filter;
+use crate::downstream::network_filters::Guards;
 use crate::downstream::stats::ListenerStats;
 use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::{Drain, Phase};
@@ -47,6 +48,8 @@ pub struct Chain {
     pub config: Arc<FilterChain>,
     /// The TLS side, if connections speak TLS.
     pub tls: Option<ChainTls>,
+    /// The network filters before the terminal one.
+    pub guards: Guards,
     /// What serves connections.
     pub handler: Handler,
     /// Drains its connections.

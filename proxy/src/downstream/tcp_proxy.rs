@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::config::network_filter::TcpProxy as Config;
+use crate::downstream::network_filters::{Guards, first_bytes};
 use crate::downstream::stats::TcpStats;
 use crate::drain::{DrainSignal, Phase};
 use crate::http::worker::Worker;
@@ -46,13 +47,14 @@ impl TcpProxy {
         &self,
         stream: Stream,
         connection: Rc<ConnectionInfo>,
+        guards: &Guards,
         worker: &Worker,
         drain: DrainSignal,
     ) {
         self.stats.downstream_cx_total.inc();
         self.sessions.inc();
         let mut info = StreamInfo::new(connection, None);
-        self.session(stream, &mut info, worker, drain).await;
+        self.session(stream, &mut info, guards, worker, drain).await;
         self.sessions.dec();
         info.duration = Some(info.elapsed());
         let context = FormatContext {
@@ -71,6 +73,7 @@ impl TcpProxy {
         &self,
         mut stream: Stream,
         info: &mut StreamInfo,
+        guards: &Guards,
         worker: &Worker,
         drain: DrainSignal,
     ) {
@@ -83,6 +86,14 @@ impl TcpProxy {
         let Some(mut lease) = self.connect(&cluster, info, worker).await else { return };
         info.upstream.local = lease.local_address().cloned();
         info.upstream.tls = lease.tls().cloned();
+        if !guards.is_empty() {
+            let admitting = self.admit(stream, &mut lease, info, guards);
+            let Some(Some(admitted)) = until_closing(admitting, drain.clone()).await else {
+                return;
+            };
+            cluster.stats().upstream_cx_rx_bytes_total.add(info.bytes_sent);
+            stream = admitted;
+        }
         let relaying = relay(&mut stream, &mut lease.stream, self.config.idle_timeout);
         let limit = self.config.max_duration.unwrap_or(Duration::MAX);
         let Some(relayed) = until_closing(timeout(limit, relaying), drain).await else { return };
@@ -101,6 +112,31 @@ impl TcpProxy {
                 info.flags.insert(ResponseFlags::DURATION_TIMEOUT);
             }
         }
+    }
+
+    /// Lets the network filters look at the connection once its first bytes have come; the host may speak before.
+    async fn admit(
+        &self,
+        mut stream: Stream,
+        lease: &mut TcpLease,
+        info: &mut StreamInfo,
+        guards: &Guards,
+    ) -> Option<Stream> {
+        let idle = self.config.idle_timeout.unwrap_or(Duration::MAX);
+        let Ok(first) = timeout(idle, first_bytes(&mut stream, Some(&mut lease.stream))).await
+        else {
+            self.stats.idle_timeout.inc();
+            return None;
+        };
+        let first = first?;
+        info.bytes_sent = first.sent;
+        self.stats.downstream_cx_tx_bytes_total.add(first.sent);
+        if guards.admit(info).await.is_err() {
+            info.bytes_received = first.bytes.len() as u64;
+            self.stats.downstream_cx_rx_bytes_total.add(info.bytes_received);
+            return None;
+        }
+        Some(stream.unread(first.bytes))
     }
 
     /// The cluster, at random by weight.
@@ -155,7 +191,7 @@ impl TcpProxy {
 
     fn note(&self, relayed: Relayed, info: &mut StreamInfo) {
         info.bytes_received = relayed.to_upstream;
-        info.bytes_sent = relayed.to_downstream;
+        info.bytes_sent += relayed.to_downstream;
         self.stats.downstream_cx_rx_bytes_total.add(relayed.to_upstream);
         self.stats.downstream_cx_tx_bytes_total.add(relayed.to_downstream);
         match relayed.ended {
@@ -183,7 +219,10 @@ fn note_host(info: &mut StreamInfo, host: &Host, attempt: u32) {
 }
 
 /// The future's output, unless the drain comes to its end first.
-async fn until_closing<F: Future>(future: F, mut drain: DrainSignal) -> Option<F::Output> {
+pub(super) async fn until_closing<F: Future>(
+    future: F,
+    mut drain: DrainSignal,
+) -> Option<F::Output> {
     tokio::pin!(future);
     loop {
         if drain.phase() == Phase::Closing {

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proto::envoy::admin::v3::server_info::State as AdminState;
 use tokio::task::spawn_local;
@@ -82,6 +82,7 @@ impl Process for Control {
         let stats = &self.lifecycle.stats;
         let Memory { private, resident } = Memory::now();
         stats.uptime.set(self.lifecycle.uptime().as_secs());
+        stats.days_until_first_cert_expiring.set(days_until(self.discovery.first_expiry()));
         stats.memory_allocated.set(private);
         stats.memory_heap_size.set(private);
         stats.memory_physical_size.set(resident);
@@ -116,4 +117,11 @@ impl Process for Control {
     fn quit(&self) {
         self.lifecycle.quit();
     }
+}
+
+/// Whole days until then; the most that Envoy's number holds if there is no such time, 0 if it is over.
+fn days_until(time: Option<SystemTime>) -> u64 {
+    let Some(time) = time else { return u32::MAX.into() };
+    let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+    left.as_secs() / (24 * 60 * 60)
 }

@@ -21,6 +21,7 @@ stat_group! {
         gauge hot_restart_epoch,
         gauge total_connections,
         gauge parent_connections,
+        gauge days_until_first_cert_expiring,
         gauge memory_allocated,
         gauge memory_heap_size,
         gauge memory_physical_size,

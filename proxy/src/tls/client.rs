@@ -14,7 +14,6 @@ use crate::config::{At, ConfigError};
 use crate::io::Stream;
 use crate::telemetry::stream_info::{CertificateInfo, TlsInfo};
 use crate::tls::failure::HandshakeError;
-use crate::tls::identity::Identity;
 use crate::tls::provider::{provider, versions};
 use crate::tls::secret::Resolved;
 use crate::tls::session;
@@ -72,8 +71,6 @@ impl ClientContext {
         let common = &context.common;
         let crypto = provider(common);
         let own = secrets.certificates.first();
-        let own = own.map(|own| Identity::new(own, &crypto, &at.index("tls_certificates", 0)));
-        let own = own.transpose()?;
         let validation = secrets.validation.as_deref().cloned().unwrap_or_default();
         let verifier = Verifier::new(&validation, &at.field("validation_context"))?;
         let has_anchors = verifier.has_anchors();
@@ -85,7 +82,7 @@ impl ClientContext {
             .map_err(|error| at.field("tls_params").error(error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _);
-        let mut named = match &own {
+        let mut named = match own {
             Some(own) => {
                 let key = SingleCertAndKey::from(Arc::clone(&own.key));
                 builder.with_client_cert_resolver(Arc::new(key))
@@ -101,7 +98,7 @@ impl ClientContext {
         let mut nameless = named.clone();
         nameless.enable_sni = false;
         let (named, nameless) = (Arc::new(named), Arc::new(nameless));
-        let (auto_host_sni, local) = (context.auto_host_sni, own.map(|own| own.info));
+        let (auto_host_sni, local) = (context.auto_host_sni, own.map(|own| Arc::clone(&own.info)));
         Ok(ClientContext { named, nameless, sni, auto_host_sni, verifier, has_anchors, local })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
@@ -15,7 +15,7 @@ use crate::tls::certificate::Parsed;
 
 /// A certificate chain with its key.
 #[derive(Clone)]
-pub(super) struct Identity {
+pub struct Identity {
     /// What rustls presents.
     pub key: Arc<CertifiedKey>,
     /// What the certificate says.
@@ -31,11 +31,7 @@ impl Identity {
     ///
     /// # Errors
     /// What is missing, malformed or does not belong together; never any part of the key.
-    pub fn new(
-        certificate: &Certificate,
-        provider: &CryptoProvider,
-        at: &At<'_>,
-    ) -> Result<Identity, ConfigError> {
+    pub fn new(certificate: &Certificate, at: &At<'_>) -> Result<Identity, ConfigError> {
         let chain_at = at.field("certificate_chain");
         let chain: Result<Vec<_>, _> =
             CertificateDer::pem_slice_iter(&certificate.chain_pem).collect();
@@ -46,7 +42,7 @@ impl Identity {
         let (info, names) = (Arc::new(parsed.info()), host_names(&parsed));
         let key = PrivateKeyDer::from_pem_slice(&certificate.key_pem)
             .map_err(|_| at.field("private_key").error("holds no private key in PEM"))?;
-        let mut key = CertifiedKey::from_der(chain, key, provider)
+        let mut key = CertifiedKey::from_der(chain, key, &default_provider())
             .map_err(|error| at.error(format!("cannot be used: {error}")))?;
         key.ocsp = certificate.ocsp_staple.clone();
         let is_ecdsa = key.key.algorithm() == SignatureAlgorithm::ECDSA;

@@ -2,29 +2,55 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use rustls::crypto::aws_lc_rs::default_provider;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
+use super::certificate::Parsed;
 use super::identity::Identity;
 use super::verify::Verifier;
-use crate::config::tls::{Certificate, SecretKind, ValidationContext};
+use crate::config::tls::{SecretKind, ValidationContext};
 use crate::config::{At, ConfigError};
 
 /// The secrets of a context, wherever they came from.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Resolved {
     /// `tls_certificates`, or what SDS brought for them.
-    pub certificates: Vec<Arc<Certificate>>,
+    pub certificates: Vec<Identity>,
     /// How peers are verified; a `combined_validation_context` is merged already.
     pub validation: Option<Arc<ValidationContext>>,
+}
+
+/// A secret that can be used. It is read once, however many contexts use it.
+#[derive(Clone)]
+pub(super) enum Loaded {
+    Certificate(Identity),
+    Validation(Trust),
+}
+
+/// A validation context, and when the first of its trust anchors expires.
+#[derive(Clone)]
+pub(super) struct Trust {
+    pub context: Arc<ValidationContext>,
+    pub expires: Option<SystemTime>,
+}
+
+impl Trust {
+    pub(super) fn new(context: &Arc<ValidationContext>) -> Self {
+        let anchors = context.trusted_ca_pem.as_deref().unwrap_or_default();
+        let anchors = CertificateDer::pem_slice_iter(anchors).filter_map(Result::ok);
+        let ends = anchors.filter_map(|der| Some(Parsed::new(&der)?.info().not_after));
+        Trust { expires: ends.min(), context: Arc::clone(context) }
+    }
 }
 
 /// A secret by name, shared by every context that names it. Lives on the control thread.
 pub struct SecretCell {
     name: Arc<str>,
-    value: ArcSwapOption<SecretKind>,
+    value: ArcSwapOption<Loaded>,
     /// Whether somebody should still wait for the first value.
     is_settled: AtomicBool,
     users: Mutex<Vec<Weak<dyn SecretUser>>>,
@@ -39,7 +65,7 @@ pub(super) trait SecretUser: Send + Sync {
     fn prepare(
         self: Arc<Self>,
         cell: &SecretCell,
-        new: &SecretKind,
+        new: &Loaded,
     ) -> Result<Box<dyn FnOnce()>, ConfigError>;
 }
 
@@ -55,11 +81,13 @@ impl SecretCell {
     }
 
     /// A secret that is there.
-    pub fn with(name: &Arc<str>, secret: SecretKind) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn with(name: &Arc<str>, secret: &SecretKind) -> Result<Arc<Self>, ConfigError> {
         let cell = Self::new(name);
-        cell.value.store(Some(Arc::new(secret)));
-        cell.settle();
-        cell
+        cell.set(secret)?;
+        Ok(cell)
     }
 
     /// The secret's name.
@@ -68,7 +96,7 @@ impl SecretCell {
     }
 
     /// The secret, once it is there.
-    pub fn value(&self) -> Option<Arc<SecretKind>> {
+    pub(super) fn value(&self) -> Option<Arc<Loaded>> {
         self.value.load_full()
     }
 
@@ -86,9 +114,9 @@ impl SecretCell {
     ///
     /// # Errors
     /// It cannot be used at all, or not by one of the users; everything stays as it was.
-    pub fn set(&self, secret: SecretKind) -> Result<(), ConfigError> {
+    pub fn set(&self, secret: &SecretKind) -> Result<(), ConfigError> {
         self.settle();
-        check(&secret, &At::resource("secret", &self.name))?;
+        let secret = load(secret, &At::resource("secret", &self.name))?;
         let users: Vec<_> = self.users.lock().iter().filter_map(Weak::upgrade).collect();
         let installs = users.into_iter().map(|user| user.prepare(self, &secret));
         let installs = installs.collect::<Result<Vec<_>, _>>()?;
@@ -120,44 +148,50 @@ impl std::fmt::Debug for SecretCell {
     }
 }
 
-/// Refuses what nobody can use, also while nobody can be asked: a user may still wait for another secret.
-fn check(secret: &SecretKind, at: &At<'_>) -> Result<(), ConfigError> {
+/// Reads a secret. What nobody can use is refused also while nobody can be asked: a user may still wait for another secret.
+fn load(secret: &SecretKind, at: &At<'_>) -> Result<Loaded, ConfigError> {
     match secret {
         SecretKind::Certificate(certificate) => {
             let at = at.field("tls_certificate");
-            Identity::new(certificate, &default_provider(), &at).map(drop)
+            Identity::new(certificate, &at).map(Loaded::Certificate)
         }
         SecretKind::Validation(validation) => {
             let has_anchors = validation.trusted_ca_pem.is_some() || validation.spiffe.is_some();
             // Without trust anchors it is for a default context that has them.
-            let at = at.field("validation_context");
-            has_anchors.then(|| Verifier::new(validation, &at)).transpose().map(drop)
+            if has_anchors {
+                Verifier::new(validation, &at.field("validation_context"))?;
+            }
+            Ok(Loaded::Validation(Trust::new(validation)))
         }
     }
 }
 
-/// A certificate, as a context needs one.
-pub(super) fn certificate(
-    secret: &SecretKind,
-    at: &At<'_>,
-) -> Result<Arc<Certificate>, ConfigError> {
-    match secret {
-        SecretKind::Certificate(certificate) => Ok(Arc::clone(certificate)),
-        SecretKind::Validation(_) => {
-            Err(at.error("is a validation_context, where a tls_certificate is needed"))
+impl Loaded {
+    /// When it is over.
+    pub(super) fn expires(&self) -> Option<SystemTime> {
+        match self {
+            Loaded::Certificate(identity) => Some(identity.info.not_after),
+            Loaded::Validation(trust) => trust.expires,
         }
     }
-}
 
-/// A validation context, as a context needs one.
-pub(super) fn validation(
-    secret: &SecretKind,
-    at: &At<'_>,
-) -> Result<Arc<ValidationContext>, ConfigError> {
-    match secret {
-        SecretKind::Validation(validation) => Ok(Arc::clone(validation)),
-        SecretKind::Certificate(_) => {
-            Err(at.error("is a tls_certificate, where a validation_context is needed"))
+    /// A certificate, as a context needs one.
+    pub(super) fn certificate(&self, at: &At<'_>) -> Result<&Identity, ConfigError> {
+        match self {
+            Loaded::Certificate(identity) => Ok(identity),
+            Loaded::Validation(_) => {
+                Err(at.error("is a validation_context, where a tls_certificate is needed"))
+            }
+        }
+    }
+
+    /// A validation context, as a context needs one.
+    pub(super) fn validation(&self, at: &At<'_>) -> Result<&ValidationContext, ConfigError> {
+        match self {
+            Loaded::Validation(trust) => Ok(&trust.context),
+            Loaded::Certificate(_) => {
+                Err(at.error("is a tls_certificate, where a validation_context is needed"))
+            }
         }
     }
 }

@@ -1,17 +1,18 @@
 //! A context made ready for handshakes, and made anew when one of its secrets changes.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::{ArcSwapOption, Guard};
+use rustls_pki_types::CertificateDer;
 
 use super::client::ClientContext;
-use super::secret::{self, Resolved, SecretCell, SecretUser};
+use super::identity::Identity;
+use super::secret::{Loaded, Resolved, SecretCell, SecretUser, Trust};
 use super::server::ServerContext;
 use super::stats::FactoryStats;
 use crate::config::source::ConfigSource;
-use crate::config::tls::{
-    Certificate, CommonTls, DownstreamTls, SecretKind, SecretRef, UpstreamTls, ValidationContext,
-};
+use crate::config::tls::{CommonTls, DownstreamTls, SecretRef, UpstreamTls};
 use crate::config::{At, ConfigError};
 
 /// The server side of a filter chain.
@@ -68,22 +69,22 @@ pub struct Slot<C: TlsContext> {
     context: Arc<C>,
     /// Where the context stands, for errors that come later.
     place: Box<str>,
-    certificates: Vec<Input<Certificate>>,
+    certificates: Vec<CertificateInput>,
     validation: Option<ValidationInput>,
     ready: ArcSwapOption<C::Ready>,
     /// Counts what becomes of the context.
     pub stats: Arc<FactoryStats>,
 }
 
-/// A secret given in the context, or by name.
-enum Input<T> {
-    Inline(Arc<T>),
+/// A certificate given in the context, or by name.
+enum CertificateInput {
+    Inline(Identity),
     Cell(Arc<SecretCell>),
 }
 
 /// The context given, and the cell of the one that is merged over it.
 struct ValidationInput {
-    given: Arc<ValidationContext>,
+    given: Trust,
     cell: Option<Arc<SecretCell>>,
 }
 
@@ -102,11 +103,14 @@ impl<C: TlsContext> Slot<C> {
         let mut certificates = Vec::new();
         for (index, certificate) in context.common().certificates.iter().enumerate() {
             certificates.push(match certificate {
-                SecretRef::Inline(certificate) => Input::Inline(Arc::clone(certificate)),
+                SecretRef::Inline(certificate) => {
+                    let at = at_common.index("tls_certificates", index);
+                    CertificateInput::Inline(Identity::new(certificate, &at)?)
+                }
                 SecretRef::Sds { name, source } => {
                     let at = at_common.index("tls_certificate_sds_secret_configs", index);
                     let cell = find(name, source.as_ref()).map_err(|error| at.error(error))?;
-                    Input::Cell(cell)
+                    CertificateInput::Cell(cell)
                 }
             });
         }
@@ -117,7 +121,7 @@ impl<C: TlsContext> Slot<C> {
                 let sds = validation.sds.as_ref();
                 let cell = sds.map(|(name, source)| find(name, source.as_ref())).transpose();
                 let cell = cell.map_err(|error| at.error(error))?;
-                Some(ValidationInput { given: Arc::clone(&validation.context), cell })
+                Some(ValidationInput { given: Trust::new(&validation.context), cell })
             }
         };
         let place = at.to_string().into();
@@ -155,21 +159,25 @@ impl<C: TlsContext> Slot<C> {
     /// The secrets that come by name.
     pub fn cells(&self) -> impl Iterator<Item = &Arc<SecretCell>> {
         let certificates = self.certificates.iter().filter_map(|input| match input {
-            Input::Inline(_) => None,
-            Input::Cell(cell) => Some(cell),
+            CertificateInput::Inline(_) => None,
+            CertificateInput::Cell(cell) => Some(cell),
         });
         certificates.chain(self.validation.as_ref().and_then(|validation| validation.cell.as_ref()))
     }
 
-    /// The secrets that are in use; none while one is missing.
-    pub fn resolved(&self) -> Option<Resolved> {
-        self.resolve(None).ok().flatten()
+    /// The certificates of each chain that is presented, and the trust anchors in PEM; nothing while a secret is missing.
+    pub fn in_use(&self) -> (Vec<CertificateDer<'static>>, Vec<u8>) {
+        let Ok(Some(secrets)) = self.resolve(None) else { return Default::default() };
+        let chains = secrets.certificates.iter().flat_map(|own| own.key.cert.iter().cloned());
+        let validation = secrets.validation.as_ref();
+        let anchors = validation.and_then(|validation| validation.trusted_ca_pem.clone());
+        (chains.collect(), anchors.unwrap_or_default())
     }
 
     /// Builds with a new value for a cell; none while a secret is missing.
     fn build(
         &self,
-        new: Option<(&SecretCell, &SecretKind)>,
+        new: Option<(&SecretCell, &Loaded)>,
     ) -> Result<Option<Arc<C::Ready>>, ConfigError> {
         let Some(secrets) = self.resolve(new)? else { return Ok(None) };
         let at = At::resource(&self.place, "");
@@ -178,7 +186,7 @@ impl<C: TlsContext> Slot<C> {
 
     fn resolve(
         &self,
-        new: Option<(&SecretCell, &SecretKind)>,
+        new: Option<(&SecretCell, &Loaded)>,
     ) -> Result<Option<Resolved>, ConfigError> {
         let value = |cell: &Arc<SecretCell>| match new {
             Some((changed, new)) if std::ptr::eq(changed, &**cell) => Some(Arc::new(new.clone())),
@@ -187,20 +195,20 @@ impl<C: TlsContext> Slot<C> {
         let mut resolved = Resolved::default();
         for input in &self.certificates {
             resolved.certificates.push(match input {
-                Input::Inline(certificate) => Arc::clone(certificate),
-                Input::Cell(cell) => {
+                CertificateInput::Inline(identity) => identity.clone(),
+                CertificateInput::Cell(cell) => {
                     let Some(secret) = value(cell) else { return Ok(None) };
-                    secret::certificate(&secret, &At::resource("secret", cell.name()))?
+                    secret.certificate(&At::resource("secret", cell.name()))?.clone()
                 }
             });
         }
         if let Some(ValidationInput { given, cell }) = &self.validation {
             resolved.validation = Some(match cell {
-                None => Arc::clone(given),
+                None => Arc::clone(&given.context),
                 Some(cell) => {
                     let Some(secret) = value(cell) else { return Ok(None) };
                     let at = At::resource("secret", cell.name());
-                    let merged = given.merged(&*secret::validation(&secret, &at)?);
+                    let merged = given.context.merged(secret.validation(&at)?);
                     merged.check_complete(&at)?;
                     Arc::new(merged)
                 }
@@ -210,11 +218,29 @@ impl<C: TlsContext> Slot<C> {
     }
 }
 
+/// Something that is over some day.
+pub trait Expires: Send + Sync {
+    /// When the first of its certificates and trust anchors expires; none if it has none.
+    fn expires(&self) -> Option<SystemTime>;
+}
+
+impl<C: TlsContext> Expires for Slot<C> {
+    fn expires(&self) -> Option<SystemTime> {
+        let inline = self.certificates.iter().filter_map(|input| match input {
+            CertificateInput::Inline(identity) => Some(identity.info.not_after),
+            CertificateInput::Cell(_) => None,
+        });
+        let given = self.validation.as_ref().and_then(|validation| validation.given.expires);
+        let cells = self.cells().filter_map(|cell| cell.value()?.expires());
+        inline.chain(given).chain(cells).min()
+    }
+}
+
 impl<C: TlsContext> SecretUser for Slot<C> {
     fn prepare(
         self: Arc<Self>,
         cell: &SecretCell,
-        new: &SecretKind,
+        new: &Loaded,
     ) -> Result<Box<dyn FnOnce()>, ConfigError> {
         let ready = self.build(Some((cell, new)))?;
         Ok(Box::new(move || {

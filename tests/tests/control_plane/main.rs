@@ -3,6 +3,7 @@
 mod beside_envoy;
 mod listeners;
 mod order;
+mod ready;
 mod state;
 
 use std::net::SocketAddr;

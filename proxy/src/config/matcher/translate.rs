@@ -5,6 +5,7 @@ use proto::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use proto::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use proto::envoy::r#type::matcher::v3 as pb_matcher;
 use proto::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use proto::xds::r#type::matcher::v3 as xds;
 
 use super::{
     FullRegex, HeaderMatcher, HeaderRule, QueryMatcher, QueryRule, StringMatcher, StringPattern,
@@ -46,6 +47,32 @@ impl StringMatcher {
                 Some(MatchPattern::Custom(_)) => return Err(at.field("custom").unsupported()),
             };
         Ok(StringMatcher { pattern, ignore_case: *ignore_case })
+    }
+}
+
+impl StringMatcher {
+    /// An `xds.type.matcher.v3.StringMatcher`, which says the same in other words.
+    pub fn from_xds(
+        message: &xds::StringMatcher,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<StringMatcher, ConfigError> {
+        use xds::string_matcher::MatchPattern as Xds;
+        let pattern = match &message.match_pattern {
+            None => None,
+            Some(Xds::Exact(value)) => Some(MatchPattern::Exact(value.clone())),
+            Some(Xds::Prefix(value)) => Some(MatchPattern::Prefix(value.clone())),
+            Some(Xds::Suffix(value)) => Some(MatchPattern::Suffix(value.clone())),
+            Some(Xds::Contains(value)) => Some(MatchPattern::Contains(value.clone())),
+            Some(Xds::SafeRegex(regex)) => {
+                let regex = regex.regex.clone();
+                Some(MatchPattern::SafeRegex(pb_matcher::RegexMatcher { regex, engine_type: None }))
+            }
+            Some(Xds::Custom(_)) => return Err(at.field("custom").unsupported()),
+        };
+        let ignore_case = message.ignore_case;
+        let message = pb_matcher::StringMatcher { ignore_case, match_pattern: pattern };
+        StringMatcher::from_proto(&message, at, context)
     }
 }
 

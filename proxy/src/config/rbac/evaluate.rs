@@ -2,7 +2,8 @@
 
 use ipnet::IpNet;
 
-use super::{Action, Engine, Policy, Rule, Rules, SanKind, SanRule};
+use super::{Action, Engine, Outcome, Policy, Rule, Rules, SanKind, SanRule};
+use crate::config::matcher::tree::{Tree, Unknown};
 use crate::config::matcher::{MatchInput, StringMatcher};
 use crate::io::Address;
 
@@ -45,6 +46,7 @@ impl Engine {
     pub fn decide(&self, input: &MatchInput<'_>) -> Verdict<'_> {
         match self {
             Engine::Rules(rules) => rules.decide(input),
+            Engine::Tree { tree, logs } => decide_by_tree(tree, *logs, input),
         }
     }
 
@@ -52,7 +54,24 @@ impl Engine {
     pub fn policies(&self) -> Vec<&str> {
         match self {
             Engine::Rules(rules) => rules.policies.iter().map(|policy| &*policy.name).collect(),
+            Engine::Tree { tree, .. } => {
+                let mut names = Vec::new();
+                tree.visit(&mut |outcome| names.push(&*outcome.name));
+                names
+            }
         }
+    }
+}
+
+/// What the tree leads to; where it leads nowhere, or that cannot be told, the answer is no.
+fn decide_by_tree<'e>(tree: &'e Tree<Outcome>, logs: bool, input: &MatchInput<'_>) -> Verdict<'e> {
+    match tree.find(input) {
+        Ok(Some(outcome)) => Verdict {
+            decision: Decision::allow_if(outcome.action != Action::Deny),
+            policy: Some(&outcome.name),
+            log: logs.then_some(outcome.action == Action::Log),
+        },
+        Ok(None) | Err(Unknown) => Verdict { decision: Decision::Denied, policy: None, log: None },
     }
 }
 

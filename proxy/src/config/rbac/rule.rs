@@ -13,6 +13,7 @@ use proto::envoy::r#type::v3::Int32Range;
 
 use super::translate::not_empty;
 use super::{Rule, SanKind, SanRule};
+use crate::config::matcher::tree::Scope;
 use crate::config::matcher::uri_template::{self, Globs};
 use crate::config::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher};
 use crate::config::value::{cidr, enumeration, required};
@@ -27,6 +28,8 @@ const PORTS: i32 = 65536;
 pub(super) struct Side<'c> {
     /// What globs stand for: it turns around in a `not`.
     pub(super) globs: Globs,
+    /// What can be asked for.
+    pub(super) scope: Scope,
     pub(super) context: &'c Context,
 }
 
@@ -60,7 +63,7 @@ pub(super) fn permission(
             Rule::Not(Box::new(permission(rule, side.negated(), &at.field("not_rule"))?))
         }
         PbRule::Any(any) => always(*any, at)?,
-        PbRule::Header(matcher) => header(matcher, at, context)?,
+        PbRule::Header(matcher) => header(matcher, side, at)?,
         PbRule::UrlPath(matcher) => path(matcher, at, context)?,
         PbRule::UriTemplate(template) => {
             let at = at.field("uri_template");
@@ -127,7 +130,7 @@ pub(super) fn principal(
             Rule::DirectRemote(range(remote, "direct_remote_ip")?)
         }
         Identifier::RemoteIp(remote) => Rule::Remote(range(remote, "remote_ip")?),
-        Identifier::Header(matcher) => header(matcher, at, context)?,
+        Identifier::Header(matcher) => header(matcher, side, at)?,
         Identifier::UrlPath(matcher) => path(matcher, at, context)?,
         Identifier::Metadata(matcher) => {
             let at = at.field("metadata");
@@ -153,10 +156,16 @@ fn always(any: bool, at: &At<'_>) -> Result<Rule, ConfigError> {
 
 fn header(
     message: &proto::envoy::config::route::v3::HeaderMatcher,
+    side: Side<'_>,
     at: &At<'_>,
-    context: &Context,
 ) -> Result<Rule, ConfigError> {
-    HeaderMatcher::from_proto(message, &at.field("header"), context).map(Rule::Header)
+    let at = at.field("header");
+    match side.scope {
+        Scope::Connection => {
+            Err(at.error("a connection has no headers; the HTTP filter sees them"))
+        }
+        Scope::Request => HeaderMatcher::from_proto(message, &at, side.context).map(Rule::Header),
+    }
 }
 
 fn path(

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use proto::envoy::config::rbac::v3 as pb;
 
 use super::*;
+use crate::config::matcher::tree::Scope;
 use crate::config::matcher::{ConnectionView, MatchInput, PseudoHeaders, RequestView, TlsView};
 use crate::config::testing::message;
 use crate::config::{At, ConfigError, Context};
@@ -88,7 +89,7 @@ fn engine(rules: &str) -> Result<Engine, ConfigError> {
     let at = At::resource("listener", "l");
     let context = Context::default();
     let rules = ("rules", Some(&message));
-    Engine::from_proto(rules, ("matcher", None), &at, &context).map(Option::unwrap)
+    Engine::from_proto(rules, ("matcher", None), Scope::Request, &at, &context).map(Option::unwrap)
 }
 
 /// Whether an ALLOW policy with this permission and principal lets the world's request pass.

@@ -4,43 +4,74 @@ use std::collections::BTreeMap;
 
 use proto::envoy::config::rbac::v3 as pb;
 use proto::envoy::config::rbac::v3::rbac::Action as PbAction;
+use proto::xds::core::v3::TypedExtensionConfig;
 use proto::xds::r#type::matcher::v3::Matcher;
 
 use super::rule::{Side, permission, principal};
-use super::{Action, Engine, Policy, Rule, Rules};
+use super::{Action, Engine, Outcome, Policy, Rule, Rules};
+use crate::config::matcher::tree::{Scope, Tree};
 use crate::config::matcher::uri_template::Globs;
-use crate::config::value::enumeration;
-use crate::config::{At, ConfigError, Context};
+use crate::config::value::{enumeration, non_empty};
+use crate::config::{At, ConfigError, Context, any};
 use crate::{refuse_set, warn_set};
 
 impl Engine {
     /// The engine of a filter with these `rules` or this `matcher`; none if it has neither. With both, the matcher
-    /// counts, as in Envoy. The names are those of the fields.
+    /// counts, as in Envoy. The names are those of the fields; `scope` says what the tree's inputs are taken from.
     pub fn from_proto(
         rules: (&str, Option<&pb::Rbac>),
         matcher: (&str, Option<&Matcher>),
+        scope: Scope,
         at: &At<'_>,
         context: &Context,
     ) -> Result<Option<Engine>, ConfigError> {
-        if matcher.1.is_some() {
-            return Err(at.field(matcher.0).unsupported());
+        if let (field, Some(matcher)) = matcher {
+            let tree = outcomes(matcher, scope, &at.field(field), context)?;
+            let mut logs = false;
+            tree.visit(&mut |outcome| logs |= outcome.action == Action::Log);
+            return Ok(Some(Engine::Tree { tree, logs }));
         }
-        let rules = rules.1.map(|message| Rules::from_proto(message, &at.field(rules.0), context));
+        let rules =
+            rules.1.map(|message| Rules::from_proto(message, scope, &at.field(rules.0), context));
         Ok(rules.transpose()?.map(Engine::Rules))
     }
+}
+
+/// A matcher tree whose actions are `envoy.config.rbac.v3.Action`.
+fn outcomes(
+    message: &Matcher,
+    scope: Scope,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<Tree<Outcome>, ConfigError> {
+    let action = |extension: &TypedExtensionConfig, at: &At<'_>| {
+        let config = extension.typed_config.as_ref();
+        let at = at.field("typed_config");
+        if !any::is::<pb::Action>(config) {
+            return Err(any::unknown(&extension.name, config, &at));
+        }
+        let message: pb::Action = any::open(config, &at)?;
+        let action = Action::from_proto(message.action, &at.field("action"))?;
+        let name = non_empty(&message.name, &at.field("name"))?.into();
+        Ok(Outcome { name, action })
+    };
+    Tree::from_proto(message, scope, &action, at, context)
 }
 
 impl Rules {
     fn from_proto(
         message: &pb::Rbac,
+        scope: Scope,
         at: &At<'_>,
         context: &Context,
     ) -> Result<Rules, ConfigError> {
         refuse_set!(at, message, [audit_logging_options]);
         let action = Action::from_proto(message.action, &at.field("action"))?;
         let policies: BTreeMap<_, _> = message.policies.iter().collect();
+        let globs = if action == Action::Deny { Globs::Wide } else { Globs::Strict };
+        let side = Side { globs, scope, context };
         let policies = policies.into_iter().map(|(name, policy)| {
-            Policy::from_proto(name, policy, action, &at.key("policies", name), context)
+            Policy::from_proto(name, policy, side, &at.key("policies", name))
         });
         Ok(Rules { action, policies: policies.collect::<Result<_, _>>()? })
     }
@@ -61,15 +92,12 @@ impl Policy {
     fn from_proto(
         name: &str,
         message: &pb::Policy,
-        action: Action,
+        side: Side<'_>,
         at: &At<'_>,
-        context: &Context,
     ) -> Result<Policy, ConfigError> {
         const UNUSED: &str = "Envoy does not read it either";
         refuse_set!(at, message, [condition]);
-        warn_set!(context, at, message, [checked_condition], UNUSED);
-        let globs = if action == Action::Deny { Globs::Wide } else { Globs::Strict };
-        let side = Side { globs, context };
+        warn_set!(side.context, at, message, [checked_condition], UNUSED);
         let permissions = message.permissions.iter().enumerate();
         let principals = message.principals.iter().enumerate();
         let permissions = permissions

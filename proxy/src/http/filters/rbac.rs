@@ -8,14 +8,15 @@ use proto::google::protobuf::Any;
 
 use super::{Blueprint, Build, Decoded, HttpFilter, Registration, Request, view};
 use crate::config::http_filter::Opaque;
-use crate::config::rbac::{Decision, Engine};
+use crate::config::matcher::tree::Scope;
+use crate::config::rbac::{Decision, Engine, Engines};
 use crate::config::{At, ConfigError, Context, any};
 use crate::http::local_reply::LocalReply;
 use crate::telemetry::stream_info::Metadata;
 
 pub mod control;
 
-use control::{AccessControl, Engines, Names, denial_details};
+use control::{AccessControl, Names, denial_details};
 
 /// The metadata of a route that has none.
 static NOTHING: Metadata = Metadata::new();
@@ -58,8 +59,8 @@ fn engines(message: &Rbac, at: &At<'_>, context: &Context) -> Result<Engines, Co
     let matcher = ("matcher", matcher.as_ref());
     let shadow_matcher = ("shadow_matcher", shadow_matcher.as_ref());
     Ok(Engines {
-        enforced: Engine::from_proto(rules, matcher, at, context)?,
-        shadow: Engine::from_proto(shadow_rules, shadow_matcher, at, context)?,
+        enforced: Engine::from_proto(rules, matcher, Scope::Request, at, context)?,
+        shadow: Engine::from_proto(shadow_rules, shadow_matcher, Scope::Request, at, context)?,
     })
 }
 
@@ -75,6 +76,7 @@ impl Blueprint for Config {
     fn build(&self, build: &Build<'_>) -> Result<Arc<dyn HttpFilter>, ConfigError> {
         let names = Names {
             namespace: "envoy.filters.http.rbac",
+            notes_enforced: true,
             stat_prefix: build.stat_prefix,
             rules: &self.rules_prefix,
             shadow: &self.shadow_prefix,

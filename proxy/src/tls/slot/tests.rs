@@ -8,6 +8,7 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::config::Context;
+use crate::config::tls::{Certificate, SecretKind, ValidationContext};
 use crate::io::Stream;
 use crate::tls::{HandshakeError, ServerNames, TlsStats};
 
@@ -118,9 +119,9 @@ fn a_slot_is_empty_until_every_secret_is_there() {
     let slot = cells.server();
     assert!(slot.ready().is_none() && !slot.is_settled());
     assert_eq!(slot.waits_for(), "\"own\", \"trust\"");
-    cells.own.set(authority.certificate()).unwrap();
+    cells.own.set(&authority.certificate()).unwrap();
     assert!(slot.ready().is_none() && !slot.is_settled());
-    cells.trust.set(authority.trust()).unwrap();
+    cells.trust.set(&authority.trust()).unwrap();
     assert!(slot.ready().is_some() && slot.is_settled());
     assert_eq!(slot.stats.ssl_context_update_by_sds.get(), 2);
     let late = cells.server();
@@ -131,8 +132,8 @@ fn a_slot_is_empty_until_every_secret_is_there() {
 fn a_secret_that_cannot_be_used_changes_nothing() {
     let (cells, authority) = (Cells::new(), Authority::new());
     let (server, client) = (cells.server(), cells.client());
-    cells.own.set(authority.certificate()).unwrap();
-    cells.trust.set(authority.trust()).unwrap();
+    cells.own.set(&authority.certificate()).unwrap();
+    cells.trust.set(&authority.trust()).unwrap();
     let before = (server.ready().clone().unwrap(), client.ready().clone().unwrap());
 
     let (SecretKind::Certificate(one), SecretKind::Certificate(other)) =
@@ -141,14 +142,14 @@ fn a_secret_that_cannot_be_used_changes_nothing() {
         unreachable!("they are certificates")
     };
     let mixed = Certificate { key_pem: other.key_pem.clone(), ..(*one).clone() };
-    let error = cells.own.set(SecretKind::Certificate(mixed.into())).unwrap_err().to_string();
+    let error = cells.own.set(&SecretKind::Certificate(mixed.into())).unwrap_err().to_string();
     assert!(error.starts_with("secret \"own\": tls_certificate: cannot be used: "), "{error}");
     assert!(!error.contains("PRIVATE KEY"), "{error}");
 
-    let error = cells.own.set(authority.trust()).unwrap_err().to_string();
+    let error = cells.own.set(&authority.trust()).unwrap_err().to_string();
     assert_eq!(error, "secret \"own\": is a validation_context, where a tls_certificate is needed");
     let junk = ValidationContext { trusted_ca_pem: Some(b"junk".into()), ..Default::default() };
-    let error = cells.trust.set(SecretKind::Validation(junk.into())).unwrap_err().to_string();
+    let error = cells.trust.set(&SecretKind::Validation(junk.into())).unwrap_err().to_string();
     assert!(error.starts_with("secret \"trust\": validation_context.trusted_ca: "), "{error}");
 
     assert!(Arc::ptr_eq(&before.0, &server.ready().clone().unwrap()));
@@ -159,22 +160,22 @@ fn a_secret_that_cannot_be_used_changes_nothing() {
 async fn sessions_resume_until_a_secret_changes() {
     let (cells, authority) = (Cells::new(), Authority::new());
     let (server, client) = (cells.server(), cells.client());
-    cells.own.set(authority.certificate()).unwrap();
-    cells.trust.set(authority.trust()).unwrap();
+    cells.own.set(&authority.certificate()).unwrap();
+    cells.trust.set(&authority.trust()).unwrap();
     let old = client.ready().clone().unwrap();
     let before = server.ready().clone().unwrap();
     assert_eq!(handshake(&old, &before).await, Ok(false));
     assert_eq!(handshake(&old, &before).await, Ok(true));
 
     // The same trust again: whatever was agreed before counts no more.
-    cells.trust.set(authority.trust()).unwrap();
+    cells.trust.set(&authority.trust()).unwrap();
     assert_eq!(handshake(&old, &server.ready().clone().unwrap()).await, Ok(false));
 
     // Another authority is trusted from now on: neither a session nor the old certificate gets in.
     let other = Authority::new();
-    cells.trust.set(other.trust()).unwrap();
+    cells.trust.set(&other.trust()).unwrap();
     assert!(handshake(&old, &server.ready().clone().unwrap()).await.is_err());
-    cells.own.set(other.certificate()).unwrap();
+    cells.own.set(&other.certificate()).unwrap();
     let (client, server) = (client.ready().clone().unwrap(), server.ready().clone().unwrap());
     assert!(handshake(&old, &server).await.is_err());
     assert_eq!(handshake(&client, &server).await, Ok(false));
@@ -185,10 +186,10 @@ fn ten_thousand_rotations_leave_nothing_behind() {
     let (cells, authority) = (Cells::new(), Authority::new());
     let (server, client) = (cells.server(), cells.client());
     let certificates = [authority.certificate(), authority.certificate()];
-    cells.trust.set(authority.trust()).unwrap();
+    cells.trust.set(&authority.trust()).unwrap();
     let mut made: Vec<Weak<ServerContext>> = Vec::new();
     for round in 0..10_000 {
-        cells.own.set(certificates[round % 2].clone()).unwrap();
+        cells.own.set(&certificates[round % 2]).unwrap();
         made.push(Arc::downgrade(&server.ready().clone().unwrap()));
     }
     assert_eq!(made.iter().filter(|made| made.strong_count() > 0).count(), 1);

@@ -82,6 +82,9 @@ impl ResetReason {
         {
             return ResetReason::RemoteRefusedStreamReset;
         }
+        if error.is_remote() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR) {
+            return ResetReason::ProtocolError;
+        }
         if error.is_remote() {
             return ResetReason::RemoteReset;
         }

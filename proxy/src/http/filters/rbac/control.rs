@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::matcher::{MatchInput, RequestView};
-use crate::config::rbac::{Decision, Engine, Verdict};
+use crate::config::rbac::{Decision, Engine, Engines, Verdict};
 use crate::stat_group;
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::{Metadata, StreamInfo};
@@ -25,18 +25,10 @@ stat_group! {
     }
 }
 
-/// The engines of a filter, or those of a route.
-#[derive(Clone, Debug, Default)]
-pub struct Engines {
-    /// `rules` or `matcher`; without them everything is allowed.
-    pub enforced: Option<Engine>,
-    /// `shadow_rules` or `shadow_matcher`: only noted.
-    pub shadow: Option<Engine>,
-}
-
 /// Statistics and names of one filter.
 pub struct AccessControl {
     namespace: &'static str,
+    notes_enforced: bool,
     /// The keys of policy and result in dynamic metadata.
     enforced_keys: [Box<str>; 2],
     shadow_keys: [Box<str>; 2],
@@ -51,6 +43,8 @@ pub struct AccessControl {
 pub struct Names<'a> {
     /// The namespace of dynamic metadata.
     pub namespace: &'static str,
+    /// Whether the verdict that counts is noted there too, and not only that of the shadow rules.
+    pub notes_enforced: bool,
     /// What stands before `rbac.` in statistics, with its dot.
     pub stat_prefix: &'a str,
     /// `rules_stat_prefix`
@@ -88,6 +82,7 @@ impl AccessControl {
         });
         AccessControl {
             namespace: names.namespace,
+            notes_enforced: names.notes_enforced,
             enforced_keys: keys(names.rules, "enforced"),
             shadow_keys: keys(names.shadow, "shadow"),
             enforced_policies: enforced_policies.collect(),
@@ -128,7 +123,9 @@ impl AccessControl {
         if let Some(log) = verdict.log {
             info.set_metadata("envoy.common", "access_log_hint", log.into());
         }
-        self.note(&self.enforced_keys, &verdict, info);
+        if self.notes_enforced {
+            self.note(&self.enforced_keys, &verdict, info);
+        }
         Some(verdict)
     }
 
@@ -141,7 +138,7 @@ impl AccessControl {
 }
 
 /// A prefix of statistics with one more part, if there is one.
-fn joined(prefix: &str, part: &str) -> String {
+pub fn joined(prefix: &str, part: &str) -> String {
     match part {
         "" => prefix.to_owned(),
         part if part.ends_with('.') => format!("{prefix}{part}"),
