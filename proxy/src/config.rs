@@ -10,9 +10,11 @@
 pub mod access_log;
 pub mod any;
 pub mod bootstrap;
+pub mod cel;
 pub mod cluster;
 pub mod endpoint;
 pub mod error;
+pub mod hash_policy;
 pub mod hcm;
 pub mod headers;
 pub mod http_filter;

@@ -82,6 +82,9 @@ async fn control(
     let bootstrap = Arc::new(bootstrap);
     let store = Arc::new(Store::default());
     let registry = ClusterRegistry::new(&store);
+    if let (Some(cluster), Some(locality)) = (&bootstrap.local_cluster_name, bootstrap.locality()) {
+        registry.set_local_zone(locality, cluster);
+    }
     let lifecycle = Lifecycle::new(&store, options.workers);
     let mut ending = Ending::new(Rc::clone(&lifecycle))?;
     let logs = LogWriter::start(options.logs, &store)?;

@@ -16,6 +16,7 @@ use traffic::{SharedTally, Tally, Traffic};
 pub mod control_plane;
 mod display;
 mod http_client;
+mod identity;
 mod mesh;
 mod process;
 mod resources;
@@ -111,6 +112,7 @@ async fn tell() -> Result<Mesh> {
 async fn tell_steps(mesh: &mut Mesh, display: &mut Display) -> Result<SharedTally> {
     let mut traffic: Traffic = story::configuration_arrives(mesh, display).await?;
     story::requests_spread(&traffic, display).await?;
+    story::identities_are_proven(mesh, &traffic, display).await?;
     story::replica_dies(mesh, &traffic, display).await?;
     story::route_changes(mesh, &traffic, display).await?;
     story::endpoint_drains(mesh, &traffic, display).await?;
@@ -138,6 +140,8 @@ Everything stays up until Ctrl-C. The control plane serves xDS on {}.
    curl -i http://{sidecar}/                 through both sidecars
    curl http://{client}/clusters          the client side's admin interface
    curl http://{server}/stats?usedonly    the server side's
+   curl http://{client}/certs             whom the client side shows itself as, and whom it trusts
+   curl -X POST http://{api}/identity/rotate   new certificates for both
    curl http://{api}/clients           what the sidecars are subscribed to
    curl -N http://{api}/events         every push and acknowledgement from now on
 All requests to v2:

@@ -12,6 +12,7 @@ use proto::google::protobuf::Any;
 
 use crate::config::access_log::AccessLog;
 use crate::config::cluster::Cluster;
+use crate::config::endpoint::Locality;
 use crate::config::listener::Listener;
 use crate::config::source::{ApiConfigSource, ConfigSource};
 use crate::config::tls::Secret;
@@ -82,6 +83,19 @@ const STATIC_RESOURCES: u32 = 2;
 struct ClustersOnly {
     #[prost(bytes = "vec", repeated, tag = "2")]
     clusters: Vec<Vec<u8>>,
+}
+
+impl Bootstrap {
+    /// `node.locality`, if it says anything.
+    pub fn locality(&self) -> Option<Locality> {
+        let locality = self.node.locality.as_ref()?;
+        let locality = Locality {
+            region: locality.region.as_str().into(),
+            zone: locality.zone.as_str().into(),
+            sub_zone: locality.sub_zone.as_str().into(),
+        };
+        (locality != Locality::default()).then_some(locality)
+    }
 }
 
 /// Runtime values by their dotted keys.

@@ -8,11 +8,13 @@ use crate::config::source::ConfigSource;
 use crate::config::tls::UpstreamTls;
 use crate::io::Address;
 
+pub use load_balancing::{LbPolicy, LoadBalancing};
+
 mod discovery;
 mod health_check;
 mod http2_options;
 mod http_options;
-mod lb_policy;
+pub mod load_balancing;
 mod outlier_detection;
 mod sockets;
 mod translate;
@@ -35,8 +37,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// `per_connection_buffer_limit_bytes`; default 1 MiB.
     pub buffer_limit: u32,
-    /// `load_balancing_policy` or `lb_policy`.
-    pub lb_policy: LbPolicy,
+    /// How requests spread over the hosts.
+    pub lb: Arc<LoadBalancing>,
     /// `circuit_breakers.thresholds`: for the default and the high priority.
     pub circuit_breakers: Box<[Thresholds; 2]>,
     /// `health_checks`
@@ -67,8 +69,6 @@ pub struct Cluster {
     pub source_address: Option<std::net::SocketAddr>,
     /// `upstream_bind_config.extra_source_addresses`: one of the other IP version.
     pub extra_source_address: Option<std::net::SocketAddr>,
-    /// `common_lb_config.healthy_panic_threshold` in percent; default 50.
-    pub panic_threshold: f64,
     /// `metadata.filter_metadata`
     pub metadata: Option<Arc<Metadata>>,
 }
@@ -108,6 +108,22 @@ pub enum Discovery {
         /// `cleanup_interval`: hosts unused for so long go; default 5 s.
         cleanup_interval: Duration,
     },
+    /// `envoy.clusters.aggregate`: the hosts of other clusters, in their order.
+    Aggregate {
+        /// `clusters`, at least one.
+        clusters: Vec<Arc<str>>,
+    },
+}
+
+impl Discovery {
+    /// The kind's name, if it picks hosts in its own way and no load balancing policy does.
+    pub fn picks_by_itself(&self) -> Option<&'static str> {
+        match self {
+            Discovery::OriginalDst { .. } => Some("ORIGINAL_DST"),
+            Discovery::Aggregate { .. } => Some("envoy.clusters.aggregate"),
+            _ => None,
+        }
+    }
 }
 
 /// How names are resolved, for `STRICT_DNS`, `LOGICAL_DNS` and `envoy.clusters.dns`.
@@ -139,24 +155,6 @@ pub enum DnsFamily {
     V4Preferred,
     /// `ALL`: both.
     All,
-}
-
-/// A load balancing policy.
-#[derive(Clone, Debug, PartialEq)]
-pub enum LbPolicy {
-    /// `ROUND_ROBIN`
-    RoundRobin,
-    /// `LEAST_REQUEST`: power of `choice_count` choices on equal weights, weighted by active requests otherwise.
-    LeastRequest {
-        /// `choice_count`, at least 2; default 2.
-        choice_count: u32,
-        /// `active_request_bias`, at least 0; default 1.
-        active_request_bias: f64,
-    },
-    /// `RANDOM`
-    Random,
-    /// `CLUSTER_PROVIDED`: by the cluster's discovery (`ORIGINAL_DST`).
-    ClusterProvided,
 }
 
 /// `CircuitBreakers.Thresholds` of one priority.

@@ -10,7 +10,7 @@ pub mod uri_template;
 
 use regex::Regex;
 
-pub use evaluate::PseudoHeaders;
+pub use evaluate::{PseudoHeaders, query_parameter};
 pub use input::{ConnectionView, MatchInput, RequestView, TlsView};
 pub use metadata::{MetadataMatcher, MetadataPath, ValueMatcher};
 pub use re2::search;

@@ -16,6 +16,7 @@ use proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcp
 
 use crate::config::access_log::AccessLog;
 use crate::config::hcm::HttpConnectionManager;
+use crate::config::metadata_match::MetadataMatch;
 use crate::config::rbac::Engines;
 use crate::config::value::{bytes, non_empty, required};
 use crate::config::{At, ConfigError, Context, any};
@@ -51,8 +52,10 @@ pub struct NetworkRbac {
 pub struct TcpProxy {
     /// `stat_prefix`
     pub stat_prefix: Arc<str>,
-    /// `cluster`, or `weighted_clusters` with their weights; weights sum up to more than 0.
-    pub clusters: Vec<(Arc<str>, u32)>,
+    /// `cluster`, or `weighted_clusters`; weights sum up to more than 0.
+    pub clusters: Vec<TcpCluster>,
+    /// `hash_policy` with `source_ip`: the client's address decides for policies that hash.
+    pub hash_source_ip: bool,
     /// `idle_timeout`; default 1 h, none for 0.
     pub idle_timeout: Option<Duration>,
     /// `max_downstream_connection_duration`
@@ -61,6 +64,17 @@ pub struct TcpProxy {
     pub max_connect_attempts: u32,
     /// `access_log`
     pub access_log: Vec<AccessLog>,
+}
+
+/// A cluster that connections may go to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TcpCluster {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its share of the sum of all weights.
+    pub weight: u32,
+    /// `metadata_match`: the subset of its hosts.
+    pub metadata_match: Option<Arc<MetadataMatch>>,
 }
 
 impl NetworkFilter {

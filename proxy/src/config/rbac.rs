@@ -6,6 +6,7 @@ mod translate;
 
 use ipnet::IpNet;
 
+use crate::config::cel::Condition;
 use crate::config::matcher::tree::Tree;
 use crate::config::matcher::{FullRegex, HeaderMatcher, MetadataMatcher, StringMatcher};
 
@@ -63,7 +64,7 @@ pub enum Action {
     Log,
 }
 
-/// `Policy`: it matches if a permission and a principal match.
+/// `Policy`: it matches if a permission and a principal match, and the condition holds if there is one.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Its name in `RBAC.policies`.
@@ -72,6 +73,8 @@ pub struct Policy {
     pub permissions: Box<[Rule]>,
     /// `principals`
     pub principals: Box<[Rule]>,
+    /// `condition`
+    pub condition: Option<Condition>,
 }
 
 /// A `Permission` or a `Principal`.

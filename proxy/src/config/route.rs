@@ -16,9 +16,11 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 
 use crate::config::endpoint::Metadata;
+use crate::config::hash_policy::HashPolicies;
 use crate::config::headers::HeaderMutations;
 use crate::config::http_filter::RouteFilters;
 use crate::config::matcher::{FullRegex, HeaderMatcher, QueryMatcher};
+use crate::config::metadata_match::MetadataMatch;
 
 pub(in crate::config) use action::upgrade_types;
 pub use internal_redirect::{InternalRedirect, RedirectPredicate};
@@ -178,6 +180,10 @@ pub struct RouteAction {
     pub grpc_timeout_offset: Duration,
     /// `priority` is `HIGH`.
     pub high_priority: bool,
+    /// `hash_policy`: what of a request makes its hash.
+    pub hash_policies: Option<Arc<HashPolicies>>,
+    /// `metadata_match` under `envoy.lb`: the subset of hosts that requests go to.
+    pub metadata_match: Option<Arc<MetadataMatch>>,
     /// `upgrade_configs`: type in lower case, and whether it is enabled.
     pub upgrades: Vec<(Box<str>, bool)>,
     /// `upgrade_configs[].connect_config`: CONNECT ends here, and goes on to the host as plain TCP.
@@ -240,6 +246,8 @@ pub struct WeightedClusters {
     pub total: u64,
     /// `header_name`: a request header whose number selects.
     pub header: Option<HeaderName>,
+    /// `use_hash_policy`: the request's hash selects, if it has one.
+    pub by_hash: bool,
 }
 
 /// `WeightedCluster.ClusterWeight`.
@@ -249,6 +257,8 @@ pub struct WeightedCluster {
     pub cluster: WeightedTarget,
     /// `weight`
     pub weight: u32,
+    /// `metadata_match`, over the route's.
+    pub metadata_match: Option<Arc<MetadataMatch>>,
     /// `request_headers_to_add`, `request_headers_to_remove`
     pub request_headers: HeaderMutations,
     /// `response_headers_to_add`, `response_headers_to_remove`

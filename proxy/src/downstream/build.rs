@@ -218,7 +218,7 @@ impl Builder {
         let prefix = format!("tcp.{}.", stat_safe(&config.stat_prefix));
         Ok(TcpProxy {
             config: Arc::clone(config),
-            clusters: clusters.map(|(name, weight)| (self.registry.slot(name), *weight)).collect(),
+            clusters: clusters.map(|cluster| self.registry.slot(&cluster.name)).collect(),
             stats: self.stats.get(&self.store, prefix, TcpStats::new),
             sessions: Gauge::default(),
             access_logs: self.loggers(&config.access_log, at)?,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use xxhash_rust::xxh64::xxh64;
 
+use crate::config::metadata_match::MetadataMatch;
 use crate::config::network_filter::TcpProxy as Config;
 use crate::downstream::network_filters::{Guards, first_bytes};
 use crate::downstream::stats::TcpStats;
@@ -26,8 +28,8 @@ use crate::upstream::pool::{PoolError, ResetReason, TcpLease};
 pub struct TcpProxy {
     /// The configuration.
     pub config: Arc<Config>,
-    /// The clusters with their weights.
-    pub clusters: Vec<(Arc<ClusterSlot>, u32)>,
+    /// The configuration's clusters, in its order.
+    pub clusters: Vec<Arc<ClusterSlot>>,
     /// `tcp.<stat_prefix>.`
     pub stats: Arc<TcpStats>,
     /// Sessions now.
@@ -77,13 +79,13 @@ impl TcpProxy {
         worker: &Worker,
         drain: DrainSignal,
     ) {
-        let Some(cluster) = self.choose() else {
+        let Some((cluster, metadata)) = self.choose() else {
             self.stats.downstream_cx_no_route.inc();
             info.flags.insert(ResponseFlags::NO_CLUSTER_FOUND);
             return;
         };
         info.upstream.cluster = Some(Arc::clone(cluster.name()));
-        let Some(mut lease) = self.connect(&cluster, info, worker).await else { return };
+        let Some(mut lease) = self.connect(&cluster, metadata, info, worker).await else { return };
         info.upstream.local = lease.local_address().cloned();
         info.upstream.tls = lease.tls().cloned();
         if !guards.is_empty() {
@@ -139,15 +141,17 @@ impl TcpProxy {
         Some(stream.unread(first.bytes))
     }
 
-    /// The cluster, at random by weight.
-    fn choose(&self) -> Option<Arc<Cluster>> {
-        let total: u64 = self.clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    /// The cluster, at random by weight, with the subset of its hosts.
+    fn choose(&self) -> Option<(Arc<Cluster>, Option<&MetadataMatch>)> {
+        let clusters = &self.config.clusters;
+        let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
         let mut point = fastrand::u64(..total.max(1));
-        for (slot, weight) in &self.clusters {
-            if point < u64::from(*weight) {
-                return slot.get();
+        for (cluster, slot) in clusters.iter().zip(&self.clusters) {
+            let weight = u64::from(cluster.weight);
+            if point < weight {
+                return Some((slot.get()?, cluster.metadata_match.as_deref()));
             }
-            point -= u64::from(*weight);
+            point -= weight;
         }
         None
     }
@@ -156,11 +160,16 @@ impl TcpProxy {
     async fn connect(
         &self,
         cluster: &Arc<Cluster>,
+        metadata: Option<&MetadataMatch>,
         info: &mut StreamInfo,
         worker: &Worker,
     ) -> Option<TcpLease> {
-        let context =
-            PickContext { original_dst: info.connection.original_dst(), ..Default::default() };
+        let context = PickContext {
+            original_dst: info.connection.original_dst(),
+            hash: self.config.hash_source_ip.then(|| source_hash(info)).flatten(),
+            metadata,
+            ..PickContext::default()
+        };
         let attempts = self.config.max_connect_attempts.max(1);
         let source = info.connection.source;
         for attempt in 1..=attempts {
@@ -201,6 +210,12 @@ impl TcpProxy {
             Ended::Idle => self.stats.idle_timeout.inc(),
         }
     }
+}
+
+/// The hash of the client's address without its port.
+fn source_hash(info: &StreamInfo) -> Option<u64> {
+    let client = info.connection.remote.ip()?.ip().to_string();
+    Some(xxh64(client.as_bytes(), 0))
 }
 
 /// What a connection, or none, says of the host.

@@ -136,6 +136,11 @@ impl StreamBody {
         if let Some(data) = frame.data_ref() {
             self.stream.shared.info.borrow_mut().bytes_sent += data.len() as u64;
         }
+        if let (Some(trailers), Source::Upstream { lease: Some(lease), .. }) =
+            (frame.trailers_ref(), &self.source)
+        {
+            lease.note_trailers(trailers);
+        }
         if let Some(trailers) = frame.trailers_ref()
             && self.stream.connection.manager.keeps_heads
             && self.passes_trailers()

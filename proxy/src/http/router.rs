@@ -17,6 +17,7 @@ use crate::http::upgrade::{self, Upgrade};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::cluster::Cluster;
 
+mod affinity;
 mod answer;
 mod attempt;
 mod attempts;
@@ -39,6 +40,7 @@ pub mod runtime;
 mod shadow;
 pub mod timeouts;
 
+use affinity::Affinity;
 use attempt::Answered;
 use failure::{Failed, reply_to};
 use recovery::Recovery;
@@ -53,6 +55,8 @@ pub struct Plan<'a> {
     weighted: Option<&'a WeightedCluster>,
     upgrade: Option<Upgrade>,
     timeouts: Timeouts,
+    /// What the host is picked by, if anything but the cluster's policy.
+    affinity: Option<Box<Affinity>>,
     /// What goes beyond one attempt, if anything does.
     recovery: Option<Box<Recovery<'a>>>,
 }
@@ -74,8 +78,10 @@ pub fn plan<'a>(
     let recovery = Recovery::new(stream, (route, action), &cluster, parts, present, random);
     let mut timeouts = Timeouts::new(action, &mut parts.headers, present, stream);
     let recovery = timeouts.settle(recovery);
-    let plan = Plan { route, action, cluster, weighted, upgrade, timeouts, recovery };
+    let affinity = None;
+    let mut plan = Plan { route, action, cluster, weighted, upgrade, timeouts, affinity, recovery };
     rewrite::rewrite(stream, &plan, parts, present);
+    plan.affinity = Affinity::new(stream, action, weighted, &plan.cluster, parts);
     Ok(plan)
 }
 
@@ -97,7 +103,7 @@ pub async fn forward(
         return Box::pin(retry::forward(stream, plan, recovery, parts, body)).await;
     }
     let cluster = &plan.cluster;
-    let picked = host::pick(stream, cluster, &parts.headers)?;
+    let picked = host::pick(stream, &plan, &parts.headers)?;
     let (owner, host) = (picked.owner(cluster), &picked.host);
     let body = attempt::request_body(stream, parts, body);
     let outcome = {

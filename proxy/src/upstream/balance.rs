@@ -1,19 +1,42 @@
 //! Load balancing: one host out of many.
 //!
-//! A [`Picker`] is built from the hosts of one priority that are in the same health, off the data path, and is then
-//! only read. [`priority`] decides which priority and health a pick comes from.
+//! A [`Picker`] is built from hosts that are in the same health, off the data path, and is then only read. A
+//! [`Balancer`] has a picker for each priority, health and locality, and decides among them; a [`SubsetBalancer`] has a
+//! balancer for each subset.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::cluster::LbPolicy;
 use crate::config::metadata_match::MetadataMatch;
+use crate::io::Address;
 use crate::upstream::cluster::host::Host;
 
+mod balancer;
+mod bounded_load;
+mod client_side_weighted;
+mod edf;
+mod hashing;
 mod least_request;
+mod locality;
+mod maglev;
+mod mersenne;
+mod murmur;
+mod peak_ewma;
 pub mod priority;
 mod random;
+pub mod report;
+mod ring_hash;
 mod round_robin;
+mod strides;
+mod subset;
+mod weight;
+pub mod zone;
+
+pub use balancer::{Balancer, Known, Setting};
+pub use hashing::TableSize;
+pub use locality::LocalityWeights;
+pub use subset::SubsetBalancer;
 
 /// Hosts among which a picker picks.
 pub type HostList = Arc<[Arc<Host>]>;
@@ -27,10 +50,27 @@ pub struct PickContext<'a> {
     pub original_dst: Option<SocketAddr>,
     /// What the route wants of hosts' metadata: chooses a subset, where the cluster has subsets.
     pub metadata: Option<&'a MetadataMatch>,
+    /// The host that a session sticks to.
+    pub wanted: Option<Wanted<'a>>,
     /// Hosts that a retry passes over.
     pub avoid: Option<Avoid<'a>>,
     /// Priorities that get nothing as long as others have hosts (a retry's `previous_priorities`).
     pub avoid_priorities: &'a [u32],
+    /// The priority and health that are decided already, by an aggregate cluster.
+    pub at: Option<(usize, priority::Tier)>,
+    /// How often a host was passed over in this pick; set by the balancer.
+    pub attempt: u32,
+    /// Requests on the cluster now, where its policy bounds hosts' load; set by the cluster.
+    pub active_requests: u64,
+}
+
+/// The host that a session sticks to, whatever the policy would pick.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Its address.
+    pub address: &'a Address,
+    /// Whether no other host will do.
+    pub strict: bool,
 }
 
 /// Hosts that a retry passes over (`retry_host_predicate`).
@@ -53,24 +93,62 @@ impl std::fmt::Debug for Avoid<'_> {
 pub trait Picker: Send + Sync + std::fmt::Debug {
     /// The host for a request; none only if there are no hosts.
     fn pick(&self, context: &PickContext<'_>) -> Option<&Arc<Host>>;
+
+    /// How large the table is, for policies that have one.
+    fn table(&self) -> Option<TableSize> {
+        None
+    }
 }
 
-/// Builds the picker of a policy. Weights are read now; a later change of weights needs a new picker.
-pub fn build(policy: &LbPolicy, hosts: HostList) -> Box<dyn Picker> {
+/// Builds the picker of a policy that does not hash. Weights are read now; a later change of weights needs a new picker.
+fn build(policy: &LbPolicy, hosts: HostList) -> Arc<dyn Picker> {
     let weights = unequal_weights(&hosts);
-    match (policy, weights) {
-        (LbPolicy::RoundRobin, None) => Box::new(round_robin::RoundRobin::new(hosts)),
-        (LbPolicy::RoundRobin, Some(weights)) => {
-            Box::new(round_robin::WeightedRoundRobin::new(hosts, &weights))
+    let starting =
+        policy.slow_start().filter(|start| hosts.iter().any(|host| weight::starts(host, start)));
+    match policy {
+        LbPolicy::RoundRobin { .. } => match (starting, weights) {
+            (Some(start), _) => {
+                Arc::new(edf::Edf::new(hosts, weight::Weight::of_hosts(Some(start))))
+            }
+            (None, Some(weights)) => {
+                Arc::new(round_robin::WeightedRoundRobin::new(hosts, &weights))
+            }
+            (None, None) => Arc::new(round_robin::RoundRobin::new(hosts)),
+        },
+        LbPolicy::LeastRequest(policy) if starting.is_some() || weights.is_some() => {
+            let weight = weight::Weight::of_busy_hosts(policy.active_request_bias, starting);
+            Arc::new(edf::Edf::new(hosts, weight))
         }
-        (LbPolicy::LeastRequest { choice_count, .. }, None) => {
-            Box::new(least_request::LeastRequest::new(hosts, *choice_count))
+        LbPolicy::LeastRequest(policy) if policy.full_scan => {
+            Arc::new(least_request::FullScan::new(hosts))
         }
-        (LbPolicy::LeastRequest { active_request_bias, .. }, Some(weights)) => {
-            Box::new(least_request::WeightedLeastRequest::new(hosts, weights, *active_request_bias))
+        LbPolicy::LeastRequest(policy) => {
+            Arc::new(least_request::LeastRequest::new(hosts, policy.choice_count))
         }
-        (LbPolicy::Random | LbPolicy::ClusterProvided, _) => Box::new(random::Random::new(hosts)),
+        LbPolicy::ClientSideWeighted(policy) => {
+            Arc::new(client_side_weighted::ClientSideWeighted::new(hosts, policy))
+        }
+        LbPolicy::PeakEwma(policy) => Arc::new(peak_ewma::PeakEwma::new(hosts, policy)),
+        LbPolicy::Random
+        | LbPolicy::ClusterProvided
+        | LbPolicy::RingHash(_)
+        | LbPolicy::Maglev(_) => Arc::new(random::Random::new(hosts)),
     }
+}
+
+/// Builds the table of a policy that hashes; other policies have none.
+fn build_table(policy: &LbPolicy, shares: Vec<hashing::Share>) -> Option<Arc<dyn Picker>> {
+    let (hashing, table): (_, Arc<dyn hashing::Table>) = match policy {
+        LbPolicy::RingHash(ring) => (&ring.hashing, Arc::new(ring_hash::Ring::new(ring, &shares))),
+        LbPolicy::Maglev(maglev) => {
+            (&maglev.hashing, Arc::new(maglev::Maglev::new(maglev, &shares)))
+        }
+        _ => return None,
+    };
+    Some(match hashing.balance_factor {
+        Some(factor) => Arc::new(bounded_load::BoundedLoad::new(shares, table, factor)),
+        None => Arc::new(hashing::ByHash::new(shares, table)),
+    })
 }
 
 /// The hosts' weights, unless they are all the same.
@@ -86,50 +164,4 @@ fn random_index(len: usize) -> usize {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::config::endpoint::{Endpoint, Target};
-    use crate::io::Address;
-
-    /// A host on `127.0.0.1:port` with a weight.
-    pub fn host(port: u16, weight: u32) -> Arc<Host> {
-        let address = Address::Ip(([127, 0, 0, 1], port).into());
-        let target = Target::Address(address.clone());
-        let endpoint = Endpoint {
-            target,
-            hostname: None,
-            weight,
-            health: Default::default(),
-            metadata: None,
-            check: None,
-        };
-        Host::new(address, &endpoint, Arc::default(), 0)
-    }
-
-    /// How often each of the hosts, on ports 1, 2 and so on, is picked in `n` picks.
-    pub fn counts(picker: &dyn Picker, hosts: usize, n: usize) -> Vec<usize> {
-        let mut counts = vec![0; hosts];
-        for _ in 0..n {
-            let host = picker.pick(&PickContext::default()).unwrap();
-            counts[usize::from(host.address().port().unwrap()) - 1] += 1;
-        }
-        counts
-    }
-
-    /// Hosts on ports 1, 2 and so on with these weights.
-    pub fn hosts(weights: &[u32]) -> HostList {
-        weights.iter().zip(1..).map(|(weight, port)| host(port, *weight)).collect()
-    }
-
-    #[test]
-    fn every_policy_gives_nothing_without_hosts() {
-        let policies = [
-            LbPolicy::RoundRobin,
-            LbPolicy::LeastRequest { choice_count: 2, active_request_bias: 1.0 },
-            LbPolicy::Random,
-        ];
-        for policy in policies {
-            assert!(build(&policy, hosts(&[])).pick(&PickContext::default()).is_none());
-        }
-    }
-}
+pub(super) mod tests;

@@ -1,19 +1,21 @@
 //! A cluster at run time: its hosts, circuit breakers, statistics and client TLS.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use http::HeaderMap;
 use parking_lot::Mutex;
 
-use crate::config::cluster::{Cluster as Config, Discovery};
-use crate::config::endpoint::{Assignment, Endpoint, LocalityEndpoints, Target};
-use crate::io::Address;
+use crate::config::cluster::{Cluster as Config, Discovery, LbPolicy};
 use crate::telemetry::stats::Store;
 use crate::tls::TlsStats;
 use crate::upstream::balance::PickContext;
+use crate::upstream::balance::report::LoadReport;
+use crate::upstream::balance::zone::LocalZone;
 
+mod aggregate;
 pub mod circuit_breaker;
 pub mod health_check;
 pub mod host;
@@ -25,16 +27,20 @@ pub mod resolve;
 pub mod retry_tokens;
 pub mod sockets;
 pub mod stats;
+mod table_stats;
+mod update;
 
 pub use circuit_breaker::{CircuitBreaker, Permit, Resource};
-pub use host::{Health, HealthFlags, Host};
+pub use host::{Health, HealthFlags, Host, since_start};
 pub use host_snapshot::{HostSnapshot, Membership};
 pub use outlier::Outcome;
 pub use registry::{ClusterRegistry, ClusterSlot};
 pub use sockets::Sockets;
 pub use stats::{EndpointStats, Traffic, TrafficStats};
 
+use aggregate::Aggregate;
 use original_dst::OriginalDstHosts;
+use table_stats::TableStats;
 
 /// Why no host was picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +81,10 @@ pub struct Cluster {
     /// One update of the hosts at a time.
     updating: Mutex<()>,
     original_dst: Option<OriginalDstHosts>,
+    aggregate: Option<Box<Aggregate>>,
+    /// Where this proxy is.
+    zone: Option<Arc<LocalZone>>,
+    tables: Option<TableStats>,
     endpoint_stats: Arc<EndpointStats>,
     traffic: Arc<OnceLock<Traffic>>,
     /// Where outliers are told to; none without a detector.
@@ -99,8 +109,14 @@ const RETIRED: u8 = 2;
 
 impl Cluster {
     /// A cluster as configured. `previous` is the one that it replaces: statistics, circuit breakers' use and hosts
-    /// with their health carry over. A static cluster has its hosts at once.
-    pub fn new(config: Arc<Config>, store: &Arc<Store>, previous: Option<&Cluster>) -> Arc<Self> {
+    /// with their health carry over. A static cluster has its hosts at once. `registry` has the local cluster and the
+    /// members of an aggregate cluster.
+    pub fn new(
+        config: Arc<Config>,
+        store: &Arc<Store>,
+        registry: &ClusterRegistry,
+        previous: Option<&Cluster>,
+    ) -> Arc<Self> {
         let endpoint_stats = previous.map(|cluster| Arc::clone(&cluster.endpoint_stats));
         let endpoint_stats = endpoint_stats.unwrap_or_else(|| {
             store.register(EndpointStats::new(format!("cluster.{}.", config.stat_name)))
@@ -115,11 +131,21 @@ impl Cluster {
         }
         let is_original_dst = matches!(config.discovery, Discovery::OriginalDst { .. });
         let membership = previous.map(|cluster| cluster.hosts.load().membership().clone());
-        let membership = membership.filter(|_| !is_original_dst).unwrap_or_default();
+        let has_own = config.discovery.picks_by_itself().is_some();
+        let membership = membership.filter(|_| !has_own).unwrap_or_default();
+        let zone = registry.local_zone().cloned();
+        let hosts = HostSnapshot::new(membership, &config.lb, zone.as_ref(), None);
+        let aggregate = match &config.discovery {
+            Discovery::Aggregate { clusters } => Some(Box::new(Aggregate::new(clusters, registry))),
+            _ => None,
+        };
         let cluster = Arc::new(Cluster {
-            hosts: ArcSwap::from_pointee(HostSnapshot::new(membership, &config)),
+            hosts: ArcSwap::from_pointee(hosts),
             updating: Mutex::default(),
             original_dst: is_original_dst.then(OriginalDstHosts::default),
+            aggregate,
+            zone,
+            tables: TableStats::new(&config, store),
             endpoint_stats,
             traffic,
             reports: OnceLock::new(),
@@ -208,12 +234,59 @@ impl Cluster {
                 return Err(PickError::DropOverload);
             }
         }
-        let pick = snapshot.pick(context);
-        if pick.panic {
-            self.stats().lb_healthy_panic.inc();
+        if let Some(aggregate) = &self.aggregate {
+            let picked = aggregate.pick(context, self.config.lb.panic_threshold);
+            return picked.ok_or_else(|| self.none_healthy());
         }
-        let host = pick.host.cloned().ok_or_else(|| self.none_healthy())?;
+        if let Some(wanted) = &context.wanted {
+            let statuses = &self.config.lb.override_statuses;
+            match snapshot.host_at(wanted.address) {
+                Some(host) if host.may_override(statuses) => {
+                    return Ok(Picked { host: Arc::clone(host), member: None });
+                }
+                _ if wanted.strict => return Err(self.none_healthy()),
+                _ => {}
+            }
+        }
+        let host = self.pick_by_policy(&snapshot, context).ok_or_else(|| self.none_healthy())?;
         Ok(Picked { host, member: None })
+    }
+
+    fn pick_by_policy(
+        &self,
+        snapshot: &HostSnapshot,
+        context: &PickContext<'_>,
+    ) -> Option<Arc<Host>> {
+        let stats = self.stats();
+        let mut context = *context;
+        if self.config.lb.policy.balance_factor().is_some() {
+            context.active_requests = stats.upstream_rq_active.get();
+        }
+        snapshot.pick(&context, stats).cloned()
+    }
+
+    /// Whether the hosts are those of other clusters.
+    pub fn is_aggregate(&self) -> bool {
+        self.aggregate.is_some()
+    }
+
+    /// Takes over what a response says of its host, where the policy wants to know: its headers, and how long it took to
+    /// come.
+    pub fn note_response(&self, host: &Host, headers: &HeaderMap, latency: Duration) {
+        match &self.config.lb.policy {
+            LbPolicy::PeakEwma(policy) => host.measured().observe(latency, policy),
+            LbPolicy::ClientSideWeighted(_) => self.note_trailers(host, headers),
+            _ => {}
+        }
+    }
+
+    /// Takes over what a response's trailers say of its host.
+    pub fn note_trailers(&self, host: &Host, trailers: &HeaderMap) {
+        if let LbPolicy::ClientSideWeighted(policy) = &self.config.lb.policy
+            && let Some(report) = LoadReport::from_headers(trailers)
+        {
+            host.measured().report(&report, policy);
+        }
     }
 
     fn none_healthy(&self) -> PickError {
@@ -221,6 +294,7 @@ impl Cluster {
         PickError::NoHealthyUpstream
     }
 
+<<<<<<< HEAD
     /// Takes over the endpoints, which have addresses (names are resolved before). Hosts that stay keep their object;
     /// those that go are drained. Does nothing on a retired cluster.
     pub fn set_assignment(&self, assignment: &Assignment) {
@@ -291,6 +365,8 @@ impl Cluster {
         stats.membership_excluded.set(counts.excluded as u64);
     }
 
+=======
+>>>>>>> main
     /// Whether a successor has taken over or the cluster is gone.
     pub fn is_retired(&self) -> bool {
         self.phase.load(SeqCst) == RETIRED
@@ -326,18 +402,6 @@ impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cluster").field("name", self.name()).finish_non_exhaustive()
     }
-}
-
-/// Every endpoint with its locality and address. Names are left out: they are resolved before they come here.
-fn endpoints(
-    assignment: &Assignment,
-) -> impl Iterator<Item = (&LocalityEndpoints, &Endpoint, &Address)> {
-    assignment.localities.iter().flat_map(|locality| {
-        locality.endpoints.iter().filter_map(move |endpoint| match &endpoint.target {
-            Target::Address(address) => Some((locality, endpoint, address)),
-            Target::Name { .. } => None,
-        })
-    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Certificates and trust that come over SDS, and that change: real proxies, real handshakes.
 
+mod access;
 mod agent;
 mod client;
 mod config;

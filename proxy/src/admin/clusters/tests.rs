@@ -27,7 +27,12 @@ fn row(added_via_api: bool) -> Row {
     let at = At::resource("cluster", "a:b");
     let config =
         crate::config::cluster::Cluster::from_proto(&message, &at, &ConfigContext::default());
-    let cluster = Cluster::new(Arc::new(config.unwrap()), &Arc::new(Store::default()), None);
+    let cluster = Cluster::new(
+        Arc::new(config.unwrap()),
+        &Arc::new(Store::default()),
+        &crate::upstream::cluster::ClusterRegistry::new(&Store::default()),
+        None,
+    );
     Row { cluster, added_via_api }
 }
 

@@ -57,7 +57,12 @@ fn input(registry: &Registry, names: Option<&str>) -> Input {
         },
         ..Dump::default()
     };
-    let cluster = Cluster::new(config, &Arc::new(Store::default()), None);
+    let cluster = Cluster::new(
+        config,
+        &Arc::new(Store::default()),
+        &crate::upstream::cluster::ClusterRegistry::new(&Store::default()),
+        None,
+    );
     Input {
         bootstrap: Arc::new(bootstrap),
         started: SystemTime::UNIX_EPOCH,

@@ -78,7 +78,15 @@ impl Api {
         version(self.call(Method::DELETE, target, String::new()).await?)
     }
 
-    /// Waits until the node has acknowledged a version of a type (`lds`, `rds`, `cds`, `eds`).
+    /// Issues the certificates of all nodes anew. Returns the change's version.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub async fn rotate(&mut self) -> Result<u64, ApiError> {
+        version(self.call(Method::POST, "/identity/rotate".to_owned(), String::new()).await?)
+    }
+
+    /// Waits until the node has acknowledged a version of a type (`lds`, `rds`, `cds`, `eds`, `sds`).
     ///
     /// # Errors
     /// The node refused it (NACK), or said nothing for 10 s.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use tempfile::TempDir;
 
 use super::control_plane::Api;
+use super::identity::{self, Shown};
 use super::process::{Process, ReservedPort};
 use super::resources::{self, CLIENT, SERVER};
 
@@ -134,6 +135,35 @@ impl Mesh {
             self.api.wait_ack(CLIENT, kind, version).await?;
         }
         Ok(())
+    }
+
+    /// Issues both sidecars new certificates.
+    ///
+    /// # Errors
+    /// One of them refuses.
+    pub async fn rotate_certificates(&mut self) -> Result<()> {
+        let version = self.api.rotate().await?;
+        for sidecar in [CLIENT, SERVER] {
+            self.api.wait_ack(sidecar, "sds", version).await?;
+        }
+        Ok(())
+    }
+
+    /// The certificates that the client side and the server side show.
+    ///
+    /// # Errors
+    /// A sidecar does not tell, or has none.
+    pub async fn shown_certificates(&self) -> Result<[Shown; 2]> {
+        let [client, server] = self.admin();
+        Ok([identity::shown(client).await?, identity::shown(server).await?])
+    }
+
+    /// Where the server side listens for a replica.
+    ///
+    /// # Errors
+    /// There is no such replica.
+    pub fn inbound_of(&self, replica: &str) -> Result<SocketAddr> {
+        Ok(self.inbound(&[replica])?[0])
     }
 
     /// Gives the client side one more cluster.

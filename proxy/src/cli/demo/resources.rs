@@ -7,11 +7,17 @@ pub const CLIENT: &str = "client-sidecar";
 /// `node.id` of the server-side sidecar.
 pub const SERVER: &str = "server-sidecar";
 
+/// Who the client-side sidecar is to the other one; the control plane's authority names a node after its `node.cluster`.
+pub const CLIENT_ID: &str = "spiffe://cluster.local/shop";
+/// Who the server-side sidecar is.
+pub const SERVER_ID: &str = "spiffe://cluster.local/greeter";
+
 /// A sidecar's bootstrap: who it is, its admin interface and where its control plane is. All the rest comes over ADS.
 pub fn bootstrap(node: &str, admin: SocketAddr, control_plane: SocketAddr) -> String {
+    let service = if node == CLIENT { "shop" } else { "greeter" };
     format!(
         "\
-node: {{id: {node}, cluster: demo}}
+node: {{id: {node}, cluster: {service}}}
 admin: {{address: {}}}
 dynamic_resources:
   ads_config:
@@ -42,7 +48,7 @@ static_resources:
 
 /// The client side's listener: its routes come by name.
 pub fn outbound_listener(address: SocketAddr) -> String {
-    listener("outbound", address, "rds: {route_config_name: greeter, config_source: {ads: {}}}")
+    listener("outbound", address, "rds: {route_config_name: greeter, config_source: {ads: {}}}", "")
 }
 
 /// The client side's routes: everything goes to these clusters, by weight.
@@ -74,7 +80,9 @@ type: EDS
 eds_cluster_config: {{eds_config: {{ads: {{}}}}}}
 connect_timeout: 1s
 lb_policy: LEAST_REQUEST
-"
+{}
+",
+        mutual_tls("UpstreamTlsContext", SERVER_ID)
     )
 }
 
@@ -94,13 +102,13 @@ endpoints:
     )
 }
 
-/// The server side's listener in front of a replica.
+/// The server side's listener in front of a replica, for the client side only.
 pub fn inbound_listener(replica: &str, address: SocketAddr) -> String {
     let routes = format!(
         "route_config: {{name: {replica}, virtual_hosts: [{{name: {replica}, domains: ['*'], routes: \
          [{{match: {{prefix: /}}, route: {{cluster: {replica}}}}}]}}]}}"
     );
-    listener(replica, address, &routes)
+    listener(replica, address, &routes, &mutual_tls("DownstreamTlsContext", CLIENT_ID))
 }
 
 /// The server side's cluster of one replica.
@@ -119,7 +127,22 @@ load_assignment:
     )
 }
 
-fn listener(name: &str, address: SocketAddr, routes: &str) -> String {
+/// Mutual TLS with the certificate and the trust that the control plane issues over SDS, and with this peer only.
+fn mutual_tls(context: &str, peer: &str) -> String {
+    let require =
+        if context == "DownstreamTlsContext" { "require_client_certificate: true, " } else { "" };
+    format!(
+        "transport_socket: {{name: envoy.transport_sockets.tls, typed_config: {{'@type': type.googleapis.com/envoy.\
+         extensions.transport_sockets.tls.v3.{context}, {require}common_tls_context: {{\
+         tls_params: {{tls_maximum_protocol_version: TLSv1_3}}, \
+         tls_certificate_sds_secret_configs: [{{name: default, sds_config: {{ads: {{}}}}}}], \
+         combined_validation_context: {{default_validation_context: {{match_typed_subject_alt_names: [\
+         {{san_type: URI, matcher: {{exact: '{peer}'}}}}]}}, \
+         validation_context_sds_secret_config: {{name: ROOTCA, sds_config: {{ads: {{}}}}}}}}}}}}}}"
+    )
+}
+
+fn listener(name: &str, address: SocketAddr, routes: &str, transport_socket: &str) -> String {
     format!(
         "\
 '@type': type.googleapis.com/envoy.config.listener.v3.Listener
@@ -136,6 +159,7 @@ filter_chains:
       - name: envoy.filters.http.router
         typed_config:
           '@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+  {transport_socket}
 ",
         socket(address)
     )

@@ -2,10 +2,13 @@
 
 use std::error::Error;
 
+use http::Method;
 use tokio::time::Instant;
 
 use super::display::Display;
+use super::http_client::HttpClient;
 use super::mesh::Mesh;
+use super::resources::{CLIENT_ID, SERVER_ID};
 use super::traffic::{Counts, SlowRequest, Traffic};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -56,6 +59,43 @@ pub async fn requests_spread(traffic: &Traffic, display: &mut Display) -> Result
     let awaited = "1500 requests answered, some by each replica";
     display.count_until(&traffic.tally, awaited, spread).await?;
     display.say("Of two random replicas the one with fewer requests under way won each time.");
+    Ok(())
+}
+
+/// Both sidecars prove who they are, with certificates that change under way.
+///
+/// # Errors
+/// A sidecar is somebody else, keeps its old certificate, or the server side lets a stranger in.
+pub async fn identities_are_proven(
+    mesh: &mut Mesh,
+    traffic: &Traffic,
+    display: &mut Display,
+) -> Result<()> {
+    display.step("Every hop proves who it is");
+    let before = mesh.shown_certificates().await?;
+    for (side, shown, expected) in
+        [("client", &before[0], CLIENT_ID), ("server", &before[1], SERVER_ID)]
+    {
+        display.say(&format!("The {side} side is {}, issued over SDS.", shown.id));
+        if shown.id != expected {
+            return Err(format!("the {side} side should be {expected}").into());
+        }
+    }
+    display.say("All requests between them go over mutual TLS, and each accepts only the other.");
+    let inbound = mesh.inbound_of("v1-a")?;
+    if HttpClient::new(inbound).send(Method::GET, "/", "").await.is_ok() {
+        return Err(format!("{inbound} answers a stranger").into());
+    }
+    display.say("Asked past the client side, without a certificate, the server side hung up.");
+    mesh.rotate_certificates().await?;
+    traffic.tally.borrow_mut().next_phase();
+    let after = mesh.shown_certificates().await?;
+    if before.iter().zip(&after).any(|(before, after)| before.serial == after.serial) {
+        return Err("a sidecar shows its old certificate".into());
+    }
+    let more = |counts: &Counts| counts.answered() >= 300;
+    display.count_until(&traffic.tally, "300 requests answered after it", more).await?;
+    display.say("Both got new certificates meanwhile; no request noticed.");
     Ok(())
 }
 

@@ -1,11 +1,18 @@
-//! What a bootstrap needs for its management servers.
+//! What a bootstrap needs for its management servers and its local cluster.
 
 use super::Bootstrap;
 use crate::config::error::{At, ConfigError};
 use crate::config::source::{ApiConfigSource, ConfigSource, GrpcTarget, SourceKind};
 
-/// Management servers must be static clusters, and are told who asks.
+/// Management servers and the local cluster must be static clusters, and servers are told who asks.
 pub(super) fn check(bootstrap: &Bootstrap, at: &At<'_>) -> Result<(), ConfigError> {
+    if let Some(local) = &bootstrap.local_cluster_name
+        && !bootstrap.clusters.iter().any(|(cluster, _)| cluster.name == *local)
+    {
+        let at = at.field("cluster_manager");
+        let rule = format_args!("local cluster '{local}' must be defined in static_resources");
+        return Err(at.field("local_cluster_name").error(rule));
+    }
     let dynamic = at.field("dynamic_resources");
     let sources = [
         ("ads_config", bootstrap.ads.as_ref()),

@@ -9,6 +9,7 @@ use proto::envoy::config::cluster::v3::cluster::{
     RefreshRate,
 };
 use proto::envoy::config::core::v3::TypedExtensionConfig;
+use proto::envoy::extensions::clusters::aggregate::v3::ClusterConfig as AggregateConfig;
 use proto::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily;
 use proto::envoy::extensions::clusters::dns::v3::{DnsCluster, dns_cluster};
 use proto::envoy::extensions::clusters::original_dst::v3::OriginalDstCluster;
@@ -70,6 +71,9 @@ impl Finding<'_> {
         match (any::type_name(config), name) {
             ("envoy.extensions.clusters.dns.v3.DnsCluster", _) => {
                 self.dns_cluster(&any::open(config, &at)?, &at)
+            }
+            ("envoy.extensions.clusters.aggregate.v3.ClusterConfig", _) => {
+                aggregate(&any::open(config, &at)?, &at)
             }
             ("envoy.extensions.clusters.original_dst.v3.OriginalDstCluster", _) => {
                 self.original_dst_cluster(&any::open(config, &at)?, &at)
@@ -257,6 +261,16 @@ impl DnsFamily {
             DnsLookupFamily::All => DnsFamily::All,
         })
     }
+}
+
+/// `envoy.clusters.aggregate`
+fn aggregate(config: &AggregateConfig, at: &At<'_>) -> Result<Discovery, ConfigError> {
+    if config.clusters.is_empty() {
+        return Err(at.field("clusters").error("must not be empty"));
+    }
+    Ok(Discovery::Aggregate {
+        clusters: config.clusters.iter().map(|name| name.as_str().into()).collect(),
+    })
 }
 
 fn refresh_rate(rate: Option<protobuf::Duration>, at: &At<'_>) -> Result<Duration, ConfigError> {

@@ -12,8 +12,12 @@ use proto::envoy::config::core::v3 as core;
 use super::discovery::Finding;
 use super::http_options::HttpOptions;
 use super::{
+<<<<<<< HEAD
     Cluster, HealthCheck, LbPolicy, OutlierDetection, RetryBudget, SocketMatch, TcpKeepalive,
     Thresholds,
+=======
+    Cluster, HealthCheck, LoadBalancing, OutlierDetection, RetryBudget, TcpKeepalive, Thresholds,
+>>>>>>> main
 };
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
@@ -23,7 +27,6 @@ use crate::{refuse_set, warn_set};
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_BUFFER_LIMIT: u32 = 1 << 20;
-const DEFAULT_PANIC_THRESHOLD: f64 = 50.0;
 
 impl Cluster {
     /// Translates a `Cluster`.
@@ -40,7 +43,7 @@ impl Cluster {
         warn_without_effect(message, at, context);
         let name: Arc<str> = message.name.as_str().into();
         let discovery = Finding { message, name: &name, at, context }.discovery()?;
-        let lb_policy = LbPolicy::from_proto(message, &discovery, at, context)?;
+        let lb = LoadBalancing::from_proto(message, &discovery, at, context)?;
         let tls = UpstreamTls::from_transport_socket(
             message.transport_socket.as_ref(),
             &at.field("transport_socket"),
@@ -63,7 +66,7 @@ impl Cluster {
             buffer_limit: message
                 .per_connection_buffer_limit_bytes
                 .map_or(DEFAULT_BUFFER_LIMIT, |limit| limit.value),
-            lb_policy,
+            lb,
             circuit_breakers: circuit_breakers(
                 message.circuit_breakers.as_ref(),
                 &at.field("circuit_breakers"),
@@ -87,11 +90,6 @@ impl Cluster {
             ),
             source_address,
             extra_source_address,
-            panic_threshold: panic_threshold(
-                message.common_lb_config.as_ref(),
-                &at.field("common_lb_config"),
-                context,
-            )?,
             metadata: value::metadata(message.metadata.as_ref(), &at.field("metadata"), context),
             name,
         })
@@ -126,9 +124,6 @@ fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigEr
             queuing_policies,
         ]
     );
-    if message.lb_subset_config.as_ref().is_some_and(|subset| !subset.subset_selectors.is_empty()) {
-        return Err(at.field("lb_subset_config").unsupported());
-    }
     // The one connection pool that Envoy's default names explicitly.
     let pool =
         message.upstream_config.as_ref().map(|pool| any::type_name(pool.typed_config.as_ref()));
@@ -329,37 +324,6 @@ fn extra_source(
         }
         Some(_) => Ok(extra),
     }
-}
-
-/// `healthy_panic_threshold`; the rest of `common_lb_config` is refused or has no effect here.
-fn panic_threshold(
-    message: Option<&pb::cluster::CommonLbConfig>,
-    at: &At<'_>,
-    context: &Context,
-) -> Result<f64, ConfigError> {
-    use pb::cluster::common_lb_config::LocalityConfigSpecifier;
-    let Some(message) = message else {
-        return Ok(DEFAULT_PANIC_THRESHOLD);
-    };
-    refuse_set!(at, message, [close_connections_on_host_set_change]);
-    warn_set!(context, at, message, [update_merge_window], "every update is applied at once");
-    let reason = "no policy with a hash is in use";
-    warn_set!(context, at, message, [consistent_hashing_lb_config], reason);
-    warn_set!(context, at, message, [override_host_status], "nothing overrides the host");
-    match message.locality_config_specifier {
-        None => {}
-        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
-            let reason = "requests go to the hosts of all zones alike";
-            context.warn(&at.field("zone_aware_lb_config"), reason);
-        }
-        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => {
-            return Err(at.field("locality_weighted_lb_config").unsupported());
-        }
-    }
-    let threshold = message.healthy_panic_threshold.as_ref();
-    threshold.map_or(Ok(DEFAULT_PANIC_THRESHOLD), |threshold| {
-        value::percent(threshold, &at.field("healthy_panic_threshold"))
-    })
 }
 
 #[cfg(test)]

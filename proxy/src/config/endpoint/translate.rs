@@ -55,8 +55,7 @@ impl Assignment {
     ) -> Result<Assignment, ConfigError> {
         value::non_empty(&message.cluster_name, &at.field("cluster_name"))?;
         refuse_set!(at, message, [named_endpoints]);
-        let (overprovisioning_factor, drop_overload) =
-            policy(message.policy.as_ref(), &at.field("policy"), context)?;
+        let policy = policy(message.policy.as_ref(), &at.field("policy"))?;
         let mut endpoints =
             Endpoints { addresses, context, seen: HashSet::new(), last_metadata: None };
         let localities = message.endpoints.iter().enumerate();
@@ -64,7 +63,7 @@ impl Assignment {
             .map(|(i, locality)| endpoints.locality(locality, &at.index("endpoints", i)))
             .collect::<Result<_, _>>()?;
         check_locality_weights(&localities, at)?;
-        Ok(Assignment { localities, overprovisioning_factor, drop_overload })
+        Ok(Assignment { localities, ..policy })
     }
 
     /// How many endpoints there are.
@@ -76,30 +75,15 @@ impl Assignment {
 /// A drop overload: category and parts per million.
 type DropShare = (Arc<str>, u32);
 
-/// Overprovisioning factor and drop overload of a policy.
+/// An assignment without endpoints, with what its policy says.
 fn policy(
     policy: Option<&pb::cluster_load_assignment::Policy>,
     at: &At<'_>,
-    context: &Context,
-) -> Result<(u32, Option<DropShare>), ConfigError> {
+) -> Result<Assignment, ConfigError> {
     let Some(policy) = policy else {
-        return Ok((DEFAULT_OVERPROVISIONING, None));
+        return Ok(Assignment::default());
     };
-    refuse_set!(at, policy, [weighted_priority_health]);
-    warn_set!(
-        context,
-        at,
-        policy,
-        [endpoint_stale_after],
-        "endpoints stay until they are replaced"
-    );
-    let factor = value::within(
-        policy.overprovisioning_factor,
-        DEFAULT_OVERPROVISIONING,
-        (1, u32::MAX),
-        &at.field("overprovisioning_factor"),
-    )?;
-    let drop = match policy.drop_overloads.as_slice() {
+    let drop_overload = match policy.drop_overloads.as_slice() {
         [] => None,
         [drop] => Some(drop_overload(drop, &at.index("drop_overloads", 0))?),
         more => {
@@ -107,7 +91,19 @@ fn policy(
             return Err(at.error(format_args!("{} are given, Envoy takes one", more.len())));
         }
     };
-    Ok((factor, drop))
+    let at_stale = at.field("endpoint_stale_after");
+    Ok(Assignment {
+        localities: Vec::new(),
+        overprovisioning_factor: value::within(
+            policy.overprovisioning_factor,
+            DEFAULT_OVERPROVISIONING,
+            (1, u32::MAX),
+            &at.field("overprovisioning_factor"),
+        )?,
+        weighted_priority_health: policy.weighted_priority_health,
+        stale_after: value::positive_duration(policy.endpoint_stale_after, &at_stale)?,
+        drop_overload,
+    })
 }
 
 fn drop_overload(message: &DropOverload, at: &At<'_>) -> Result<DropShare, ConfigError> {

@@ -104,17 +104,22 @@ impl HeaderRule {
 impl QueryMatcher {
     /// Whether a path with its query matches. Only the first value of a parameter counts, as it stands (no decoding).
     pub fn matches(&self, path: &str) -> bool {
-        let query = path.split_once('?').map_or("", |(_, query)| query);
-        let mut parameters = query.split('&').filter(|part| !part.is_empty());
-        let value = parameters.find_map(|parameter| {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            (name == &*self.name).then_some(value)
-        });
+        let value = query_parameter(path, &self.name);
         match &self.rule {
             QueryRule::Present(wanted) => value.is_some() == *wanted,
             QueryRule::String(matcher) => value.is_some_and(|value| matcher.matches(value)),
         }
     }
+}
+
+/// The first value of a query parameter of a path, as it stands (no decoding).
+pub fn query_parameter<'a>(path: &'a str, name: &str) -> Option<&'a str> {
+    let query = path.split_once('?').map_or("", |(_, query)| query);
+    let mut parameters = query.split('&').filter(|part| !part.is_empty());
+    parameters.find_map(|parameter| {
+        let (found, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        (found == name).then_some(value)
+    })
 }
 
 #[cfg(test)]

@@ -7,10 +7,13 @@ use proto::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
 use proto::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
     ClusterSpecifier, WeightedCluster,
 };
+use proto::envoy::r#type::v3::HashPolicy;
+use proto::envoy::r#type::v3::hash_policy::PolicySpecifier;
 
-use super::TcpProxy;
+use super::{TcpCluster, TcpProxy};
 use crate::config::access_log::AccessLog;
-use crate::config::value::{duration_above, non_empty, timeout, within};
+use crate::config::metadata_match::MetadataMatch;
+use crate::config::value::{duration_above, non_empty, required, timeout, within};
 use crate::config::{At, ConfigError, Context};
 use crate::{refuse_set, warn_set};
 
@@ -29,7 +32,8 @@ impl TcpProxy {
         let attempts = at.field("max_connect_attempts");
         Ok(TcpProxy {
             stat_prefix: non_empty(&message.stat_prefix, &at.field("stat_prefix"))?.into(),
-            clusters: clusters(message.cluster_specifier.as_ref(), at)?,
+            clusters: clusters(message, at)?,
+            hash_source_ip: hash_source_ip(&message.hash_policy, at, context)?,
             idle_timeout: timeout(
                 message.idle_timeout,
                 Some(DEFAULT_IDLE),
@@ -58,7 +62,7 @@ fn check_unsupported(
     context: &Context,
 ) -> Result<(), ConfigError> {
     const LOG_ONCE: &str = "a connection is logged once, when it ends";
-    refuse_set!(at, message, [on_demand, metadata_match, hash_policy, tunneling_config]);
+    refuse_set!(at, message, [on_demand, tunneling_config]);
     refuse_set!(at, message, [proxy_protocol_tlvs, proxy_protocol_tlv_merge_policy]);
     refuse_set!(at, message, [upstream_connect_mode, max_early_data_bytes]);
     warn_set!(context, at, message, [access_log_flush_interval, access_log_options], LOG_ONCE);
@@ -82,35 +86,58 @@ fn check_unsupported(
     Ok(())
 }
 
-fn clusters(
-    specifier: Option<&ClusterSpecifier>,
+/// Whether connections hash by their client's address.
+fn hash_source_ip(
+    policies: &[HashPolicy],
     at: &At<'_>,
-) -> Result<Vec<(Arc<str>, u32)>, ConfigError> {
-    match specifier {
+    context: &Context,
+) -> Result<bool, ConfigError> {
+    let at = at.index("hash_policy", 0);
+    match policies {
+        [] => Ok(false),
+        [policy] => match required(&policy.policy_specifier, &at)? {
+            PolicySpecifier::SourceIp(_) => Ok(true),
+            PolicySpecifier::FilterState(_) => {
+                let reason = "no filter sets such state, so that it gives no hash";
+                context.warn(&at.field("filter_state"), reason);
+                Ok(false)
+            }
+        },
+        _ => Err(at.error("there may be one policy only")),
+    }
+}
+
+fn clusters(message: &pb::TcpProxy, at: &At<'_>) -> Result<Vec<TcpCluster>, ConfigError> {
+    let metadata_match = MetadataMatch::from_proto(message.metadata_match.as_ref());
+    match &message.cluster_specifier {
         None => Err(at.error("names no cluster; set cluster or weighted_clusters")),
         Some(ClusterSpecifier::Cluster(name)) => {
-            Ok(vec![(non_empty(name, &at.field("cluster"))?.into(), 1)])
+            let name = non_empty(name, &at.field("cluster"))?.into();
+            Ok(vec![TcpCluster { name, weight: 1, metadata_match }])
         }
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
-            weighted_clusters(weighted, &at.field("weighted_clusters"))
+            weighted_clusters(weighted, metadata_match.as_ref(), &at.field("weighted_clusters"))
         }
     }
 }
 
 fn weighted_clusters(
     message: &WeightedCluster,
+    metadata: Option<&Arc<MetadataMatch>>,
     at: &At<'_>,
-) -> Result<Vec<(Arc<str>, u32)>, ConfigError> {
+) -> Result<Vec<TcpCluster>, ConfigError> {
     if message.clusters.is_empty() {
         return Err(at.field("clusters").error("must not be empty"));
     }
     let clusters = message.clusters.iter().enumerate().map(|(index, cluster)| {
         let at = at.index("clusters", index);
-        refuse_set!(at, cluster, [metadata_match]);
         if cluster.weight == 0 {
             return Err(at.field("weight").error("must be above 0"));
         }
-        Ok((non_empty(&cluster.name, &at.field("name"))?.into(), cluster.weight))
+        let own = MetadataMatch::from_proto(cluster.metadata_match.as_ref());
+        let metadata_match = own.map(|own| own.over(metadata)).or_else(|| metadata.cloned());
+        let name = non_empty(&cluster.name, &at.field("name"))?.into();
+        Ok(TcpCluster { name, weight: cluster.weight, metadata_match })
     });
     clusters.collect()
 }
@@ -127,7 +154,10 @@ mod tests {
     #[test]
     fn one_or_several_clusters_are_named() {
         let one = translate("{stat_prefix: s, cluster: c}").unwrap();
-        assert_eq!(one.clusters, [("c".into(), 1)]);
+        let shares = |proxy: &TcpProxy| -> Vec<(String, u32)> {
+            proxy.clusters.iter().map(|c| (c.name.to_string(), c.weight)).collect()
+        };
+        assert_eq!(shares(&one), [("c".to_owned(), 1)]);
         assert_eq!(one.idle_timeout, Some(DEFAULT_IDLE));
         assert_eq!(one.max_connect_attempts, 1);
         let two = translate(
@@ -135,7 +165,7 @@ mod tests {
               {clusters: [{name: a, weight: 1}, {name: b, weight: 2}]}}",
         );
         let two = two.unwrap();
-        assert_eq!(two.clusters, [("a".into(), 1), ("b".into(), 2)]);
+        assert_eq!(shares(&two), [("a".to_owned(), 1), ("b".to_owned(), 2)]);
         assert_eq!((two.idle_timeout, two.max_connect_attempts), (None, 3));
     }
 

@@ -95,6 +95,7 @@ impl Policy {
     fn matches(&self, input: &MatchInput<'_>) -> bool {
         self.permissions.iter().any(|rule| rule.matches(input))
             && self.principals.iter().any(|rule| rule.matches(input))
+            && self.condition.as_ref().is_none_or(|condition| condition.holds(input))
     }
 }
 

@@ -9,6 +9,7 @@ use proto::xds::r#type::matcher::v3::Matcher;
 
 use super::rule::{Side, permission, principal};
 use super::{Action, Engine, Outcome, Policy, Rule, Rules};
+use crate::config::cel::Condition;
 use crate::config::matcher::tree::{Scope, Tree};
 use crate::config::matcher::uri_template::Globs;
 use crate::config::value::{enumeration, non_empty};
@@ -96,7 +97,10 @@ impl Policy {
         at: &At<'_>,
     ) -> Result<Policy, ConfigError> {
         const UNUSED: &str = "Envoy does not read it either";
-        refuse_set!(at, message, [condition]);
+        refuse_set!(at, message, [cel_config]);
+        let condition = message.condition.as_ref();
+        let condition =
+            condition.map(|message| Condition::from_proto(message, &at.field("condition")));
         warn_set!(side.context, at, message, [checked_condition], UNUSED);
         let permissions = message.permissions.iter().enumerate();
         let principals = message.principals.iter().enumerate();
@@ -108,6 +112,7 @@ impl Policy {
             name: name.into(),
             permissions: not_empty(permissions.collect::<Result<_, _>>()?, "permissions", at)?,
             principals: not_empty(principals.collect::<Result<_, _>>()?, "principals", at)?,
+            condition: condition.transpose()?,
         })
     }
 }

@@ -19,6 +19,8 @@ use super::retry::{RetryPolicy, hedge_on_per_try_timeout};
 use super::{
     ClusterSpecifier, HostRewrite, MaxStreamDuration, PathRewrite, Resilience, RouteAction,
 };
+use crate::config::hash_policy::HashPolicies;
+use crate::config::metadata_match::MetadataMatch;
 use crate::config::value::{duration, enumeration, non_empty, timeout};
 use crate::config::{At, ConfigError, Context};
 use crate::{refuse_set, warn_set};
@@ -35,12 +37,18 @@ impl RouteAction {
         context: &Context,
     ) -> Result<RouteAction, ConfigError> {
         check_unsupported(message, at, context)?;
+        let metadata_match = MetadataMatch::from_proto(message.metadata_match.as_ref());
         let not_found = at.field("cluster_not_found_response_code");
         let priority: RoutingPriority = enumeration(message.priority, &at.field("priority"))?;
         let max_stream = message.max_stream_duration.as_ref();
         let specifier = message.host_rewrite_specifier.as_ref();
         Ok(RouteAction {
-            cluster: ClusterSpecifier::from_proto(message.cluster_specifier.as_ref(), at, context)?,
+            cluster: ClusterSpecifier::from_proto(
+                message.cluster_specifier.as_ref(),
+                metadata_match.as_ref(),
+                at,
+                context,
+            )?,
             cluster_not_found: match enumeration(
                 message.cluster_not_found_response_code,
                 &not_found,
@@ -67,6 +75,8 @@ impl RouteAction {
             )?
             .unwrap_or_default(),
             high_priority: priority == RoutingPriority::High,
+            hash_policies: HashPolicies::from_proto(&message.hash_policy, at, context)?,
+            metadata_match,
             upgrades: upgrades(&message.upgrade_configs, at)?,
             terminates_connect: terminates_connect(&message.upgrade_configs, at)?,
             resilience: Resilience::from_proto(message, inherited, at, context)?,
@@ -80,7 +90,7 @@ fn check_unsupported(
     context: &Context,
 ) -> Result<(), ConfigError> {
     const NO_FILTER: &str = "only an HTTP filter reads it, and Pillion has no such filter";
-    refuse_set!(at, message, [metadata_match, retry_policy_typed_config, hash_policy]);
+    refuse_set!(at, message, [retry_policy_typed_config]);
     refuse_set!(at, message, [internal_redirect_action, max_internal_redirects]);
     refuse_set!(at, message, [internal_redirect_policy]);
     warn_set!(context, at, message, [rate_limits, include_vh_rate_limits, cors], NO_FILTER);

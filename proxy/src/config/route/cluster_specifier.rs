@@ -1,5 +1,7 @@
 //! Translating cluster specifiers.
 
+use std::sync::Arc;
+
 use proto::envoy::config::route::v3 as pb;
 use proto::envoy::config::route::v3::route_action::ClusterSpecifier as PbSpecifier;
 use proto::envoy::config::route::v3::weighted_cluster::cluster_weight::HostRewriteSpecifier;
@@ -8,14 +10,16 @@ use proto::envoy::config::route::v3::weighted_cluster::{ClusterWeight, RandomVal
 use super::{ClusterSpecifier, WeightedCluster, WeightedClusters, WeightedTarget};
 use crate::config::headers::HeaderMutations;
 use crate::config::http_filter::RouteFilters;
+use crate::config::metadata_match::MetadataMatch;
 use crate::config::value::{header_name, non_empty, required};
 use crate::config::{At, ConfigError, Context};
-use crate::{refuse_set, warn_set};
+use crate::warn_set;
 
 impl ClusterSpecifier {
-    /// The cluster specifier of a `RouteAction`.
+    /// The cluster specifier of a `RouteAction`, which has this `metadata_match`.
     pub(super) fn from_proto(
         specifier: Option<&PbSpecifier>,
+        metadata: Option<&Arc<MetadataMatch>>,
         at: &At<'_>,
         context: &Context,
     ) -> Result<ClusterSpecifier, ConfigError> {
@@ -31,7 +35,7 @@ impl ClusterSpecifier {
             }
             Some(PbSpecifier::WeightedClusters(weighted)) => {
                 let at = at.field("weighted_clusters");
-                let weighted = WeightedClusters::from_proto(weighted, &at, context)?;
+                let weighted = WeightedClusters::from_proto(weighted, metadata, &at, context)?;
                 Ok(ClusterSpecifier::Weighted(weighted))
             }
             Some(PbSpecifier::ClusterSpecifierPlugin(_)) => {
@@ -47,24 +51,23 @@ impl ClusterSpecifier {
 impl WeightedClusters {
     fn from_proto(
         message: &pb::WeightedCluster,
+        metadata: Option<&Arc<MetadataMatch>>,
         at: &At<'_>,
         context: &Context,
     ) -> Result<WeightedClusters, ConfigError> {
         warn_set!(context, at, message, [total_weight], "the sum of the weights is used");
         warn_set!(context, at, message, [runtime_key_prefix], "the weights given are always used");
-        let header = match &message.random_value_specifier {
-            None => None,
-            Some(RandomValueSpecifier::HeaderName(name)) if name.is_empty() => None,
+        let (header, by_hash) = match &message.random_value_specifier {
+            None => (None, false),
+            Some(RandomValueSpecifier::HeaderName(name)) if name.is_empty() => (None, false),
             Some(RandomValueSpecifier::HeaderName(name)) => {
-                Some(header_name(name, &at.field("header_name"))?)
+                (Some(header_name(name, &at.field("header_name"))?), false)
             }
-            Some(RandomValueSpecifier::UseHashPolicy(value)) if !value.value => None,
-            Some(RandomValueSpecifier::UseHashPolicy(_)) => {
-                return Err(at.field("use_hash_policy").unsupported());
-            }
+            Some(RandomValueSpecifier::UseHashPolicy(value)) => (None, value.value),
         };
         let clusters = message.clusters.iter().enumerate().map(|(index, cluster)| {
-            WeightedCluster::from_proto(cluster, &at.index("clusters", index), context)
+            let at = at.index("clusters", index);
+            WeightedCluster::from_proto(cluster, metadata, &at, context)
         });
         let clusters = clusters.collect::<Result<Vec<_>, _>>()?;
         let total = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
@@ -73,7 +76,7 @@ impl WeightedClusters {
             total if total > u64::from(u32::MAX) => Err(at
                 .field("clusters")
                 .error(format_args!("the sum of the weights, {total}, is above {}", u32::MAX))),
-            total => Ok(WeightedClusters { clusters, total, header }),
+            total => Ok(WeightedClusters { clusters, total, header, by_hash }),
         }
     }
 }
@@ -81,10 +84,11 @@ impl WeightedClusters {
 impl WeightedCluster {
     fn from_proto(
         message: &ClusterWeight,
+        metadata: Option<&Arc<MetadataMatch>>,
         at: &At<'_>,
         context: &Context,
     ) -> Result<WeightedCluster, ConfigError> {
-        refuse_set!(at, message, [metadata_match]);
+        let own_metadata = MetadataMatch::from_proto(message.metadata_match.as_ref());
         let cluster = match (message.name.as_str(), message.cluster_header.as_str()) {
             ("", "") => return Err(at.error("either name or cluster_header must be set")),
             (name, "") => WeightedTarget::Cluster(name.into()),
@@ -109,6 +113,9 @@ impl WeightedCluster {
         )?;
         Ok(WeightedCluster {
             cluster,
+            metadata_match: own_metadata
+                .map(|own| own.over(metadata))
+                .or_else(|| metadata.cloned()),
             filters: RouteFilters::from_proto(&message.typed_per_filter_config, at, context)?,
             weight: required(&message.weight, &at.field("weight"))?.value,
             request_headers,

@@ -33,6 +33,10 @@ pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: An
     plan.cluster.stats().upstream_rq_time.record(millis);
     let owner = picked.owner(&plan.cluster);
     outcome::answered(owner, &picked.host, stream.grpc, head.status, &head.headers);
+    owner.note_response(&picked.host, &head.headers, elapsed);
+    if let Some(affinity) = &plan.affinity {
+        affinity.set_cookie(&mut head.headers);
+    }
     if plan.route.virtual_host.include_attempt_count_in_response {
         let attempts = stream.shared.info.borrow().upstream.attempts;
         head.headers.insert(&names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
@@ -57,8 +61,7 @@ pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: An
         Some(_) => lease.retire(),
         None => {}
     }
-    let trailers =
-        protocol == Some(Protocol::Http2) || picked.owner(&plan.cluster).config().http1_trailers;
+    let trailers = protocol == Some(Protocol::Http2) || owner.config().http1_trailers;
     let source = Source::Upstream { body, lease: Some(lease), trailers };
     Answer { head, source, limits, tunnel: None }
 }

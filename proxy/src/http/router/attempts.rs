@@ -131,10 +131,9 @@ impl<'a, 'r> Attempts<'a, 'r> {
             let attempts = policy.map_or(0, |policy| policy.host_attempts);
             let avoid = Avoid { attempts, is_avoided: &is_avoided };
             let avoid = (!is_first && attempts > 0).then_some(avoid);
-            let cluster = &self.plan.cluster;
             host::pick_beside(
                 self.stream,
-                cluster,
+                self.plan,
                 &self.parts.headers,
                 avoid,
                 self.tried.priorities(),

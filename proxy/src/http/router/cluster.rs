@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use http::request::Parts;
 
-use crate::config::route::{RouteAction, WeightedCluster};
+use super::affinity::hash_for_cluster;
+use crate::config::route::{ClusterSpecifier, RouteAction, WeightedCluster};
 use crate::http::local_reply::LocalReply;
 use crate::http::manager::{Route, Slot};
 use crate::http::service::route_request;
@@ -23,7 +24,10 @@ pub fn choose_cluster<'a>(
 ) -> Result<(Arc<Cluster>, Option<&'a WeightedCluster>), LocalReply> {
     let (cluster, weighted) = match route.only_cluster() {
         Some(slot) => (slot.get(), None),
-        None => choose_by_request(stream, route, parts, random),
+        None => {
+            let random = random_value(stream, action, parts, random);
+            choose_by_request(stream, route, parts, random)
+        }
     };
     match cluster {
         Some(cluster) => {
@@ -37,6 +41,16 @@ pub fn choose_cluster<'a>(
             let reply = LocalReply::new(status, "cluster_not_found", "");
             Err(reply.flag(ResponseFlags::NO_CLUSTER_FOUND))
         }
+    }
+}
+
+/// What weighted clusters are chosen by: the request's hash in place of the random number, if the route says so.
+fn random_value(stream: &Stream, action: &RouteAction, parts: &Parts, random: u64) -> u64 {
+    match (&action.cluster, &action.hash_policies) {
+        (ClusterSpecifier::Weighted(weighted), Some(policies)) if weighted.by_hash => {
+            hash_for_cluster(policies, stream, parts).unwrap_or(random)
+        }
+        _ => random,
     }
 }
 

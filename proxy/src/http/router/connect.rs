@@ -20,7 +20,7 @@ pub async fn terminate(
     headers: &HeaderMap,
 ) -> Result<Answer, LocalReply> {
     let cluster = &plan.cluster;
-    let picked = host::pick(stream, cluster, headers)?;
+    let picked = host::pick(stream, &plan, headers)?;
     stream.shared.info.borrow_mut().upstream.attempts = 1;
     let priority = usize::from(plan.action.high_priority);
     let source = stream.connection.info.source;

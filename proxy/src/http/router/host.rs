@@ -1,27 +1,22 @@
 //! The host of an attempt.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::charged;
+use super::{Plan, charged};
 use crate::http::local_reply::LocalReply;
 use crate::http::stream::Stream;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::balance::{Avoid, PickContext};
 use crate::upstream::cluster::{Cluster, PickError, Picked};
 
-/// Picks a host of the cluster.
+/// Picks a host of the plan's cluster.
 ///
 /// # Errors
 /// The answer that says why there is none.
-pub fn pick(
-    stream: &Stream,
-    cluster: &Arc<Cluster>,
-    headers: &HeaderMap,
-) -> Result<Picked, LocalReply> {
-    pick_beside(stream, cluster, headers, None, &[])
+pub fn pick(stream: &Stream, plan: &Plan<'_>, headers: &HeaderMap) -> Result<Picked, LocalReply> {
+    pick_beside(stream, plan, headers, None, &[])
 }
 
 /// Picks a host that is none of those to avoid, and not of these priorities, as far as there is such a host.
@@ -30,13 +25,19 @@ pub fn pick(
 /// The answer that says why there is none.
 pub fn pick_beside(
     stream: &Stream,
-    cluster: &Arc<Cluster>,
+    plan: &Plan<'_>,
     headers: &HeaderMap,
     avoid: Option<Avoid<'_>>,
     avoid_priorities: &[u32],
 ) -> Result<Picked, LocalReply> {
-    let original_dst = original_dst(stream, cluster, headers);
-    let context = PickContext { original_dst, avoid, avoid_priorities, ..PickContext::default() };
+    let cluster = &plan.cluster;
+    let affinity = plan.affinity.as_ref();
+    let context = PickContext {
+        original_dst: original_dst(stream, cluster, headers),
+        avoid,
+        avoid_priorities,
+        ..affinity.map(|affinity| affinity.context()).unwrap_or_default()
+    };
     let picked = cluster.pick(&context);
     let picked = picked.map_err(|error| charged(stream, cluster, not_picked(error)))?;
     let mut info = stream.shared.info.borrow_mut();

@@ -179,6 +179,7 @@ fn hosts_are_rewritten_by_the_route_or_else_by_the_weighted_cluster() {
     };
     let headers = headers(&[("x-host", "from-header"), ("x-empty", "")]);
     let weighted = WeightedCluster {
+        metadata_match: None,
         cluster: WeightedTarget::Cluster("c".into()),
         filters: Default::default(),
         weight: 1,

@@ -1,11 +1,11 @@
-//! `LEAST_REQUEST`: prefer hosts with few active requests.
+//! `LEAST_REQUEST` on equal weights: prefer hosts with few active requests.
 
 use std::sync::Arc;
 
 use super::{HostList, PickContext, Picker, random_index};
 use crate::upstream::cluster::host::Host;
 
-/// Equal weights: the least busy of a few hosts chosen at random (power of two choices).
+/// The least busy of a few hosts chosen at random (power of two choices).
 #[derive(Debug)]
 pub(super) struct LeastRequest {
     hosts: HostList,
@@ -30,43 +30,38 @@ impl Picker for LeastRequest {
     }
 }
 
-/// Unequal weights: a host is as likely as its weight over its active requests, `weight / (active + 1)^bias`.
-///
-/// Envoy orders hosts by deadlines (EDF) that move by the inverse of that value. Drawing by it gives each host the
-/// same share without a lock; only the order is random instead of even.
+/// `FULL_SCAN`: the least busy of all hosts, and of equals a random one.
 #[derive(Debug)]
-pub(super) struct WeightedLeastRequest {
+pub(super) struct FullScan {
     hosts: HostList,
-    weights: Box<[u32]>,
-    bias: f64,
 }
 
-impl WeightedLeastRequest {
-    /// `weights` has one entry a host.
-    pub(super) fn new(hosts: HostList, weights: Box<[u32]>, bias: f64) -> Self {
-        WeightedLeastRequest { hosts, weights, bias }
-    }
-
-    fn score(&self, host: &Host, weight: u32) -> f64 {
-        let busy = host.active_requests() as f64 + 1.0;
-        let divisor = if self.bias == 1.0 { busy } else { busy.powf(self.bias) };
-        f64::from(weight) / divisor
+impl FullScan {
+    pub(super) fn new(hosts: HostList) -> Self {
+        FullScan { hosts }
     }
 }
 
-impl Picker for WeightedLeastRequest {
+impl Picker for FullScan {
     fn pick(&self, _context: &PickContext<'_>) -> Option<&Arc<Host>> {
-        let mut picked = None;
-        let mut total = 0.0;
-        // One pass, since active requests may change between two: each host replaces the earlier ones by its share.
-        for (host, weight) in self.hosts.iter().zip(&self.weights) {
-            let score = self.score(host, *weight);
-            total += score;
-            if picked.is_none() || fastrand::f64() * total < score {
-                picked = Some(host);
+        let mut least = self.hosts.first()?;
+        let mut active = least.active_requests();
+        let mut ties = 1;
+        for host in &self.hosts[1..] {
+            match host.active_requests().cmp(&active) {
+                std::cmp::Ordering::Greater => {}
+                std::cmp::Ordering::Less => {
+                    (least, active, ties) = (host, host.active_requests(), 1);
+                }
+                std::cmp::Ordering::Equal => {
+                    ties += 1;
+                    if random_index(ties) == 0 {
+                        least = host;
+                    }
+                }
             }
         }
-        picked
+        Some(least)
     }
 }
 
@@ -88,17 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn shares_follow_weight_over_active_requests() {
+    fn a_full_scan_finds_the_least_busy_and_spreads_ties() {
         fastrand::seed(1);
-        let list = hosts(&[1, 4]);
-        for _ in 0..3 {
-            list[1].stats.rq_active.inc();
+        let list = hosts(&[1, 1, 1, 1]);
+        list[1].stats.rq_active.inc();
+        let counts = counts(&FullScan::new(list), 4, 9000);
+        assert_eq!(counts[1], 0);
+        for place in [0, 2, 3] {
+            assert!((2800..3200).contains(&counts[place]), "{counts:?}");
         }
-        let biased = WeightedLeastRequest::new(list.clone(), Box::new([1, 4]), 1.0);
-        let counted = counts(&biased, 2, 10_000);
-        assert!((4800..5200).contains(&counted[0]), "{counted:?}");
-        let unbiased = WeightedLeastRequest::new(list, Box::new([1, 4]), 0.0);
-        let counted = counts(&unbiased, 2, 10_000);
-        assert!((1800..2200).contains(&counted[0]), "{counted:?}");
     }
 }

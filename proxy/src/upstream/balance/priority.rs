@@ -1,8 +1,10 @@
 //! How load spreads over priorities and health, and when a priority is in panic.
 
 /// The hosts of one priority, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Availability {
+    /// `overprovisioning_factor` in percent.
+    pub overprovisioning: u32,
     /// All hosts.
     pub hosts: usize,
     /// Hosts that do not count in the denominators.
@@ -11,6 +13,29 @@ pub struct Availability {
     pub healthy: usize,
     /// Degraded hosts.
     pub degraded: usize,
+    /// What the priority's health is computed from: numbers of hosts, or their weights with `weighted_priority_health`.
+    /// This is the denominator.
+    pub total_share: u64,
+    /// The healthy ones' part of it.
+    pub healthy_share: u64,
+    /// The degraded ones' part of it.
+    pub degraded_share: u64,
+}
+
+impl Default for Availability {
+    /// No hosts.
+    fn default() -> Self {
+        Availability {
+            overprovisioning: 140,
+            hosts: 0,
+            excluded: 0,
+            healthy: 0,
+            degraded: 0,
+            total_share: 0,
+            healthy_share: 0,
+            degraded_share: 0,
+        }
+    }
 }
 
 /// Which hosts of a priority a pick comes from.
@@ -35,14 +60,14 @@ pub struct PriorityLoad {
 }
 
 impl PriorityLoad {
-    /// Loads for priorities 0, 1 and so on. `overprovisioning` and `panic_threshold` are in percent.
-    pub fn new(priorities: &[Availability], overprovisioning: u32, panic_threshold: f64) -> Self {
-        let share = |part: usize, priority: &Availability| {
-            let total = priority.hosts - priority.excluded;
-            (overprovisioning as usize * part).checked_div(total).map_or(0, |share| share.min(100))
+    /// Loads for priorities 0, 1 and so on. `panic_threshold` is in percent.
+    pub fn new(priorities: &[Availability], panic_threshold: f64) -> Self {
+        let share = |part: u64, priority: &Availability| {
+            let share = u64::from(priority.overprovisioning) * part;
+            share.checked_div(priority.total_share).map_or(0, |share| share.min(100) as usize)
         };
-        let healthy: Vec<usize> = priorities.iter().map(|p| share(p.healthy, p)).collect();
-        let degraded: Vec<usize> = priorities.iter().map(|p| share(p.degraded, p)).collect();
+        let healthy: Vec<usize> = priorities.iter().map(|p| share(p.healthy_share, p)).collect();
+        let degraded: Vec<usize> = priorities.iter().map(|p| share(p.degraded_share, p)).collect();
         let available = healthy.iter().chain(&degraded).sum::<usize>().min(100);
 
         let mut load = distribute(&healthy, &degraded, available);
@@ -98,7 +123,7 @@ impl PriorityLoad {
 
     /// Whether the priority is in panic.
     pub fn is_in_panic(&self, priority: usize) -> bool {
-        self.panic[priority]
+        self.panic.get(priority).copied().unwrap_or(false)
     }
 }
 
@@ -127,7 +152,8 @@ fn distribute(healthy: &[usize], degraded: &[usize], available: usize) -> Priori
     load
 }
 
-fn is_in_panic(priority: &Availability, threshold: f64) -> bool {
+/// Whether so few hosts of a priority are usable that it would be in panic by itself.
+pub fn is_in_panic(priority: &Availability, threshold: f64) -> bool {
     let total = (priority.hosts - priority.excluded) as f64;
     let usable = (priority.healthy + priority.degraded) as f64;
     let percent = if total == 0.0 { 0.0 } else { 100.0 * usable / total };
@@ -154,11 +180,19 @@ mod tests {
     use super::*;
 
     fn of(healthy: usize, degraded: usize, hosts: usize) -> Availability {
-        Availability { hosts, excluded: 0, healthy, degraded }
+        Availability {
+            hosts,
+            healthy,
+            degraded,
+            total_share: hosts as u64,
+            healthy_share: healthy as u64,
+            degraded_share: degraded as u64,
+            ..Availability::default()
+        }
     }
 
     fn load(priorities: &[Availability]) -> PriorityLoad {
-        PriorityLoad::new(priorities, 140, 50.0)
+        PriorityLoad::new(priorities, 50.0)
     }
 
     #[test]
@@ -195,7 +229,7 @@ mod tests {
 
     #[test]
     fn nothing_is_in_panic_when_the_threshold_is_zero() {
-        let load = PriorityLoad::new(&[of(0, 0, 10)], 140, 0.0);
+        let load = PriorityLoad::new(&[of(0, 0, 10)], 0.0);
         assert_eq!(load.choose(50), (0, Tier::Healthy));
         assert!(!load.is_in_panic(0));
     }
@@ -212,7 +246,7 @@ mod tests {
     fn empty_priorities_get_nothing() {
         assert_eq!(load(&[of(0, 0, 0), of(2, 0, 2)]).healthy, [0, 100]);
         assert_eq!(load(&[of(0, 0, 0)]).healthy, [100]);
-        let excluded = Availability { hosts: 4, excluded: 2, healthy: 2, degraded: 0 };
+        let excluded = Availability { hosts: 4, excluded: 2, ..of(2, 0, 2) };
         assert!(load(&[excluded]).is_all_healthy_first());
     }
 }

@@ -2,15 +2,25 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::outlier::Monitor;
+use crate::config::cluster::load_balancing::OverrideStatuses;
 use crate::config::endpoint::{EdsHealth, Endpoint, EndpointCheck, Locality, Metadata};
 use crate::io::Address;
 use crate::telemetry::stats::{Counter, Gauge};
+use crate::upstream::balance::report::Measured;
+
+/// How long the process has run, as hosts count it: stamps of 8 bytes in place of instants of 16.
+pub fn since_start() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
 
 /// A host, shared by all threads. Endpoint updates keep the object as long as address, locality and hostname stay,
 /// so that its counters and health survive.
@@ -28,7 +38,10 @@ pub struct Host {
     /// Grows when connections made so far shall not be used any more.
     epoch: AtomicU32,
     removed: AtomicBool,
+    /// Since when the host is healthy, in milliseconds since the start of the process.
+    healthy_since: AtomicU64,
     drained: Notify,
+    measured: OnceLock<Box<Measured>>,
     /// What outlier detection counts; made when it first does.
     monitor: OnceLock<Box<Monitor>>,
     /// What happened on this host, over all workers.
@@ -106,7 +119,9 @@ impl HealthFlags {
         | Self::FAILED_EDS_HEALTH.0
         | Self::EDS_STATUS_DRAINING.0;
     const DEGRADED: u32 = Self::DEGRADED_ACTIVE_HC.0 | Self::DEGRADED_EDS_HEALTH.0;
-    const EXCLUDED: u32 = Self::PENDING_ACTIVE_HC.0 | Self::EXCLUDED_VIA_IMMEDIATE_HC_FAIL.0;
+    const EXCLUDED: u32 = Self::PENDING_ACTIVE_HC.0
+        | Self::EXCLUDED_VIA_IMMEDIATE_HC_FAIL.0
+        | Self::EDS_STATUS_DRAINING.0;
     const FROM_EDS: u32 =
         Self::FAILED_EDS_HEALTH.0 | Self::DEGRADED_EDS_HEALTH.0 | Self::EDS_STATUS_DRAINING.0;
 
@@ -156,7 +171,9 @@ impl Host {
             flags: AtomicU32::new(HealthFlags::from_eds(endpoint.health).0),
             epoch: AtomicU32::new(0),
             removed: AtomicBool::new(false),
+            healthy_since: AtomicU64::new(since_start().as_millis() as u64),
             drained: Notify::new(),
+            measured: OnceLock::new(),
             monitor: OnceLock::new(),
             stats: HostStats::default(),
         })
@@ -243,7 +260,40 @@ impl Host {
         } else {
             self.flags.fetch_and(!flag.0, Relaxed)
         };
-        (before & flag.0 != 0) != set
+        let has_changed = (before & flag.0 != 0) != set;
+        if has_changed && !set && flag == HealthFlags::FAILED_ACTIVE_HC {
+            self.healthy_since.store(since_start().as_millis() as u64, Relaxed);
+        }
+        has_changed
+    }
+
+    /// How long the host has been there or, with active health checks, has passed them: what slow start goes by.
+    pub fn healthy_for(&self) -> Duration {
+        let since = Duration::from_millis(self.healthy_since.load(Relaxed));
+        since_start().saturating_sub(since)
+    }
+
+    /// Whether a session may stick to the host in this health.
+    pub fn may_override(&self, allowed: &OverrideStatuses) -> bool {
+        let flags = self.health_flags();
+        match flags {
+            flags if flags.intersects(HealthFlags::FAILED_ACTIVE_HC) => allowed.unhealthy,
+            flags if flags.intersects(HealthFlags::FAILED_OUTLIER_CHECK) => allowed.unhealthy,
+            flags if flags.intersects(HealthFlags::FAILED_EDS_HEALTH) => allowed.unhealthy,
+            flags if flags.intersects(HealthFlags::EDS_STATUS_DRAINING) => allowed.draining,
+            _ if self.health() == Health::Degraded => allowed.degraded,
+            _ => allowed.healthy,
+        }
+    }
+
+    /// What is measured of the host, from now on if nothing was so far.
+    pub fn measured(&self) -> &Measured {
+        self.measured.get_or_init(Box::default)
+    }
+
+    /// What is measured of the host, if anything is.
+    pub fn measured_if_any(&self) -> Option<&Measured> {
+        self.measured.get().map(|measured| &**measured)
     }
 
     /// Takes over what an endpoint update may change in place.

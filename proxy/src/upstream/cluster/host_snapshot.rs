@@ -1,11 +1,18 @@
-//! A cluster's hosts at one moment: by priority and health, ready to pick from.
+//! A cluster's hosts at one moment: by subset, priority and health, ready to pick from.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
-use super::host::{Health, Host};
-use crate::config::cluster::Cluster as Config;
-use crate::upstream::balance::priority::{Availability, PriorityLoad, Tier};
-use crate::upstream::balance::{self, HostList, PickContext, Picker};
+use super::TrafficStats;
+use super::host::Host;
+use crate::config::cluster::LoadBalancing;
+use crate::io::Address;
+use crate::upstream::balance::priority::Availability;
+use crate::upstream::balance::zone::LocalZone;
+use crate::upstream::balance::{
+    Balancer, HostList, Known, LocalityWeights, PickContext, Setting, SubsetBalancer, TableSize,
+};
 
 /// What an assignment says of a cluster's hosts; health comes from the hosts themselves.
 #[derive(Clone, Debug)]
@@ -14,71 +21,83 @@ pub struct Membership {
     pub hosts: HostList,
     /// `policy.overprovisioning_factor` in percent.
     pub overprovisioning_factor: u32,
+    /// `policy.weighted_priority_health`
+    pub weighted_priority_health: bool,
+    /// `load_balancing_weight` of localities; none if none has one.
+    pub locality_weights: Option<Arc<LocalityWeights>>,
     /// `policy.drop_overloads`: category and parts per million.
     pub drop_overload: Option<(Arc<str>, u32)>,
 }
 
 impl Default for Membership {
     fn default() -> Self {
-        Membership { hosts: Arc::default(), overprovisioning_factor: 140, drop_overload: None }
+        Membership {
+            hosts: Arc::default(),
+            overprovisioning_factor: 140,
+            weighted_priority_health: false,
+            locality_weights: None,
+            drop_overload: None,
+        }
     }
 }
 
 /// Immutable: built off the data path, replaced as a whole, read by picks.
-#[derive(Debug, Default)]
-pub struct HostSnapshot {
-    membership: Membership,
-    load: PriorityLoad,
-    priorities: Vec<PrioritySet>,
-    counts: Availability,
-}
-
-/// The hosts of one priority, with a picker for each tier that may be picked from.
-#[derive(Debug, Default)]
-struct PrioritySet {
-    healthy: Option<Box<dyn Picker>>,
-    degraded: Option<Box<dyn Picker>>,
-    panic: Option<Box<dyn Picker>>,
-}
-
-/// What a pick found.
 #[derive(Debug)]
-pub struct Pick<'a> {
-    /// The host.
-    pub host: Option<&'a Arc<Host>>,
-    /// Whether the priority is in panic (counted as `lb_healthy_panic`).
-    pub panic: bool,
+pub struct HostSnapshot {
+    id: u64,
+    membership: Membership,
+    balancing: Balancing,
+    priorities: Box<[Availability]>,
+    by_address: OnceLock<HashMap<Address, Arc<Host>>>,
+}
+
+#[derive(Debug)]
+enum Balancing {
+    All(Balancer),
+    Subsets(Box<SubsetBalancer>),
 }
 
 impl HostSnapshot {
-    /// Reads the hosts' health as it is now.
-    pub fn new(membership: Membership, config: &Config) -> Self {
-        let hosts = &membership.hosts;
-        let last = hosts.iter().map(|host| host.priority()).max();
-        let by_priority: Vec<HostList> = match last {
-            None => Vec::new(),
-            Some(0) => vec![Arc::clone(hosts)],
-            Some(last) => (0..=last)
-                .map(|priority| select(hosts, |host| host.priority() == priority))
-                .collect(),
+    /// Reads the hosts' health as it is now. Pickers of `before`, which is of the same configuration, are kept where
+    /// nothing has changed for them.
+    pub fn new(
+        membership: Membership,
+        lb: &LoadBalancing,
+        zone: Option<&Arc<LocalZone>>,
+        before: Option<&HostSnapshot>,
+    ) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let mut known = Known::new();
+        match before.map(|before| &before.balancing) {
+            Some(Balancing::All(balancer)) => balancer.note_pickers(&mut known),
+            Some(Balancing::Subsets(subsets)) => subsets.note_pickers(&mut known),
+            None => {}
+        }
+        let none = LocalityWeights::new();
+        let setting = Setting {
+            lb,
+            overprovisioning: membership.overprovisioning_factor,
+            weighted_health: membership.weighted_priority_health,
+            weights: membership.locality_weights.as_deref().unwrap_or(&none),
+            zone,
+            known: &known,
         };
-        let available: Vec<Availability> = by_priority.iter().map(|hosts| count(hosts)).collect();
-        let load = PriorityLoad::new(
-            &available,
-            membership.overprovisioning_factor,
-            config.panic_threshold,
-        );
-        let build = |(index, hosts): (usize, &HostList)| {
-            PrioritySet::new(hosts, &available[index], load.is_in_panic(index), config)
+        let (balancer, priorities) = Balancer::build(&membership.hosts, &setting);
+        let balancing = match &lb.subsets {
+            None => Balancing::All(balancer),
+            Some(config) => Balancing::Subsets(Box::new(SubsetBalancer::build(
+                config,
+                &membership.hosts,
+                &setting,
+            ))),
         };
-        let priorities = by_priority.iter().enumerate().map(build).collect();
-        let counts = available.iter().fold(Availability::default(), |sum, one| Availability {
-            hosts: sum.hosts + one.hosts,
-            excluded: sum.excluded + one.excluded,
-            healthy: sum.healthy + one.healthy,
-            degraded: sum.degraded + one.degraded,
-        });
-        HostSnapshot { membership, load, priorities, counts }
+        let (id, by_address) = (NEXT_ID.fetch_add(1, Relaxed), OnceLock::new());
+        HostSnapshot { id, membership, balancing, priorities, by_address }
+    }
+
+    /// A number that no other snapshot of the process has; above 0.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// All hosts, whatever their health.
@@ -91,79 +110,58 @@ impl HostSnapshot {
         &self.membership
     }
 
-    /// How many hosts there are, in all priorities together.
+    /// The hosts of each priority, counted.
+    pub fn priorities(&self) -> &[Availability] {
+        &self.priorities
+    }
+
+    /// The hosts of all priorities together, counted.
     pub fn counts(&self) -> Availability {
-        self.counts
+        self.priorities.iter().fold(Availability::default(), |sum, one| Availability {
+            overprovisioning: one.overprovisioning,
+            hosts: sum.hosts + one.hosts,
+            excluded: sum.excluded + one.excluded,
+            healthy: sum.healthy + one.healthy,
+            degraded: sum.degraded + one.degraded,
+            total_share: sum.total_share + one.total_share,
+            healthy_share: sum.healthy_share + one.healthy_share,
+            degraded_share: sum.degraded_share + one.degraded_share,
+        })
     }
 
-    /// Picks a priority by the hash or at random, then a host of it; again for hosts that the caller avoids.
-    pub fn pick(&self, context: &PickContext<'_>) -> Pick<'_> {
-        let mut pick = self.pick_once(context);
-        let Some(avoid) = context.avoid else { return pick };
-        for _ in 0..avoid.attempts {
-            if pick.host.is_none_or(|host| !(avoid.is_avoided)(host)) {
-                break;
-            }
-            pick = self.pick_once(context);
+    /// The host for a request, if there is one that may be used.
+    pub fn pick(&self, context: &PickContext<'_>, stats: &TrafficStats) -> Option<&Arc<Host>> {
+        match &self.balancing {
+            Balancing::All(balancer) => balancer.pick(context, stats),
+            Balancing::Subsets(subsets) => subsets.pick(context, stats),
         }
-        pick
     }
 
-    fn pick_once(&self, context: &PickContext<'_>) -> Pick<'_> {
-        let (priority, tier) = self.choose_priority(context);
-        let set = self.priorities.get(priority);
-        let picker = set.and_then(|set| match tier {
-            Tier::Healthy => set.healthy.as_ref(),
-            Tier::Degraded => set.degraded.as_ref(),
-            Tier::Panic => set.panic.as_ref(),
+    /// The host at an address.
+    pub fn host_at(&self, address: &Address) -> Option<&Arc<Host>> {
+        let by_address = self.by_address.get_or_init(|| {
+            let hosts = self.hosts().iter();
+            hosts.map(|host| (host.address().clone(), Arc::clone(host))).collect()
         });
-        Pick { host: picker.and_then(|picker| picker.pick(context)), panic: tier == Tier::Panic }
+        by_address.get(address)
     }
 
-    fn choose_priority(&self, context: &PickContext<'_>) -> (usize, Tier) {
-        let value = || context.hash.unwrap_or_else(|| fastrand::u64(..));
-        if !context.avoid_priorities.is_empty()
-            && let Some(load) = self.load.without(context.avoid_priorities)
-        {
-            return load.choose(value());
-        }
-        match self.load.is_all_healthy_first() {
-            true => (0, Tier::Healthy),
-            false => self.load.choose(value()),
+    /// The size of the table of a policy that hashes.
+    pub fn table(&self) -> Option<TableSize> {
+        match &self.balancing {
+            Balancing::All(balancer) => balancer.table(),
+            Balancing::Subsets(_) => None,
         }
     }
-}
 
-impl PrioritySet {
-    fn new(hosts: &HostList, counts: &Availability, panic: bool, config: &Config) -> Self {
-        let of = |health| {
-            let all = match health {
-                Health::Healthy => counts.healthy == counts.hosts,
-                Health::Degraded => counts.degraded == counts.hosts,
-                Health::Unhealthy => false,
+    /// Counts what has become of the subsets since `before`.
+    pub fn count_subsets(&self, before: &HostSnapshot, stats: impl FnOnce() -> Arc<TrafficStats>) {
+        if let Balancing::Subsets(subsets) = &self.balancing {
+            let before = match &before.balancing {
+                Balancing::Subsets(before) => Some(&**before),
+                Balancing::All(_) => None,
             };
-            let list =
-                if all { Arc::clone(hosts) } else { select(hosts, |host| host.health() == health) };
-            (!list.is_empty()).then(|| balance::build(&config.lb_policy, list))
-        };
-        if panic {
-            let all = balance::build(&config.lb_policy, Arc::clone(hosts));
-            return PrioritySet { panic: Some(all), ..PrioritySet::default() };
+            subsets.count(before, &stats());
         }
-        PrioritySet { healthy: of(Health::Healthy), degraded: of(Health::Degraded), panic: None }
-    }
-}
-
-fn select(hosts: &[Arc<Host>], keep: impl Fn(&Host) -> bool) -> HostList {
-    hosts.iter().filter(|host| keep(host)).cloned().collect()
-}
-
-fn count(hosts: &[Arc<Host>]) -> Availability {
-    let of = |health| hosts.iter().filter(|host| host.health() == health).count();
-    Availability {
-        hosts: hosts.len(),
-        excluded: hosts.iter().filter(|host| host.is_excluded()).count(),
-        healthy: of(Health::Healthy),
-        degraded: of(Health::Degraded),
     }
 }

@@ -1,14 +1,16 @@
 //! Every cluster of the process by name.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use parking_lot::Mutex;
 
 use super::Cluster;
 use super::stats::ClusterManagerStats;
+use crate::config::endpoint::Locality;
 use crate::telemetry::stats::Store;
+use crate::upstream::balance::zone::LocalZone;
 
 type Table = HashMap<Arc<str>, Arc<ClusterSlot>>;
 
@@ -42,6 +44,7 @@ pub struct ClusterRegistry {
     slots: Mutex<Table>,
     /// The slots that have a cluster, to look up without a lock.
     present: ArcSwap<Table>,
+    local_zone: OnceLock<Arc<LocalZone>>,
     stats: Arc<ClusterManagerStats>,
 }
 
@@ -51,6 +54,7 @@ impl ClusterRegistry {
         Arc::new(ClusterRegistry {
             slots: Mutex::default(),
             present: ArcSwap::default(),
+            local_zone: OnceLock::new(),
             stats: store.register(ClusterManagerStats::new("cluster_manager.")),
         })
     }
@@ -58,6 +62,17 @@ impl ClusterRegistry {
     /// `cluster_manager.*`; `warming_clusters` is the caller's to set.
     pub fn stats(&self) -> &Arc<ClusterManagerStats> {
         &self.stats
+    }
+
+    /// Says where this proxy is, before any cluster is made: clusters route by zone from then on.
+    pub fn set_local_zone(&self, locality: Locality, cluster: &str) {
+        // The first call counts.
+        let _ = self.local_zone.set(Arc::new(LocalZone { locality, cluster: self.slot(cluster) }));
+    }
+
+    /// Where this proxy is, if it is known.
+    pub fn local_zone(&self) -> Option<&Arc<LocalZone>> {
+        self.local_zone.get()
     }
 
     /// The slot of a name, made empty if there is none.

@@ -33,7 +33,7 @@ pub fn start(
             tokio::spawn(forget_unused(Arc::downgrade(cluster), *cleanup_interval));
             return None;
         }
-        Discovery::Static(_) | Discovery::Eds { .. } => return None,
+        Discovery::Static(_) | Discovery::Eds { .. } | Discovery::Aggregate { .. } => return None,
     };
     let names = Names::new(kind, assignment.clone(), dns.clone());
     let (first, first_answers) = oneshot::channel();

@@ -1,10 +1,10 @@
 use super::*;
-use crate::config::cluster::{
-    CommonHttpOptions, Http2Options, LbPolicy, Thresholds, UpstreamProtocol,
-};
-use crate::config::endpoint::EdsHealth;
+use crate::config::cluster::{CommonHttpOptions, Http2Options, Thresholds, UpstreamProtocol};
+use crate::config::endpoint::{Assignment, EdsHealth, Endpoint, LocalityEndpoints, Target};
+use crate::io::Address;
 use crate::telemetry::stats::{Metric, StatGroup};
 use crate::upstream::balance::Avoid;
+use std::collections::HashMap;
 use std::time::Duration;
 
 pub fn endpoint(address: &str) -> Endpoint {
@@ -37,11 +37,7 @@ pub fn assignment(priorities: &[&[&str]]) -> Assignment {
         weight: None,
         endpoints: addresses.iter().map(|address| endpoint(address)).collect(),
     });
-    Assignment {
-        localities: localities.collect(),
-        overprovisioning_factor: 140,
-        drop_overload: None,
-    }
+    Assignment { localities: localities.collect(), ..Assignment::default() }
 }
 
 /// A static cluster with these endpoints; everything else as the protocol's defaults.
@@ -52,7 +48,7 @@ pub fn config(name: &str, addresses: &[&str]) -> Config {
         discovery: Discovery::Static(assignment(&[addresses])),
         connect_timeout: Duration::from_secs(5),
         buffer_limit: 1 << 20,
-        lb_policy: LbPolicy::RoundRobin,
+        lb: Arc::default(),
         circuit_breakers: Box::new([Thresholds::default(); 2]),
         health_check: None,
         ignore_health_on_removal: false,
@@ -68,13 +64,14 @@ pub fn config(name: &str, addresses: &[&str]) -> Config {
         tcp_keepalive: None,
         source_address: None,
         extra_source_address: None,
-        panic_threshold: 50.0,
         metadata: None,
     }
 }
 
 pub fn cluster(config: Config, previous: Option<&Cluster>) -> Arc<Cluster> {
-    Cluster::new(Arc::new(config), &Arc::new(Store::default()), previous)
+    let store = Arc::new(Store::default());
+    let registry = ClusterRegistry::new(&store);
+    Cluster::new(Arc::new(config), &store, &registry, previous)
 }
 
 /// A cluster that serves.
@@ -187,7 +184,8 @@ fn the_drop_policy_drops_its_share() {
 #[test]
 fn traffic_statistics_appear_with_the_first_use() {
     let store = Arc::new(Store::default());
-    let cluster = Cluster::new(Arc::new(config("c", &["10.0.0.1:1"])), &store, None);
+    let registry = ClusterRegistry::new(&Store::default());
+    let cluster = Cluster::new(Arc::new(config("c", &["10.0.0.1:1"])), &store, &registry, None);
     let prefixes = || store.groups().iter().map(|g| g.prefix().to_owned()).collect::<Vec<_>>();
     assert_eq!(prefixes(), ["cluster.c."]);
     cluster.stats().upstream_rq_total.inc();

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::connection::Connection;
@@ -248,6 +248,12 @@ impl ResponseLease {
     /// The connection takes no further request.
     pub fn retire(&self) {
         self.stream.connection.drain();
+    }
+
+    /// Takes over what the response's trailers say of the host, where the cluster's policy wants to know.
+    pub fn note_trailers(&self, trailers: &HeaderMap) {
+        let pool = &self.stream.connection.pool;
+        pool.cluster().note_trailers(pool.host(), trailers);
     }
 
     /// The response has ended in good order: the connection is free for the next request.

@@ -39,28 +39,16 @@ fn http(options: &str) -> String {
     )
 }
 
-fn policies(list: &[&str]) -> String {
-    let entry = |policy: &&str| {
-        format!(
-            "{{typed_extension_config: {{name: p, typed_config: {{\"@type\": \
-             type.googleapis.com/envoy.extensions.load_balancing_policies.{policy}}}}}}}"
-        )
-    };
-    let list: Vec<_> = list.iter().map(entry).collect();
-    format!("load_balancing_policy: {{policies: [{}]}}", list.join(", "))
-}
-
 #[test]
 fn defaults_are_envoys() {
     let cluster = translate("");
     assert!(matches!(&cluster.discovery, Discovery::Static(none) if none.localities.is_empty()));
     assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
     assert_eq!(cluster.buffer_limit, 1 << 20);
-    assert_eq!(cluster.lb_policy, LbPolicy::RoundRobin);
+    assert_eq!(*cluster.lb, LoadBalancing::default());
     assert_eq!(*cluster.circuit_breakers, [Thresholds::default(); 2]);
     assert_eq!(cluster.protocol, UpstreamProtocol::Http1);
     assert_eq!(cluster.http.idle_timeout, Some(Duration::from_secs(3600)));
-    assert_eq!(cluster.panic_threshold, 50.0);
     assert!(cluster.tls.is_none() && cluster.metadata.is_none());
     assert!(Arc::ptr_eq(&cluster.name, &cluster.stat_name));
 }
@@ -166,7 +154,7 @@ fn original_destinations_need_their_own_policy() {
     );
     refuses(
         "lb_policy: CLUSTER_PROVIDED",
-        "lb_policy: CLUSTER_PROVIDED is allowed with type ORIGINAL_DST only",
+        "lb_policy: CLUSTER_PROVIDED is allowed with ORIGINAL_DST and aggregate only",
     );
     refuses(
         &format!("{provided}, original_dst_lb_config: {{http_header_name: x}}"),
@@ -176,34 +164,6 @@ fn original_destinations_need_their_own_policy() {
         &format!("{provided}, load_assignment: {{cluster_name: a}}"),
         "load_assignment: ORIGINAL_DST clusters must have no load assignment configured",
     );
-}
-
-#[test]
-fn the_first_policy_that_exists_is_used() {
-    let random = policies(&["maglev.v3.Maglev", "random.v3.Random", "round_robin.v3.RoundRobin"]);
-    assert_eq!(translate(&random).lb_policy, LbPolicy::Random);
-    let fields = policies(&["maglev.v3.Maglev"]);
-    let error = "load_balancing_policy: didn't find a registered load balancer factory with names \
-                 from [p]; Pillion has round_robin, least_request, random and cluster_provided";
-    refuses(&fields, error);
-}
-
-#[test]
-fn least_request_has_choices_and_a_bias() {
-    let fields = "lb_policy: LEAST_REQUEST, least_request_lb_config: {choice_count: 3, \
-                  active_request_bias: {default_value: 0.5, runtime_key: k}}";
-    let expected = LbPolicy::LeastRequest { choice_count: 3, active_request_bias: 0.5 };
-    assert_eq!(translate(fields).lb_policy, expected);
-    refuses(
-        "lb_policy: LEAST_REQUEST, least_request_lb_config: {choice_count: 1}",
-        "least_request_lb_config.choice_count: 1 is not within 2 and 4294967295",
-    );
-    refuses(
-        &policies(&["least_request.v3.LeastRequest, selection_method: FULL_SCAN"]),
-        "load_balancing_policy.policies[0].typed_extension_config.typed_config.selection_method: \
-         FULL_SCAN is not supported by this version of Pillion",
-    );
-    refuses("lb_policy: MAGLEV", "lb_policy: MAGLEV is not supported by this version of Pillion");
 }
 
 #[test]
@@ -313,16 +273,9 @@ fn what_changes_traffic_and_is_not_there_is_refused_by_name() {
     for (field, value) in [
         ("filters", "[{name: x}]"),
         ("connection_pool_per_downstream_connection", "true"),
-        ("lb_subset_config", "{subset_selectors: [{keys: [v]}]}"),
         ("upstream_config", "{name: tcp}"),
-        ("common_lb_config.locality_weighted_lb_config", "{}"),
-        ("common_lb_config.close_connections_on_host_set_change", "true"),
     ] {
-        let fields = match field.split_once('.') {
-            Some((outer, inner)) => format!("{outer}: {{{inner}: {value}}}"),
-            None => format!("{field}: {value}"),
-        };
-        refuses(&fields, &format!("{field}: {UNSUPPORTED}"));
+        refuses(&format!("{field}: {value}"), &format!("{field}: {UNSUPPORTED}"));
     }
 }
 
@@ -330,7 +283,7 @@ fn what_changes_traffic_and_is_not_there_is_refused_by_name() {
 fn what_changes_no_traffic_is_accepted_with_a_warning() {
     let (_, warnings) = warned(
         "track_cluster_stats: {}, lrs_server: {self: {}}, wait_for_warm_on_init: false, \
-         common_lb_config: {zone_aware_lb_config: {}, update_merge_window: 1s}",
+         common_lb_config: {update_merge_window: 1s}",
     )
     .expect("it is valid");
     let fields: Vec<_> = warnings.iter().map(|text| text.split(": ").nth(1)).collect();
@@ -339,7 +292,6 @@ fn what_changes_no_traffic_is_accepted_with_a_warning() {
         "lrs_server",
         "wait_for_warm_on_init",
         "common_lb_config.update_merge_window",
-        "common_lb_config.zone_aware_lb_config",
     ];
     assert_eq!(fields, expected.map(Some));
 }
