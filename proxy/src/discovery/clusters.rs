@@ -240,18 +240,10 @@ impl Clusters {
             entry.eds = Some(SubscriptionStats::start(&self.tools.store, prefix));
         }
         let before = entry.active.clone();
-<<<<<<< HEAD
-        let cluster = Cluster::new(config, &self.tools.store, before.as_deref());
-        // It was just made.
-        let _ = cluster.sockets.set(sockets);
-=======
         let cluster =
             Cluster::new(config, &self.tools.store, &self.tools.registry, before.as_deref());
-        if let Some(tls) = tls {
-            // It was just made.
-            let _ = cluster.tls.set(tls);
-        }
->>>>>>> main
+        // It was just made.
+        let _ = cluster.sockets.set(sockets);
         if is_known {
             self.assign_known(&cluster, before.as_deref());
         }

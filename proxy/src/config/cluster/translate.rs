@@ -12,12 +12,8 @@ use proto::envoy::config::core::v3 as core;
 use super::discovery::Finding;
 use super::http_options::HttpOptions;
 use super::{
-<<<<<<< HEAD
-    Cluster, HealthCheck, LbPolicy, OutlierDetection, RetryBudget, SocketMatch, TcpKeepalive,
+    Cluster, HealthCheck, LoadBalancing, OutlierDetection, RetryBudget, SocketMatch, TcpKeepalive,
     Thresholds,
-=======
-    Cluster, HealthCheck, LoadBalancing, OutlierDetection, RetryBudget, TcpKeepalive, Thresholds,
->>>>>>> main
 };
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
