@@ -25,10 +25,11 @@ use crate::http::stream::Stream;
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::Protocol;
 
+mod local_ratelimit;
 pub mod rbac;
 
 /// Every HTTP filter besides the router.
-static TABLE: &[Registration] = &[rbac::FILTER];
+static TABLE: &[Registration] = &[local_ratelimit::FILTER, rbac::FILTER];
 
 /// A filter's entry in [`TABLE`].
 pub struct Registration {
