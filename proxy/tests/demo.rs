@@ -19,6 +19,8 @@ fn the_demo_tells_its_story_without_an_unannounced_failure() {
         "5. A route change is pushed",
         "6. An endpoint is removed and drained",
         "All 3 came whole",
+        "7. A zone fails, and its load goes to another one and back",
+        "Zone east is healthy again and has its load back",
         "0 at any other time",
         "Both sidecars drained and ended with exit code 0",
     ] {

@@ -116,6 +116,7 @@ async fn tell_steps(mesh: &mut Mesh, display: &mut Display) -> Result<SharedTall
     story::replica_dies(mesh, &traffic, display).await?;
     story::route_changes(mesh, &traffic, display).await?;
     story::endpoint_drains(mesh, &traffic, display).await?;
+    story::zone_fails_over(mesh, &traffic, display).await?;
     traffic.stop().await;
     Ok(traffic.tally)
 }

@@ -10,6 +10,7 @@ use crate::io::Address;
 
 pub use load_balancing::{LbPolicy, LoadBalancing};
 
+mod circuit_breakers;
 mod discovery;
 mod health_check;
 mod http2_options;

@@ -1,7 +1,6 @@
 //! Endpoints (`envoy.config.endpoint.v3.ClusterLoadAssignment`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::io::Address;
 
@@ -18,8 +17,6 @@ pub struct Assignment {
     pub overprovisioning_factor: u32,
     /// `policy.weighted_priority_health`: hosts count by their weight for the health of a priority.
     pub weighted_priority_health: bool,
-    /// `policy.endpoint_stale_after`: without an update for so long, the endpoints are given up.
-    pub stale_after: Option<Duration>,
     /// `policy.drop_overloads`: category and parts per million.
     pub drop_overload: Option<(Arc<str>, u32)>,
 }
@@ -30,7 +27,6 @@ impl Default for Assignment {
             localities: Vec::new(),
             overprovisioning_factor: 140,
             weighted_priority_health: false,
-            stale_after: None,
             drop_overload: None,
         }
     }

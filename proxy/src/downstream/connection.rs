@@ -235,8 +235,6 @@ fn connection_info(
             .map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
         tls: None,
         transport_failure: None,
-        transport_protocol: facts.transport_protocol,
-        application_protocols: facts.application_protocols.into(),
         accepted,
     }
 }

@@ -14,6 +14,7 @@ use crate::http::present::Present;
 use crate::http::service::Answer;
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Upgrade};
+use crate::io::Body;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::cluster::Cluster;
 
@@ -31,6 +32,7 @@ mod host;
 mod outcome;
 mod per_try;
 mod recovery;
+pub mod redirect;
 mod replay;
 mod retry;
 mod retry_state;
@@ -44,6 +46,7 @@ use affinity::Affinity;
 use attempt::Answered;
 use failure::{Failed, reply_to};
 use recovery::Recovery;
+use redirect::Redirects;
 use timeouts::Timeouts;
 
 /// How a request goes on: everything that is decided before a host is picked.
@@ -100,7 +103,9 @@ pub async fn forward(
     }
     if let Some(recovery) = plan.recovery.take() {
         // In a box, so that plain requests do not carry the room for it.
-        return Box::pin(retry::forward(stream, plan, recovery, parts, body)).await;
+        let body = attempt::request_body(stream, parts, body);
+        let redirects = Redirects::default();
+        return Box::pin(retry::forward(stream, plan, recovery, parts, body, redirects)).await;
     }
     let cluster = &plan.cluster;
     let picked = host::pick(stream, &plan, &parts.headers)?;
@@ -128,6 +133,21 @@ pub async fn forward(
             Err(expired)
         }
     }
+}
+
+/// Forwards a request that an internal redirect has made of another one, whose body comes along.
+///
+/// # Errors
+/// The proxy's own answer where no host answers.
+pub async fn forward_again(
+    stream: &mut Stream,
+    mut plan: Plan<'_>,
+    parts: &mut Parts,
+    body: Body,
+    redirects: Redirects,
+) -> Result<Answer, LocalReply> {
+    let recovery = plan.recovery.take().unwrap_or_default();
+    retry::forward(stream, plan, recovery, parts, body, redirects).await
 }
 
 /// Whether the host leaves HTTP although nobody asked it to.

@@ -1,6 +1,7 @@
 //! The path of one request through the connection manager: admit, sanitise, route, act, answer.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use crate::http::local_reply::LocalReply;
 use crate::http::manager::Route;
 use crate::http::overdue::Limits;
 use crate::http::present::Present;
+use crate::http::router::redirect::Redirects;
 use crate::http::router::{self, Plan};
 use crate::http::sanitize::{asks_to_keep_alive, names};
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel};
 use crate::http::{filters, request, response, sanitize};
+use crate::io::Body;
 use crate::route::action::{redirect_location, tls_redirect_location};
 use crate::route::request::{ClientCertificate, is_grpc};
 use crate::route::{Found, RouteRequest};
@@ -114,6 +117,32 @@ async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<A
     // Only now do the headers stand as they go upstream, which is what access logs tell.
     keep_for_logs(stream, parts);
     router::forward(stream, plan?, parts, body).await
+}
+
+/// Takes a request again, from its route on, after an internal redirect.
+///
+/// # Errors
+/// The proxy's own answer where no host answers.
+pub fn act_again<'a>(
+    stream: &'a mut Stream,
+    parts: &'a mut Parts,
+    mut routed: Routed,
+    body: Body,
+    redirects: Redirects,
+) -> Pin<Box<dyn Future<Output = Result<Answer, LocalReply>> + 'a>> {
+    Box::pin(async move {
+        let random = fastrand::u64(..);
+        if !stream.connection.manager.filters.is_empty()
+            && let Err(reply) = filters::decode(stream, parts, &mut routed, random).await
+        {
+            keep_for_logs(stream, parts);
+            return Err(reply);
+        }
+        let present = Present::scan(&parts.headers);
+        let plan = decide(stream, &routed, parts, present, random);
+        keep_for_logs(stream, parts);
+        router::forward_again(stream, plan?, parts, body, redirects).await
+    })
 }
 
 fn keep_for_logs(stream: &mut Stream, parts: &Parts) {

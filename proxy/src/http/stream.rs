@@ -108,13 +108,7 @@ pub struct Stream {
 impl Stream {
     /// A stream that starts now.
     pub fn start(connection: &Rc<Connection>, protocol: Protocol) -> Self {
-        let stats = &connection.manager.stats;
-        stats.downstream_rq_total.inc();
-        stats.downstream_rq_active.inc();
-        match protocol {
-            Protocol::Http2 => stats.downstream_rq_http2_total.inc(),
-            _ => stats.downstream_rq_http1_total.inc(),
-        }
+        count_start(connection, Some(protocol));
         connection.stream_started();
         let info = StreamInfo::new(Rc::clone(&connection.info), Some(protocol));
         let shared = Rc::new(Shared {
@@ -184,7 +178,34 @@ impl Stream {
         info.response_started = info.upstream.first_rx.or_else(|| Some(info.elapsed()));
     }
 
-    fn record(&mut self) {
+    /// The request goes on as another one, `parts`, since the host's answer with this code said so: what it was so far is
+    /// recorded by itself.
+    pub fn start_again(&mut self, code: u16, parts: &Parts) {
+        if self.connection.manager.keeps_heads {
+            self.keep_request(parts);
+        }
+        {
+            let mut info = self.shared.info.borrow_mut();
+            info.response_code = code;
+            info.details = Some("internal_redirect".into());
+        }
+        self.shared.touch();
+        self.complete = true;
+        self.record();
+        self.complete = false;
+        (self.filter_route, self.response) = (None, None);
+        self.filter_states.clear();
+        let mut info = self.shared.info.borrow_mut();
+        let mut new = StreamInfo::new(Rc::clone(&self.connection.info), info.protocol);
+        new.forwarded_for = info.forwarded_for.take();
+        new.request_complete = Some(Duration::ZERO);
+        self.shared.request_complete.set(Some(new.start));
+        count_start(&self.connection, new.protocol);
+        *info = new;
+    }
+
+    /// Counts the stream and logs it; tells when it ended.
+    fn record(&mut self) -> Instant {
         let manager = &self.connection.manager;
         let stats = &manager.stats;
         let mut info = self.shared.info.borrow_mut();
@@ -212,7 +233,6 @@ impl Stream {
         stats.downstream_rq_time.record(duration.as_millis() as u64);
         stats.downstream_rq_active.dec();
         drop(info);
-        self.connection.stream_ended(now);
         if !manager.access_logs.is_empty() {
             self.with_format(|context| {
                 for log in &manager.access_logs {
@@ -220,11 +240,24 @@ impl Stream {
                 }
             });
         }
+        now
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.record();
+        let ended = self.record();
+        self.connection.stream_ended(ended);
+    }
+}
+
+/// Counts a stream that starts.
+fn count_start(connection: &Connection, protocol: Option<Protocol>) {
+    let stats = &connection.manager.stats;
+    stats.downstream_rq_total.inc();
+    stats.downstream_rq_active.inc();
+    match protocol {
+        Some(Protocol::Http2) => stats.downstream_rq_http2_total.inc(),
+        _ => stats.downstream_rq_http1_total.inc(),
     }
 }

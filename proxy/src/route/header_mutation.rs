@@ -220,8 +220,6 @@ mod tests {
             filter_chain_name: "".into(),
             tls: None,
             transport_failure: None,
-            transport_protocol: "raw_buffer",
-            application_protocols: Box::default(),
             accepted: Instant::now(),
         };
         StreamInfo::new(Rc::new(connection), None)

@@ -112,10 +112,6 @@ pub struct ConnectionInfo {
     pub tls: Option<TlsInfo>,
     /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`: why the handshake failed.
     pub transport_failure: Option<Arc<str>>,
-    /// `tls` or `raw_buffer`, as the listener filters found it.
-    pub transport_protocol: &'static str,
-    /// The client's ALPN list, in its order, as the listener filters found it.
-    pub application_protocols: Box<[String]>,
     /// When the connection was accepted.
     pub accepted: Instant,
 }

@@ -64,8 +64,6 @@ pub fn stream() -> StreamInfo {
         requested_server_name: None,
         filter_chain_name: Arc::from(""),
         tls: None,
-        transport_protocol: "raw_buffer",
-        application_protocols: Box::default(),
         transport_failure: None,
         accepted: Instant::now(),
     };

@@ -187,6 +187,19 @@ impl Mesh {
         Ok(self.api.wait_ack(CLIENT, "eds", version).await?)
     }
 
+    /// Gives a cluster of the client side a replica in each of several zones: zone, replica, and whether it is healthy.
+    ///
+    /// # Errors
+    /// The client side refuses.
+    pub async fn set_zones(&mut self, cluster: &str, zones: &[(&str, &str, bool)]) -> Result<()> {
+        let names: Vec<_> = zones.iter().map(|(_, replica, _)| *replica).collect();
+        let addresses = self.inbound(&names)?;
+        let zones = zones.iter().zip(addresses);
+        let zones: Vec<_> = zones.map(|((zone, _, healthy), at)| (*zone, at, *healthy)).collect();
+        let version = self.api.put(CLIENT, &[resources::zones(cluster, &zones)]).await?;
+        Ok(self.api.wait_ack(CLIENT, "eds", version).await?)
+    }
+
     /// Gives the client side other weights.
     ///
     /// # Errors

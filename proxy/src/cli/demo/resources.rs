@@ -86,6 +86,32 @@ lb_policy: LEAST_REQUEST
     )
 }
 
+/// A zone with the address of its one endpoint and whether that is healthy.
+pub type Zone<'a> = (&'a str, SocketAddr, bool);
+
+/// The endpoints of a cluster of the client side in several zones; each is used when those before it cannot serve.
+pub fn zones(cluster: &str, zones: &[Zone<'_>]) -> String {
+    let zones = zones.iter().enumerate().map(|(priority, (zone, at, healthy))| {
+        let health = if *healthy { "HEALTHY" } else { "UNHEALTHY" };
+        format!(
+            "\
+- locality: {{zone: {zone}}}
+  priority: {priority}
+  lb_endpoints: [{{health_status: {health}, endpoint: {{address: {}}}}}]
+",
+            socket(*at)
+        )
+    });
+    format!(
+        "\
+'@type': type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment
+cluster_name: {cluster}
+endpoints:
+{}",
+        zones.collect::<String>()
+    )
+}
+
 /// The endpoints of a cluster of the client side.
 pub fn endpoints(cluster: &str, addresses: &[SocketAddr]) -> String {
     let endpoints =

@@ -182,6 +182,33 @@ pub async fn endpoint_drains(
     expect_none_of("v1-c", traffic)
 }
 
+/// A zone fails, another one takes its load over and gives it back.
+///
+/// # Errors
+/// A request reaches a zone that should get none.
+pub async fn zone_fails_over(
+    mesh: &mut Mesh,
+    traffic: &Traffic,
+    display: &mut Display,
+) -> Result<()> {
+    display.step("A zone fails, and its load goes to another one and back");
+    mesh.add_replica("v1-d", 4).await?;
+    let more = |counts: &Counts| counts.answered() >= 300;
+    for (east_is_healthy, idle, said) in [
+        (true, "v1-d", "v1-a is in zone east, v1-d in zone west, which is only to help out."),
+        (false, "v1-a", "Zone east became unhealthy over EDS: all of its load went west."),
+        (true, "v1-d", "Zone east is healthy again and has its load back."),
+    ] {
+        let zones = [("east", "v1-a", east_is_healthy), ("west", "v1-d", true)];
+        mesh.set_zones(V1, &zones).await?;
+        traffic.tally.borrow_mut().next_phase();
+        display.count_until(&traffic.tally, "300 more requests answered", more).await?;
+        expect_none_of(idle, traffic)?;
+        display.say(said);
+    }
+    Ok(())
+}
+
 /// Begins slow requests until enough of them are under way on a replica.
 async fn begin_slow_requests(replica: &str, traffic: &Traffic) -> Result<Vec<SlowRequest>> {
     const TRIES: usize = 100;
@@ -199,6 +226,8 @@ async fn begin_slow_requests(replica: &str, traffic: &Traffic) -> Result<Vec<Slo
 fn expect_none_of(replica: &str, traffic: &Traffic) -> Result<()> {
     match traffic.tally.borrow().current.of(replica) {
         0 => Ok(()),
-        count => Err(format!("{count} new requests reached {replica} after its removal").into()),
+        count => {
+            Err(format!("{count} new requests reached {replica}, which has to get none").into())
+        }
     }
 }

@@ -31,8 +31,6 @@ fn holds(expression: &str) -> bool {
             remote: &address,
             direct_remote: &address,
             server_name: "",
-            transport_protocol: "raw_buffer",
-            application_protocols: &[],
             tls: None,
         },
         remote: &address,

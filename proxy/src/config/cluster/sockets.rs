@@ -37,12 +37,14 @@ pub struct AutoNames {
 }
 
 impl SocketMatch {
-    /// `transport_socket_matches`
-    pub(super) fn list_from_proto(
+    /// `transport_socket` and `transport_socket_matches`
+    pub(super) fn sockets_from_proto(
         message: &pb::Cluster,
         at: &At<'_>,
         context: &Context,
-    ) -> Result<Vec<SocketMatch>, ConfigError> {
+    ) -> Result<(Option<Arc<UpstreamTls>>, Vec<SocketMatch>), ConfigError> {
+        let own = message.transport_socket.as_ref();
+        let own = UpstreamTls::from_transport_socket(own, &at.field("transport_socket"), context)?;
         let matches = message.transport_socket_matches.iter().enumerate();
         let translate = |(i, entry): (usize, &pb::cluster::TransportSocketMatch)| {
             let at = at.index("transport_socket_matches", i);
@@ -53,7 +55,7 @@ impl SocketMatch {
             let criteria = entry.r#match.as_ref().map(proto::convert::struct_to_json);
             Ok(SocketMatch { criteria: criteria.unwrap_or_default(), tls })
         };
-        matches.map(translate).collect()
+        Ok((own, matches.map(translate).collect::<Result<_, _>>()?))
     }
 
     /// Whether a host with this metadata gets the socket.

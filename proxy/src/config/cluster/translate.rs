@@ -5,19 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::envoy::config::cluster::v3 as pb;
-use proto::envoy::config::cluster::v3::circuit_breakers::Thresholds as PbThresholds;
-use proto::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget as PbRetryBudget;
 use proto::envoy::config::core::v3 as core;
 
+use super::circuit_breakers::circuit_breakers;
 use super::discovery::Finding;
 use super::http_options::HttpOptions;
-use super::{
-    Cluster, HealthCheck, LoadBalancing, OutlierDetection, RetryBudget, SocketMatch, TcpKeepalive,
-    Thresholds,
-};
+use super::{Cluster, HealthCheck, LoadBalancing, OutlierDetection, SocketMatch, TcpKeepalive};
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
-use crate::config::tls::UpstreamTls;
 use crate::config::value;
 use crate::{refuse_set, warn_set};
 
@@ -40,12 +35,7 @@ impl Cluster {
         let name: Arc<str> = message.name.as_str().into();
         let discovery = Finding { message, name: &name, at, context }.discovery()?;
         let lb = LoadBalancing::from_proto(message, &discovery, at, context)?;
-        let tls = UpstreamTls::from_transport_socket(
-            message.transport_socket.as_ref(),
-            &at.field("transport_socket"),
-            context,
-        )?;
-        let socket_matches = SocketMatch::list_from_proto(message, at, context)?;
+        let (tls, socket_matches) = SocketMatch::sockets_from_proto(message, at, context)?;
         let speaks_tls = tls.is_some() || socket_matches.iter().any(|entry| entry.tls.is_some());
         let HttpOptions { protocol, common: http, http2, http1_trailers, auto_names } =
             HttpOptions::from_cluster(message, speaks_tls, at, context)?;
@@ -63,11 +53,7 @@ impl Cluster {
                 .per_connection_buffer_limit_bytes
                 .map_or(DEFAULT_BUFFER_LIMIT, |limit| limit.value),
             lb,
-            circuit_breakers: circuit_breakers(
-                message.circuit_breakers.as_ref(),
-                &at.field("circuit_breakers"),
-                context,
-            )?,
+            circuit_breakers: circuit_breakers(message, at, context)?,
             health_check: HealthCheck::from_cluster(&message.health_checks, at, context)?,
             ignore_health_on_removal: message.ignore_health_on_host_removal,
             ignore_new_hosts_until_first_check: ignores_new_hosts(message),
@@ -173,80 +159,6 @@ fn stat_name(message: &pb::Cluster, name: &Arc<str>) -> Arc<str> {
         name.clone()
     } else {
         stat_name.as_str().into()
-    }
-}
-
-/// Thresholds of the default and the high priority; of two for one priority the first counts.
-fn circuit_breakers(
-    message: Option<&pb::CircuitBreakers>,
-    at: &At<'_>,
-    context: &Context,
-) -> Result<Box<[Thresholds; 2]>, ConfigError> {
-    let mut breakers = Box::new([Thresholds::default(); 2]);
-    let Some(message) = message else {
-        return Ok(breakers);
-    };
-    let mut seen = [false; 2];
-    for (i, thresholds) in message.thresholds.iter().enumerate() {
-        let at = at.index("thresholds", i);
-        let priority: core::RoutingPriority =
-            value::enumeration(thresholds.priority, &at.field("priority"))?;
-        let slot = usize::from(priority == core::RoutingPriority::High);
-        let translated = Thresholds::from_proto(thresholds, &at, context)?;
-        if !std::mem::replace(&mut seen[slot], true) {
-            breakers[slot] = translated;
-        }
-    }
-    for (i, thresholds) in message.per_host_thresholds.iter().enumerate().rev() {
-        let at = at.index("per_host_thresholds", i);
-        refuse_set!(at, thresholds, [max_pending_requests, max_requests, max_retries]);
-        refuse_set!(at, thresholds, [max_connection_pools, retry_budget]);
-        let priority: core::RoutingPriority =
-            value::enumeration(thresholds.priority, &at.field("priority"))?;
-        let slot = usize::from(priority == core::RoutingPriority::High);
-        breakers[slot].max_connections_per_host =
-            thresholds.max_connections.map_or(u32::MAX, |n| n.value);
-    }
-    Ok(breakers)
-}
-
-impl Thresholds {
-    fn from_proto(
-        message: &PbThresholds,
-        at: &At<'_>,
-        context: &Context,
-    ) -> Result<Thresholds, ConfigError> {
-        let at_budget = at.field("retry_budget");
-        let budget = message.retry_budget.as_ref();
-        let budget =
-            budget.map(|budget| RetryBudget::from_proto(budget, &at_budget)).transpose()?;
-        let max_retries = message.max_retries.map(|n| n.value);
-        let reason = "a host has one pool per worker and protocol";
-        warn_set!(context, at, message, [max_connection_pools], reason);
-        let default = Thresholds::default();
-        Ok(Thresholds {
-            max_connections: message.max_connections.map_or(default.max_connections, |n| n.value),
-            max_pending_requests: message
-                .max_pending_requests
-                .map_or(default.max_pending_requests, |n| n.value),
-            max_requests: message.max_requests.map_or(default.max_requests, |n| n.value),
-            max_retries: max_retries.unwrap_or(default.max_retries),
-            retry_budget: budget,
-            limits_retries: budget.is_some() || max_retries.is_some_and(|max| max < u32::MAX),
-            max_connections_per_host: default.max_connections_per_host,
-            track_remaining: message.track_remaining,
-        })
-    }
-}
-
-impl RetryBudget {
-    fn from_proto(message: &PbRetryBudget, at: &At<'_>) -> Result<RetryBudget, ConfigError> {
-        let percent = message.budget_percent.as_ref();
-        let percent = percent.map(|value| value::percent(value, &at.field("budget_percent")));
-        Ok(RetryBudget {
-            percent: percent.transpose()?.unwrap_or(20.0) as f32,
-            min: message.min_retry_concurrency.map_or(3, |n| n.value),
-        })
     }
 }
 

@@ -55,7 +55,7 @@ impl Assignment {
     ) -> Result<Assignment, ConfigError> {
         value::non_empty(&message.cluster_name, &at.field("cluster_name"))?;
         refuse_set!(at, message, [named_endpoints]);
-        let policy = policy(message.policy.as_ref(), &at.field("policy"))?;
+        let policy = policy(message.policy.as_ref(), &at.field("policy"), context)?;
         let mut endpoints =
             Endpoints { addresses, context, seen: HashSet::new(), last_metadata: None };
         let localities = message.endpoints.iter().enumerate();
@@ -79,10 +79,13 @@ type DropShare = (Arc<str>, u32);
 fn policy(
     policy: Option<&pb::cluster_load_assignment::Policy>,
     at: &At<'_>,
+    context: &Context,
 ) -> Result<Assignment, ConfigError> {
     let Some(policy) = policy else {
         return Ok(Assignment::default());
     };
+    let reason = "endpoints stay until they are replaced";
+    warn_set!(context, at, policy, [endpoint_stale_after], reason);
     let drop_overload = match policy.drop_overloads.as_slice() {
         [] => None,
         [drop] => Some(drop_overload(drop, &at.index("drop_overloads", 0))?),
@@ -91,7 +94,6 @@ fn policy(
             return Err(at.error(format_args!("{} are given, Envoy takes one", more.len())));
         }
     };
-    let at_stale = at.field("endpoint_stale_after");
     Ok(Assignment {
         localities: Vec::new(),
         overprovisioning_factor: value::within(
@@ -101,7 +103,6 @@ fn policy(
             &at.field("overprovisioning_factor"),
         )?,
         weighted_priority_health: policy.weighted_priority_health,
-        stale_after: value::positive_duration(policy.endpoint_stale_after, &at_stale)?,
         drop_overload,
     })
 }

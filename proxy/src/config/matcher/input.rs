@@ -45,10 +45,6 @@ pub struct ConnectionView<'a> {
     pub direct_remote: &'a Address,
     /// SNI in lower case; empty if none.
     pub server_name: &'a str,
-    /// `tls` or `raw_buffer`, as the listener filters found it.
-    pub transport_protocol: &'static str,
-    /// The client's ALPN list, in its order.
-    pub application_protocols: &'a [String],
     /// The TLS session, once there is one.
     pub tls: Option<TlsView<'a>>,
 }
@@ -73,8 +69,6 @@ impl<'a> ConnectionView<'a> {
             remote: &info.remote,
             direct_remote: &info.direct_remote,
             server_name: info.requested_server_name.as_deref().unwrap_or_default(),
-            transport_protocol: info.transport_protocol,
-            application_protocols: &info.application_protocols,
             tls: info.tls.as_ref().map(|tls| TlsView {
                 version: tls.version,
                 peer: tls.peer.as_deref(),

@@ -72,8 +72,6 @@ impl World {
                 remote: &self.remote,
                 direct_remote: &self.direct,
                 server_name: "sni.example",
-                transport_protocol: "tls",
-                application_protocols: &[],
                 tls: Some(TlsView { version: "TLSv1.3", peer: Some(&self.peer), local: None }),
             },
             remote: &self.client,

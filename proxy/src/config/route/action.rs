@@ -92,7 +92,6 @@ fn check_unsupported(
     const NO_FILTER: &str = "only an HTTP filter reads it, and Pillion has no such filter";
     refuse_set!(at, message, [retry_policy_typed_config]);
     refuse_set!(at, message, [internal_redirect_action, max_internal_redirects]);
-    refuse_set!(at, message, [internal_redirect_policy]);
     warn_set!(context, at, message, [rate_limits, include_vh_rate_limits, cors], NO_FILTER);
     warn_set!(context, at, message, [early_data_policy], "early data is never accepted");
     warn_set!(context, at, message, [flush_timeout], "idle_timeout applies to flushing too");

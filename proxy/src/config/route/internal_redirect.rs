@@ -35,7 +35,7 @@ pub enum RedirectPredicate {
     AllowListedRoutes(Vec<Box<str>>),
     /// `previous_routes`: to each route only once from the same route.
     PreviousRoutes,
-    /// `safe_cross_scheme`: not from `http` to `https`, and from `https` only to `https`...
+    /// `safe_cross_scheme`: not from `http` to `https`...
     SafeCrossScheme,
 }
 

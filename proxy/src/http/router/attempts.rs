@@ -15,11 +15,12 @@ use super::attempt::Answered;
 use super::avoid::Tried;
 use super::body_source::Source;
 use super::failure::{Failed, reply_to};
-use super::per_try::Expired;
+use super::per_try::{Expired, PerTry};
 use super::recovery::Recovery;
 use super::retry_state::{Decision, RetryState};
 use super::running::{self, Attempt, Ended, Running, Trouble};
 use super::{Plan, charged, host, is_unsolicited_switch, outcome};
+use crate::config::route::RetryPolicy;
 use crate::http::local_reply::LocalReply;
 use crate::http::sanitize::names;
 use crate::http::stream::Stream;
@@ -53,11 +54,14 @@ enum Event {
 pub struct Attempts<'a, 'r> {
     stream: &'a Stream,
     plan: &'a Plan<'a>,
-    recovery: &'r mut Recovery<'a>,
+    retry: &'r mut Option<RetryState>,
+    policy: Option<&'r RetryPolicy>,
+    per_try: PerTry,
+    /// An attempt that takes long goes on beside the next one.
+    hedge: bool,
     /// The request's head as it goes upstream.
-    parts: Parts,
-    /// The request's body.
-    pub body: Source,
+    parts: &'r mut Parts,
+    body: &'r mut Source,
     running: Vec<Running<'a>>,
     /// The back-off before the next attempt.
     pending: Option<Pin<Box<Sleep>>>,
@@ -69,23 +73,22 @@ pub struct Attempts<'a, 'r> {
 }
 
 impl<'a, 'r> Attempts<'a, 'r> {
-    /// None is made yet. Takes the request's head.
+    /// None is made yet.
     pub fn new(
         stream: &'a Stream,
         plan: &'a Plan<'a>,
-        recovery: &'r mut Recovery<'a>,
-        parts: &mut Parts,
-        body: Source,
+        recovery: &'r mut Recovery<'_>,
+        parts: &'r mut Parts,
+        body: &'r mut Source,
     ) -> Self {
-        let mut own = Request::new(()).into_parts().0;
-        own.method = std::mem::take(&mut parts.method);
-        own.uri = std::mem::take(&mut parts.uri);
-        own.headers = std::mem::take(&mut parts.headers);
         Attempts {
             stream,
             plan,
-            recovery,
-            parts: own,
+            retry: &mut recovery.retry,
+            policy: recovery.policy.as_deref(),
+            per_try: recovery.per_try,
+            hedge: recovery.hedge,
+            parts,
             body,
             running: Vec::new(),
             pending: None,
@@ -112,7 +115,7 @@ impl<'a, 'r> Attempts<'a, 'r> {
                 }
                 Event::BackedOff => {
                     self.pending = None;
-                    self.recovery.retry.iter().for_each(RetryState::retries);
+                    self.retry.iter().for_each(RetryState::retries);
                     self.tell_retry();
                     self.start()?;
                 }
@@ -124,7 +127,7 @@ impl<'a, 'r> Attempts<'a, 'r> {
 
     /// Starts an attempt.
     fn start(&mut self) -> Result<(), LocalReply> {
-        let policy = self.recovery.policy.as_deref();
+        let policy = self.policy;
         let is_first = self.stream.shared.info.borrow().upstream.attempts == 0;
         let picked = {
             let is_avoided = |host: &_| policy.is_some_and(|p| self.tried.is_avoided(host, p));
@@ -143,7 +146,7 @@ impl<'a, 'r> Attempts<'a, 'r> {
         let picked = Rc::new(picked);
         let sent = Rc::new(Cell::new(None));
         // An attempt that goes on beside others has no timer of its own.
-        let timers = (!self.recovery.hedge).then_some(self.recovery.per_try);
+        let timers = (!self.hedge).then_some(self.per_try);
         let mut parts = Request::new(()).into_parts().0;
         parts.method = self.parts.method.clone();
         parts.uri = self.parts.uri.clone();
@@ -193,9 +196,9 @@ impl<'a, 'r> Attempts<'a, 'r> {
 
     /// Ready when the last attempt has taken longer than its timer says and no other was started since.
     fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let last = self.running.last().filter(|last| self.recovery.hedge && !last.is_hedged);
+        let last = self.running.last().filter(|last| self.hedge && !last.is_hedged);
         let Some(sent) = last.and_then(|last| last.sent.get()) else { return Poll::Pending };
-        ready!(self.recovery.per_try.poll(sent, self.stream, &mut self.alarm, cx));
+        ready!(self.per_try.poll(sent, self.stream, &mut self.alarm, cx));
         Poll::Ready(())
     }
 
@@ -212,12 +215,12 @@ impl<'a, 'r> Attempts<'a, 'r> {
 
     /// Whether a decision for another attempt could be carried out.
     fn can_retry(&self) -> bool {
-        self.recovery.retry.is_some() && self.body.is_kept()
+        self.retry.is_some() && self.body.is_kept()
     }
 
     fn decide(&mut self, ask: impl FnOnce(&mut RetryState) -> Decision) -> Decision {
         let is_kept = self.body.is_kept();
-        let state = self.recovery.retry.as_mut().filter(|_| is_kept);
+        let state = self.retry.as_mut().filter(|_| is_kept);
         let decision = state.map_or(Decision::No, ask);
         self.has_given_up |= decision.is_refusal();
         self.stream.flag(decision.flag());
@@ -269,7 +272,7 @@ impl<'a, 'r> Attempts<'a, 'r> {
             }
             // It was repeated already.
             true => {
-                let state = self.recovery.retry.as_ref();
+                let state = self.retry.as_ref();
                 state.is_some_and(|state| state.is_retriable(status, headers))
             }
         };

@@ -24,7 +24,7 @@ impl Source {
             Body::Empty => Source::Empty,
             body if recovery.keeps_body() => {
                 let stats = &plan.cluster.traffic().stats;
-                let is_kept = recovery.retry.is_some();
+                let is_kept = recovery.needs_whole_body();
                 Source::Kept(Replay::new(body, is_kept, recovery.buffer_limit, stats))
             }
             body => Source::Once(Some(body)),

@@ -10,7 +10,7 @@ use super::per_try::PerTry;
 use super::retry_state::RetryState;
 use super::shadow::{self, Shadow};
 use super::timeouts::grpc_timeout;
-use crate::config::route::{RetryOn, RetryPolicy, RouteAction};
+use crate::config::route::{InternalRedirect, RetryOn, RetryPolicy, RouteAction};
 use crate::http::manager::Route;
 use crate::http::present::Present;
 use crate::http::sanitize::names;
@@ -24,6 +24,7 @@ use crate::upstream::cluster::Cluster;
 const DEFAULT_BUFFER_LIMIT: u64 = 1 << 20;
 
 /// Everything beyond one attempt.
+#[derive(Default)]
 pub struct Recovery<'a> {
     /// Whether and how often attempts are repeated.
     pub retry: Option<RetryState>,
@@ -33,6 +34,8 @@ pub struct Recovery<'a> {
     pub hedge: bool,
     /// Where copies of the request go.
     pub shadows: Vec<Shadow<'a>>,
+    /// Redirects that the proxy follows itself.
+    pub redirect: Option<&'a InternalRedirect>,
     /// How many bytes of the request's body are kept.
     pub buffer_limit: u64,
     /// The policy, with what it says about hosts.
@@ -125,6 +128,7 @@ impl<'a> Recovery<'a> {
             per_try,
             hedge,
             shadows,
+            redirect: resilience.internal_redirect.as_deref(),
             buffer_limit: resilience.buffer_limit.unwrap_or(DEFAULT_BUFFER_LIMIT),
             policy: policy.cloned(),
             caller_retries: parts.headers.contains_key(&names::X_ENVOY_ATTEMPT_COUNT),
@@ -133,12 +137,17 @@ impl<'a> Recovery<'a> {
 
     /// Whether the request's body must be kept.
     pub fn keeps_body(&self) -> bool {
-        self.retry.is_some() || !self.shadows.is_empty()
+        self.needs_whole_body() || !self.shadows.is_empty()
+    }
+
+    /// Whether the request may be sent again from its beginning.
+    pub fn needs_whole_body(&self) -> bool {
+        self.retry.is_some() || self.redirect.is_some()
     }
 
     /// Whether one attempt is all there is even so.
     pub fn is_void(&self) -> bool {
-        self.retry.is_none() && self.shadows.is_empty() && self.per_try.is_off()
+        !self.keeps_body() && self.per_try.is_off()
     }
 }
 

@@ -86,8 +86,6 @@ fn connection() -> ConnectionInfo {
             ..TlsInfo::default()
         }),
         transport_failure: None,
-        transport_protocol: "tls",
-        application_protocols: Box::default(),
         accepted: Instant::now(),
     }
 }

@@ -22,6 +22,10 @@ pub fn since_start() -> Duration {
     START.elapsed()
 }
 
+fn now_in_hundredths() -> u32 {
+    (since_start().as_millis() / 10) as u32
+}
+
 /// A host, shared by all threads. Endpoint updates keep the object as long as address, locality and hostname stay,
 /// so that its counters and health survive.
 #[derive(Debug)]
@@ -38,8 +42,8 @@ pub struct Host {
     /// Grows when connections made so far shall not be used any more.
     epoch: AtomicU32,
     removed: AtomicBool,
-    /// Since when the host is healthy, in milliseconds since the start of the process.
-    healthy_since: AtomicU64,
+    /// Since when the host is healthy: in 100ths of a second since the start of the process, modulo 497 days.
+    healthy_since: AtomicU32,
     drained: Notify,
     measured: OnceLock<Box<Measured>>,
     /// What outlier detection counts; made when it first does.
@@ -171,7 +175,7 @@ impl Host {
             flags: AtomicU32::new(HealthFlags::from_eds(endpoint.health).0),
             epoch: AtomicU32::new(0),
             removed: AtomicBool::new(false),
-            healthy_since: AtomicU64::new(since_start().as_millis() as u64),
+            healthy_since: AtomicU32::new(now_in_hundredths()),
             drained: Notify::new(),
             measured: OnceLock::new(),
             monitor: OnceLock::new(),
@@ -262,15 +266,15 @@ impl Host {
         };
         let has_changed = (before & flag.0 != 0) != set;
         if has_changed && !set && flag == HealthFlags::FAILED_ACTIVE_HC {
-            self.healthy_since.store(since_start().as_millis() as u64, Relaxed);
+            self.healthy_since.store(now_in_hundredths(), Relaxed);
         }
         has_changed
     }
 
     /// How long the host has been there or, with active health checks, has passed them: what slow start goes by.
     pub fn healthy_for(&self) -> Duration {
-        let since = Duration::from_millis(self.healthy_since.load(Relaxed));
-        since_start().saturating_sub(since)
+        let elapsed = now_in_hundredths().wrapping_sub(self.healthy_since.load(Relaxed));
+        Duration::from_millis(10 * u64::from(elapsed))
     }
 
     /// Whether a session may stick to the host in this health.

@@ -10,6 +10,7 @@ mod goals;
 mod load;
 mod measurement;
 mod mesh;
+mod picks;
 mod probe;
 mod program;
 mod report;
@@ -33,7 +34,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 #[command(about = "Measures Pillion beside Envoy, HAProxy, nginx and a plain byte relay")]
 struct Arguments {
     /// Only these scenarios, separated by commas.
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(scenario::ALL.iter().map(|scenario| scenario.name)))]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(names()))]
     only: Vec<String>,
     /// Only these programs, separated by commas. Goals need Pillion and Envoy.
     #[arg(long, value_delimiter = ',', default_value = "pillion,envoy,haproxy,nginx,relay")]
@@ -76,10 +77,19 @@ struct Bench {
     quick: bool,
 }
 
+/// What can be chosen by name.
+fn names() -> impl Iterator<Item = &'static str> {
+    scenario::ALL.iter().map(|scenario| scenario.name).chain([picks::NAME])
+}
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     if let Some(Role::Relay { listen, upstream }) = arguments.role {
         program::relay::run(listen, upstream)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.only == [picks::NAME] {
+        picks::run(arguments.quick)?;
         return Ok(ExitCode::SUCCESS);
     }
     let bench = Bench {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::cluster::{Discovery, DnsFamily, UpstreamProtocol};
+use crate::config::cluster::{Discovery, DnsFamily, RetryBudget, Thresholds, UpstreamProtocol};
 use crate::config::source::SourceKind;
 use proto::Registry;
 

@@ -13,7 +13,6 @@ use crate::telemetry::stream_info::{CertificateInfo, Metadata};
 struct World {
     local: Address,
     remote: Address,
-    protocols: Vec<String>,
     peer: CertificateInfo,
     headers: HeaderMap,
     metadata: Metadata,
@@ -27,7 +26,6 @@ fn world() -> World {
     World {
         local: address("10.0.0.1:80"),
         remote: address("10.1.0.1:1111"),
-        protocols: vec!["h2".into(), "http/1.1".into()],
         peer: CertificateInfo {
             subject: "CN=c".into(),
             issuer: "".into(),
@@ -57,8 +55,6 @@ impl World {
                 remote: &self.remote,
                 direct_remote: &self.remote,
                 server_name: "sni.example",
-                transport_protocol: "tls",
-                application_protocols: &self.protocols,
                 tls: Some(TlsView { version: "TLSv1.3", peer: Some(&self.peer), local: None }),
             },
             remote: &self.remote,
