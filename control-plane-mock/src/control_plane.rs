@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proto::envoy::service::load_stats::v3::LoadStatsRequest;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
@@ -30,6 +31,8 @@ pub struct Options {
     /// Whether the endpoints of a changed cluster are sent again with it, as istiod does: true unless set. Envoy warms such a
     /// cluster anew and waits for its endpoints; go-control-plane does not send them.
     pub resend_endpoints: bool,
+    /// How often clients that offer load reports are asked for them; they are refused unless set.
+    pub load_interval: Option<Duration>,
 }
 
 impl Default for Options {
@@ -39,6 +42,7 @@ impl Default for Options {
             api_listen: None,
             identity: IdentityOptions::default(),
             resend_endpoints: true,
+            load_interval: None,
         }
     }
 }
@@ -94,7 +98,7 @@ impl ControlPlane {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let identity = Identity::new(options.identity)?;
         let rotation = identity.rotation_period();
-        let shared = Shared::new(identity, options.resend_endpoints);
+        let shared = Shared::new(identity, options.resend_endpoints, options.load_interval);
         let mut tasks = JoinSet::new();
 
         let (listener, addr) = listen(options.listen).await?;
@@ -202,6 +206,17 @@ impl ControlPlane {
     ) -> bool {
         let check = || condition(&self.clients()).then_some(());
         self.shared.wait(timeout, check).await.is_some()
+    }
+
+    /// Waits until `is_enough` holds for the load reports so far, or `timeout` is over; gives them.
+    pub async fn load_reports(
+        &self,
+        timeout: Duration,
+        is_enough: impl Fn(&[LoadStatsRequest]) -> bool,
+    ) -> Vec<LoadStatsRequest> {
+        let check = || is_enough(&self.shared.lock().load_reports).then_some(());
+        self.shared.wait(timeout, check).await;
+        self.shared.lock().load_reports.clone()
     }
 
     /// The open streams and what they are subscribed to.

@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use proto::envoy::config::core::v3::Node;
+use proto::envoy::service::load_stats::v3::LoadStatsRequest;
 use proto::type_url;
 use tokio::sync::Notify;
 use tonic::Status;
@@ -26,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) events: EventSender,
     /// Told of every request, closed stream and change, for those who wait for a state.
     pub(crate) progress: Notify,
+    /// How often clients are asked for their load.
+    pub(crate) load_interval: Option<Duration>,
 }
 
 /// The state of the control plane.
@@ -34,13 +38,19 @@ pub(crate) struct Core {
     pub(crate) streams: BTreeMap<u64, Stream>,
     pub(crate) faults: Faults,
     pub(crate) identity: Identity,
+    /// What clients have reported, in the order of arrival.
+    pub(crate) load_reports: Vec<LoadStatsRequest>,
     resend_endpoints: bool,
     last_stream: u64,
     events: EventSender,
 }
 
 impl Shared {
-    pub(crate) fn new(identity: Identity, resend_endpoints: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        identity: Identity,
+        resend_endpoints: bool,
+        load_interval: Option<Duration>,
+    ) -> Arc<Self> {
         let events = EventSender::new();
         Arc::new(Self {
             core: Mutex::new(Core {
@@ -48,12 +58,14 @@ impl Shared {
                 streams: BTreeMap::new(),
                 faults: Faults::default(),
                 identity,
+                load_reports: Vec::new(),
                 resend_endpoints,
                 last_stream: 0,
                 events: events.clone(),
             }),
             events,
             progress: Notify::new(),
+            load_interval,
         })
     }
 

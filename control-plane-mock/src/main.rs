@@ -66,6 +66,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
             ca_dir: arguments.ca_dir,
         },
         resend_endpoints: !arguments.no_endpoint_resend,
+        load_interval: None,
     };
     let mut control_plane = ControlPlane::start(options).await?;
     announce(&control_plane, arguments.json);

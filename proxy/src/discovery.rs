@@ -9,6 +9,7 @@ mod endpoints;
 mod full_state;
 mod inbox;
 mod listeners;
+mod load_report;
 mod pending;
 mod resources;
 mod routes;
@@ -25,12 +26,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::{mpsc, watch};
+use proto::envoy::config::core::v3::Node;
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use xds_client::Event;
 
 use crate::config::ConfigError;
 use crate::config::bootstrap::Bootstrap;
+use crate::config::source::ApiConfigSource;
 use crate::downstream::manager::ListenerManager;
 use crate::telemetry::stats::Store;
 use crate::upstream::cluster::ClusterRegistry;
@@ -44,9 +47,10 @@ pub use state::StateOptions;
 use clusters::{Clusters, Tools};
 use inbox::Notice;
 use listeners::Listeners;
+use load_report::LoadReporter;
 use secrets::{Secrets, SharedSecrets};
-use sources::Sources;
-use startup::Startup;
+use sources::{SourceError, Sources};
+use startup::{Outcome, Startup};
 use state::keeper::{Holder, Keeper};
 use state::restore::Restore;
 use state::{Known, StateStats};
@@ -72,9 +76,10 @@ pub struct Environment {
 /// Discovery of a process. It ends when this is dropped; what serves goes on serving.
 pub struct Discovery {
     core: Rc<RefCell<Core>>,
-    outcome: watch::Receiver<Option<Result<(), ConfigError>>>,
+    outcome: Outcome,
     control_plane: Arc<ControlPlaneStats>,
     _events: AbortOnDropHandle<()>,
+    _reports: Option<AbortOnDropHandle<()>>,
 }
 
 struct Core {
@@ -115,7 +120,13 @@ impl Discovery {
             Keeper::start(options, owner, Rc::downgrade(&core), stats)
         });
         let events = tokio::task::spawn_local(run(Rc::clone(&core), events, keeper));
-        Discovery { core, outcome, control_plane, _events: AbortOnDropHandle::new(events) }
+        let reports = bootstrap.load_stats.clone().map(|api| {
+            let node = bootstrap.node.clone();
+            let reports = report_load(api, node, Rc::clone(&core), outcome.clone());
+            AbortOnDropHandle::new(tokio::task::spawn_local(reports))
+        });
+        let events = AbortOnDropHandle::new(events);
+        Discovery { core, outcome, control_plane, _events: events, _reports: reports }
     }
 
     /// Waits until every static and every first dynamic resource is there or its time is over, and listeners are open.
@@ -203,6 +214,25 @@ async fn run(
     }
 }
 
+/// Reports load, once the clusters of the bootstrap are there.
+async fn report_load(
+    api: ApiConfigSource,
+    node: Node,
+    core: Rc<RefCell<Core>>,
+    mut started: Outcome,
+) {
+    // The sender lives as long as the core.
+    let _ = started.wait_for(Option::is_some).await;
+    let reporter = core.borrow().load_reporter(&api, node);
+    drop(core);
+    match reporter {
+        Ok(reporter) => reporter.run().await,
+        Err(error) => {
+            tracing::error!(%error, "cluster_manager.load_stats_config: no load is reported")
+        }
+    }
+}
+
 impl Holder for Core {
     fn last_good(&self) -> Option<Vec<Known>> {
         // What an earlier process has kept is better than half of what is to come.
@@ -215,6 +245,16 @@ impl Holder for Core {
 }
 
 impl Core {
+    fn load_reporter(
+        &self,
+        api: &ApiConfigSource,
+        node: Node,
+    ) -> Result<LoadReporter, SourceError> {
+        let server = self.sources.first_server(api)?;
+        let tools = self.clusters.tools();
+        Ok(LoadReporter::new(server, node, Arc::clone(&tools.registry), &tools.store))
+    }
+
     fn take(&mut self, notice: Notice) {
         if let Notice::Clusters(Event::InitialFetchTimeout)
         | Notice::Listeners(Event::InitialFetchTimeout) = &notice

@@ -70,16 +70,18 @@ pub enum StartError {
 }
 
 /// An open stream. Dropping it resets the stream.
-pub(crate) struct Link<Req, Resp> {
+pub struct Link<Req, Resp> {
+    /// Takes requests; closed once the stream is.
     pub requests: mpsc::Sender<Req>,
     /// `None` once the server has accepted the stream, then its responses. Ends after its first
     /// error. Failing to open is such an error.
     pub responses: Pin<Box<dyn Stream<Item = Result<Option<Resp>, Status>> + Send>>,
 }
 
-/// Opens a stream. Requests can be sent at once: a server may wait for the first of them before it
+/// Opens a stream to a method with bidirectional streams, be it one of discovery or not. `max_message_size` is of a response, in
+/// bytes. Requests can be sent at once: a server may wait for the first of them before it
 /// sends as much as response headers.
-pub(crate) fn open<Req, Resp>(
+pub fn open<Req, Resp>(
     server: &Server,
     path: PathAndQuery,
     max_message_size: usize,

@@ -25,6 +25,7 @@ use tonic::server::Grpc;
 use tonic::{Request as GrpcRequest, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::load;
 use super::message::{Outbox, Request};
 use crate::core::Shared;
 use crate::event::Protocol;
@@ -163,6 +164,11 @@ where
 /// Calls the method that the path names.
 async fn call(request: HttpRequest<Incoming>, shared: Arc<Shared>) -> HttpResponse<Body> {
     let path = request.uri().path();
+    if path == load::METHOD
+        && let Some(interval) = shared.load_interval
+    {
+        return load::serve(request, shared, interval).await;
+    }
     let Some(method) = METHODS.iter().find(|method| method.path == path) else {
         let status = Status::unimplemented(format!("{path} is no xDS method of this server"));
         return status.into_http();

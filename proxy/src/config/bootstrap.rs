@@ -43,6 +43,8 @@ pub struct Bootstrap {
     pub admin: Option<Admin>,
     /// `stats_flush_interval`; default 5 s.
     pub stats_flush_interval: Duration,
+    /// `cluster_manager.load_stats_config`: to whom load is reported.
+    pub load_stats: Option<ApiConfigSource>,
     /// `cluster_manager.local_cluster_name`
     pub local_cluster_name: Option<Arc<str>>,
     /// Runtime values of `layered_runtime`, flattened; later layers win.

@@ -123,6 +123,11 @@ impl Clusters {
         }
     }
 
+    /// What clusters are made with.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
     /// Adds static clusters.
     ///
     /// # Errors

@@ -165,7 +165,7 @@ impl Secrets {
 
     /// A secret that the server removes stays in use, as in Envoy: whoever needs it would have nothing to serve with.
     fn on_update(&mut self, source: &SourceKind, update: Update) {
-        let Update { resources, removed, answer, .. } = update;
+        let Update { version, resources, removed, answer } = update;
         let mut errors = Vec::new();
         for resource in resources {
             let name = resource.name.clone();
@@ -179,6 +179,7 @@ impl Secrets {
         }
         for name in removed {
             if let Some(entry) = self.watched.get_mut(source, &name) {
+                entry.stats.accepted(&version);
                 entry.settle();
             }
         }

@@ -165,6 +165,15 @@ impl Sources {
         Some(ads.client.clone())
     }
 
+    /// The first server of a source, to call another service of it.
+    ///
+    /// # Errors
+    /// It cannot be reached by this configuration.
+    pub fn first_server(&self, api: &ApiConfigSource) -> Result<Server, SourceError> {
+        let first = api.services.first().ok_or(StartError::NoServer)?;
+        self.server(first)
+    }
+
     /// The stream that is open, or a new one.
     fn stream(
         &mut self,

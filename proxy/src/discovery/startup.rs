@@ -43,7 +43,8 @@ pub struct Startup {
     outcome: watch::Sender<Option<Result<(), ConfigError>>>,
 }
 
-type Outcome = watch::Receiver<Option<Result<(), ConfigError>>>;
+/// Where a start tells its end, once it has come.
+pub type Outcome = watch::Receiver<Option<Result<(), ConfigError>>>;
 
 impl Startup {
     /// A start with this bootstrap, and where it tells its end.

@@ -228,9 +228,11 @@ impl Cluster {
         let snapshot = self.hosts.load();
         if let Some((_, per_million)) = &snapshot.membership().drop_overload {
             if *per_million >= 1_000_000 {
+                self.traffic().dropped.inc();
                 return Err(PickError::UnconditionalDropOverload);
             }
             if fastrand::u32(..1_000_000) < *per_million {
+                self.traffic().dropped.inc();
                 return Err(PickError::DropOverload);
             }
         }

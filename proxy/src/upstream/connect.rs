@@ -43,7 +43,7 @@ pub enum ConnectError {
     #[error("{0}")]
     Remote(Arc<str>),
     /// A secret of the TLS context is not there (yet).
-    #[error("TLS error: Secret is not supplied by SDS")]
+    #[error("a secret of the TLS context is not supplied by SDS")]
     NotReady,
     /// `connect_timeout` expired.
     #[error("connect timeout")]

@@ -51,8 +51,10 @@ impl Ads {
             "route" => type_url::ROUTE_CONFIGURATION,
             "cluster" => type_url::CLUSTER,
             "endpoint" => type_url::CLUSTER_LOAD_ASSIGNMENT,
+            "secret" => type_url::SECRET,
             other => {
-                return Err(format!("{other} is none of listener, route, cluster and endpoint"));
+                let known = "listener, route, cluster, endpoint and secret";
+                return Err(format!("{other} is none of {known}"));
             }
         };
         let answer = self.control_plane.wait_ack(url, self.version, None, PATIENCE).await;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::server::conn::{http1, http2};
@@ -48,6 +48,7 @@ impl Gate {
 /// A server of HTTP/1.1 or HTTP/2 on a free port. It ends when dropped. It answers by path:
 ///
 /// * `/echo`: the request's body, frame by frame, and its trailers
+/// * `/fail`: status 503
 /// * `/hold`: `first `, and once the gate is open `last`
 /// * `/bytes/N`: N bytes
 /// * `/count`: once the gate is open, how many bytes the request's body had, and the names of its trailers
@@ -116,7 +117,7 @@ impl Service {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         self.requests.fetch_add(1, Relaxed);
         let path = request.uri().path().to_owned();
-        Response::new(match path.as_str() {
+        let mut response = Response::new(match path.as_str() {
             "/echo" => request.into_body().boxed_unsync(),
             "/hold" => held(self.gate.clone()),
             "/count" => {
@@ -127,7 +128,11 @@ impl Service {
                 Some(bytes) => zeros(bytes, &self.sent),
                 None => full(self.name),
             },
-        })
+        });
+        if path == "/fail" {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        response
     }
 }
 

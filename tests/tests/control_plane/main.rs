@@ -2,6 +2,7 @@
 
 mod beside_envoy;
 mod listeners;
+mod load;
 mod order;
 mod ready;
 mod state;
@@ -139,7 +140,7 @@ async fn a_cluster_that_is_removed_before_it_was_warm_counts_as_removed() {
     control_plane.drop_streams(None);
     for sidecar in &sidecars {
         sidecar.wait_stat("cluster_manager.warming_clusters", 0).await;
-        assert_eq!(sidecar.stat("cluster_manager.cluster_removed"), 1);
+        sidecar.wait_stat("cluster_manager.cluster_removed", 1).await;
     }
 }
 

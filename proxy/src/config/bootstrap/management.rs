@@ -19,9 +19,12 @@ pub(super) fn check(bootstrap: &Bootstrap, at: &At<'_>) -> Result<(), ConfigErro
         ("lds_config", over_grpc(bootstrap.lds.as_ref())),
         ("cds_config", over_grpc(bootstrap.cds.as_ref())),
     ];
-    for (field, source) in sources {
+    let manager = at.field("cluster_manager");
+    let sources = sources.map(|(field, source)| (dynamic.field(field), source));
+    let load = (manager.field("load_stats_config"), bootstrap.load_stats.as_ref());
+    for (at_source, source) in sources.into_iter().chain([load]) {
         let Some(source) = source else { continue };
-        check_clusters(bootstrap, source, &dynamic.field(field))?;
+        check_clusters(bootstrap, source, &at_source)?;
         if bootstrap.node.id.is_empty() || bootstrap.node.cluster.is_empty() {
             return Err(at.field("node").error(
                 "id and cluster are required, as resources come over gRPC; set them here, or with \

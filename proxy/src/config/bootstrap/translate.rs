@@ -87,6 +87,7 @@ impl Bootstrap {
                 .transpose()?
                 .flatten(),
             stats_flush_interval: flush_interval(message, &at)?,
+            load_stats: load_stats(message, &at.field("cluster_manager"), context)?,
             local_cluster_name: message
                 .cluster_manager
                 .as_ref()
@@ -98,6 +99,17 @@ impl Bootstrap {
         management::check(&bootstrap, &at)?;
         Ok(bootstrap)
     }
+}
+
+fn load_stats(
+    message: &pb::Bootstrap,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<Option<ApiConfigSource>, ConfigError> {
+    let manager = message.cluster_manager.as_ref();
+    let config = manager.and_then(|manager| manager.load_stats_config.as_ref());
+    let at = at.field("load_stats_config");
+    config.map(|config| ApiConfigSource::from_proto(config, &at, context)).transpose()
 }
 
 /// Refuses what traffic or the choice of resources depends on.
@@ -131,7 +143,6 @@ fn warn_without_effect(message: &pb::Bootstrap, at: &At<'_>, context: &Context) 
     if let Some(manager) = &message.cluster_manager {
         let at = at.field("cluster_manager");
         warn_set!(context, at, manager, [outlier_detection], "no log of ejections is written");
-        warn_set!(context, at, manager, [load_stats_config], "no load is reported");
         let reason = "what a cluster needs at run time is always made on first use";
         warn_set!(context, at, manager, [enable_deferred_cluster_creation], reason);
     }
@@ -183,6 +194,7 @@ fn static_secrets(
     resources: &StaticResources,
     context: &Context,
 ) -> Result<Vec<Arc<Secret>>, ConfigError> {
+    refuse_doubles("secret", resources.secrets.iter().map(|secret| &*secret.name))?;
     let secrets = resources.secrets.iter().map(|secret| {
         let at = At::resource("secret", &secret.name);
         value::non_empty(&secret.name, &at.field("name"))?;

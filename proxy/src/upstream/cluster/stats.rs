@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::circuit_breaker::CircuitBreaker;
 use crate::config::cluster::Cluster as Config;
 use crate::stat_group;
-use crate::telemetry::stats::Store;
+use crate::telemetry::stats::{Counter, Store};
 use crate::tls::TlsStats;
 
 stat_group! {
@@ -123,6 +123,8 @@ pub struct Traffic {
     retried: Arc<OriginStats>,
     breakers: [Arc<CircuitBreaker>; 2],
     tls: OnceLock<Arc<TlsStats>>,
+    /// Requests that the endpoints' `drop_overloads` policy dropped, for load reports.
+    pub dropped: Counter,
 }
 
 impl Traffic {
@@ -142,6 +144,7 @@ impl Traffic {
             stats: store.register(TrafficStats::new(format!("cluster.{name}."))),
             breakers: [breaker("default", 0), breaker("high", 1)],
             tls: OnceLock::new(),
+            dropped: Counter::default(),
         }
     }
 

@@ -107,6 +107,9 @@ impl std::fmt::Display for ResetReason {
     }
 }
 
+/// Envoy's text for a connection whose TLS context waits for a secret.
+const NOT_READY: &str = "TLS error: Secret is not supplied by SDS";
+
 /// No connection could be had.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{reason}")]
@@ -140,8 +143,10 @@ impl From<ConnectError> for PoolError {
         let (reason, transport_failure) = match error {
             ConnectError::Local(text) => (ResetReason::LocalConnectionFailure, Some(text)),
             ConnectError::Remote(text) => (ResetReason::RemoteConnectionFailure, Some(text)),
-            // As in Envoy, which closes the connection that it has made: it counts as the host's doing, without a reason.
-            ConnectError::NotReady => (ResetReason::RemoteConnectionFailure, None),
+            // As in Envoy, which closes the connection that it has made: it counts as the host's doing.
+            ConnectError::NotReady => {
+                (ResetReason::RemoteConnectionFailure, Some(NOT_READY.into()))
+            }
             ConnectError::Timeout => (ResetReason::ConnectionTimeout, None),
         };
         PoolError { reason, transport_failure }
