@@ -3,6 +3,7 @@
 //! A request enters at [`codec::serve`], goes through [`service::serve`] and leaves through [`router::forward`].
 
 pub mod body;
+mod client_certificate;
 pub mod codec;
 pub mod connection;
 mod delayed_close;

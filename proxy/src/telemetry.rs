@@ -1,6 +1,7 @@
 //! What the proxy tells about itself and about the traffic: statistics, access logs, stream facts.
 
 pub mod access_log;
+pub mod certificate;
 pub mod log_format;
 pub mod log_level;
 pub mod log_writer;

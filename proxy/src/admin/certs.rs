@@ -15,6 +15,7 @@ use super::Context;
 use super::query::Query;
 use super::reply::{Answer, Reply};
 use crate::tls::{Slot, TlsContext};
+use crate::upstream::cluster::Sockets;
 
 /// The certificates of one context.
 struct Source {
@@ -52,7 +53,8 @@ pub(super) fn certs(context: &Context, _query: &Query) -> Answer {
 fn sources(context: &Context) -> Vec<Source> {
     let mut sources = Vec::new();
     for cluster in context.registry.list() {
-        sources.extend(cluster.tls.get().and_then(|tls| Source::of(tls)));
+        let sockets = cluster.sockets.get().into_iter().flat_map(Sockets::iter);
+        sources.extend(sockets.filter_map(|tls| Source::of(tls)));
     }
     for (listener, _) in context.listeners.borrow().list() {
         let state = listener.state.load();

@@ -17,10 +17,13 @@ mod http2_options;
 mod http_options;
 pub mod load_balancing;
 mod outlier_detection;
+mod sockets;
 mod translate;
 
 pub use health_check::{GrpcProbe, HealthCheck, HttpProbe, Pauses, Probe, ProbeHeaders, TcpProbe};
 pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
+
+pub use sockets::{AutoNames, SocketMatch};
 
 /// A cluster: how its hosts are found, picked and talked to.
 #[derive(Clone, Debug)]
@@ -57,6 +60,10 @@ pub struct Cluster {
     pub http1_trailers: bool,
     /// `transport_socket`; none means plaintext.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// `transport_socket_matches`: the first that fits a host goes before `tls`.
+    pub socket_matches: Vec<SocketMatch>,
+    /// `upstream_http_protocol_options`: names that TLS connections take from requests.
+    pub auto_names: Option<AutoNames>,
     /// `upstream_connection_options.tcp_keepalive`
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `upstream_bind_config.source_address`: connections start from this address.

@@ -69,6 +69,8 @@ pub struct HttpConnectionManager {
     pub always_set_request_id_in_response: bool,
     /// `forward_client_cert_details`
     pub forward_client_cert: ForwardClientCert,
+    /// `set_current_client_cert_details`
+    pub client_cert_details: CertificateDetails,
     /// `proxy_100_continue`
     pub proxy_100_continue: bool,
     /// `normalize_path`
@@ -178,8 +180,29 @@ pub enum ServerHeader {
 pub enum ForwardClientCert {
     /// `SANITIZE`
     Sanitize,
+    /// `FORWARD_ONLY`
+    ForwardOnly,
+    /// `APPEND_FORWARD`
+    AppendForward,
+    /// `SANITIZE_SET`
+    SanitizeSet,
     /// `ALWAYS_FORWARD_ONLY`
     AlwaysForwardOnly,
+}
+
+/// `SetCurrentClientCertDetails`: what is told of a client's certificate besides its digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CertificateDetails {
+    /// `subject`
+    pub subject: bool,
+    /// `cert`
+    pub cert: bool,
+    /// `chain`
+    pub chain: bool,
+    /// `dns`
+    pub dns: bool,
+    /// `uri`
+    pub uri: bool,
 }
 
 /// `InternalAddressConfig`.

@@ -123,6 +123,10 @@ pub struct RouteMatch {
     pub grpc: bool,
     /// `runtime_fraction.default_value` as numerator and denominator.
     pub fraction: Option<(u32, u32)>,
+    /// `tls_context.presented`: whether the client presented a certificate.
+    pub certificate_presented: Option<bool>,
+    /// `tls_context.validated`: whether that certificate is known to be good.
+    pub certificate_validated: Option<bool>,
 }
 
 /// The path specifier of a [`RouteMatch`].

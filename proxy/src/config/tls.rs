@@ -154,7 +154,7 @@ pub struct ValidationContext {
     pub allow_expired: bool,
     /// `trust_chain_verification` is `ACCEPT_UNTRUSTED`: what fails is noted and let in.
     pub accept_untrusted: bool,
-    /// `max_verify_depth`: how many certificates may stand between the leaf and the trust anchor.
+    /// `max_verify_depth`: how many certificates may follow the leaf, the trust anchor included.
     pub max_verify_depth: Option<u32>,
     /// The trust domains of `custom_validator_config`, if it is the SPIFFE validator.
     pub spiffe: Option<Vec<TrustDomain>>,

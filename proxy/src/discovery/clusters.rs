@@ -26,7 +26,7 @@ use crate::config::source::{ConfigSource, SourceKind};
 use crate::config::{At, ConfigError};
 use crate::telemetry::stats::Store;
 use crate::upstream::cluster::resolve::{self, Resolver};
-use crate::upstream::cluster::{Cluster, ClusterRegistry};
+use crate::upstream::cluster::{Cluster, ClusterRegistry, Sockets};
 use crate::upstream::cluster::{health_check, outlier};
 
 const API: Api = Api {
@@ -88,11 +88,15 @@ impl Warming {
     fn is_ready(&self) -> bool {
         self.has_hosts
             && self.is_checked
-            && self.cluster.tls.get().is_none_or(|tls| tls.is_settled())
+            && self.cluster.sockets.get().is_none_or(Sockets::is_settled)
     }
 
     fn pending(&self, name: &str) -> Pending {
-        let secrets = || self.cluster.tls.get().map(|tls| tls.waits_for()).unwrap_or_default();
+        let secrets = || {
+            let sockets = self.cluster.sockets.get().into_iter().flat_map(Sockets::iter);
+            let waiting = sockets.map(|tls| tls.waits_for()).filter(|names| !names.is_empty());
+            waiting.collect::<Vec<_>>().join(", ")
+        };
         let waits_for = match &self.cluster.config().discovery {
             _ if self.has_hosts && !self.is_checked => "the first check of its hosts".to_owned(),
             _ if self.has_hosts => format!("secrets {}", secrets()),
@@ -136,7 +140,7 @@ impl Clusters {
         let mut later = Vec::new();
         for (config, body) in clusters {
             self.cds.add_fixed(&config.name, body);
-            match config.tls.as_ref().is_some_and(|tls| tls.common.uses_sds()) {
+            match config.uses_sds() {
                 true => later.push(config),
                 false => self.make(sources, Arc::clone(config))?,
             }
@@ -232,7 +236,7 @@ impl Clusters {
     /// Makes a cluster, which warms from now on and is ready at once if it need not wait for anything.
     fn make(&mut self, sources: &mut Sources, config: Arc<Config>) -> Result<(), ConfigError> {
         let at = At::resource("cluster", &config.name);
-        let tls = self.client_tls(sources, &config, &at)?;
+        let sockets = self.sockets(sources, &config, &at)?;
         let is_known = self.watch_endpoints(sources, &config, &at)?;
         let name = Arc::clone(&config.name);
         let entry = self.entries.entry(Arc::clone(&name)).or_default();
@@ -243,10 +247,8 @@ impl Clusters {
         let before = entry.active.clone();
         let cluster =
             Cluster::new(config, &self.tools.store, &self.tools.registry, before.as_deref());
-        if let Some(tls) = tls {
-            // It was just made.
-            let _ = cluster.tls.set(tls);
-        }
+        // It was just made.
+        let _ = cluster.sockets.set(sockets);
         if is_known {
             self.assign_known(&cluster, before.as_deref());
         }

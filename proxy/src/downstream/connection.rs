@@ -46,7 +46,7 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
     let Some(chain) = state.chains.find(&facts).cloned() else {
         listener.stats.no_filter_chain_match.inc();
         let info = connection_info(facts, socket_local, None, accepted, &worker);
-        log_connection(&state, info, |info| {
+        log_connection(&state, &Rc::new(info), |info| {
             info.flags.insert(ResponseFlags::NO_ROUTE_FOUND);
             info.details = Some("filter_chain_not_found".into());
         });
@@ -65,11 +65,13 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
         }
         Err(reason) => {
             info.transport_failure = reason;
-            log_connection(&state, info, |_| {});
+            log_connection(&state, &Rc::new(info), |_| {});
             return;
         }
     };
-    handle(stream, Rc::new(info), &chain, &worker).await;
+    let info = Rc::new(info);
+    handle(stream, Rc::clone(&info), &chain, &worker).await;
+    log_connection(&state, &info, |_| {});
     drop(open);
 }
 
@@ -237,17 +239,17 @@ fn connection_info(
     }
 }
 
-/// Writes the listener's access log for a connection that ends before a filter has it.
+/// Writes the listener's access log for a connection that ends. What its filters count is in their own logs.
 fn log_connection(
     state: &State,
-    connection: ConnectionInfo,
+    connection: &Rc<ConnectionInfo>,
     complete: impl FnOnce(&mut StreamInfo),
 ) {
     if state.access_logs.is_empty() {
         return;
     }
     let accepted = connection.accepted;
-    let mut info = StreamInfo::new(Rc::new(connection), None);
+    let mut info = StreamInfo::new(Rc::clone(connection), None);
     complete(&mut info);
     info.duration = Some(accepted.elapsed());
     let context = FormatContext {

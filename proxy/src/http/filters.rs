@@ -217,7 +217,7 @@ pub async fn decode(
 /// Keeps the route, and the weighted cluster that will be chosen, where filters on the way back find them.
 fn note_route(stream: &mut Stream, parts: &Parts, routed: &Routed, random: u64) {
     stream.filter_route = routed.route().map(|route| {
-        let wanted = service::route_request(parts, stream.scheme, random);
+        let wanted = service::route_request(parts, stream, random);
         (Arc::clone(route), route.speaking_entry(&wanted))
     });
 }

@@ -9,7 +9,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
-use crate::config::hcm::{ForwardClientCert, HttpConnectionManager, InternalAddresses};
+use crate::config::hcm::{HttpConnectionManager, InternalAddresses};
+use crate::http::client_certificate;
 use crate::http::connection::Connection;
 use crate::http::present::Present;
 use crate::http::request_id;
@@ -98,10 +99,7 @@ pub fn sanitize(
         }
     }
     settle_request_id(headers, present, config, edge);
-    let forwards_certificates = config.forward_client_cert == ForwardClientCert::AlwaysForwardOnly;
-    if present.has(Present::X_FORWARDED_CLIENT_CERT) && !forwards_certificates {
-        headers.remove(&names::X_FORWARDED_CLIENT_CERT);
-    }
+    client_certificate::settle(headers, present, config, &connection.info);
     let forwarded_for = trusted.map(|trusted| trusted.address);
     let forwarded_for = forwarded_for.filter(|address| *address != connection.info.remote);
     Client { internal, scheme, forwarded_for }
@@ -164,7 +162,7 @@ fn is_good_referer(headers: &HeaderMap) -> bool {
 }
 
 /// Makes one line of several.
-fn join_lines(headers: &mut HeaderMap, name: &HeaderName) {
+pub fn join_lines(headers: &mut HeaderMap, name: &HeaderName) {
     if headers.get_all(name).iter().nth(1).is_none() {
         return;
     }

@@ -27,7 +27,7 @@ use crate::http::upgrade::{self, Tunnel};
 use crate::http::{filters, request, response, sanitize};
 use crate::io::Body;
 use crate::route::action::{redirect_location, tls_redirect_location};
-use crate::route::request::is_grpc;
+use crate::route::request::{ClientCertificate, is_grpc};
 use crate::route::{Found, RouteRequest};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::Protocol;
@@ -202,7 +202,7 @@ pub fn find_route(stream: &mut Stream, parts: &mut Parts, random: u64) -> Routed
             parts.headers.remove(name);
         }
     }
-    match table.find(&route_request(parts, stream.scheme, random)) {
+    match table.find(&route_request(parts, stream, random)) {
         Found::Route(route) => {
             note_route(stream, route);
             Routed::Route(Arc::clone(route))
@@ -224,7 +224,7 @@ fn decide<'a>(
     match routed {
         Routed::Route(route) => take(stream, route, parts, present, random),
         Routed::TlsRequired => {
-            let location = tls_redirect_location(&route_request(parts, stream.scheme, random));
+            let location = tls_redirect_location(&route_request(parts, stream, random));
             Err(redirect(StatusCode::MOVED_PERMANENTLY, &location))
         }
         Routed::Nothing(details) => Err(no_route(stream, details)),
@@ -244,7 +244,7 @@ fn take<'a>(
     }
     match &route.config.action {
         Action::Redirect(action) => {
-            let wanted = route_request(parts, stream.scheme, random);
+            let wanted = route_request(parts, stream, random);
             let location = redirect_location(action, &route.config.matches, &wanted);
             let reply = redirect(action.code, &location);
             Err(with_route_headers(reply, route, stream))
@@ -253,7 +253,7 @@ fn take<'a>(
             stream.connection.manager.stats.rq_direct_response.inc();
             let mut reply = LocalReply::new(direct.status, "direct_response", direct.body.clone());
             if direct.status == StatusCode::CREATED || direct.status.is_redirection() {
-                reply.headers.extend(own_location(&route_request(parts, stream.scheme, random)));
+                reply.headers.extend(own_location(&route_request(parts, stream, random)));
             }
             if !direct.body.is_empty() {
                 // So that the route can replace it.
@@ -266,13 +266,18 @@ fn take<'a>(
 }
 
 /// A request as routing sees it.
-pub fn route_request<'a>(parts: &'a Parts, scheme: &'a str, random: u64) -> RouteRequest<'a> {
+pub fn route_request<'a>(parts: &'a Parts, stream: &Stream, random: u64) -> RouteRequest<'a> {
+    let tls = stream.connection.info.tls.as_ref();
     RouteRequest {
         method: &parts.method,
         authority: request::authority(&parts.headers),
         path: request::path(&parts.uri),
-        scheme,
+        scheme: stream.scheme,
         headers: &parts.headers,
+        certificate: ClientCertificate {
+            presented: tls.is_some_and(|tls| tls.peer.is_some()),
+            validated: tls.is_some_and(|tls| tls.validated),
+        },
         random,
     }
 }

@@ -195,7 +195,15 @@ mod tests {
 
     fn request(headers: &HeaderMap) -> RouteRequest<'_> {
         let method = &Method::GET;
-        RouteRequest { method, scheme: "http", authority: "a", path: "/", headers, random: 0 }
+        RouteRequest {
+            method,
+            scheme: "http",
+            authority: "a",
+            path: "/",
+            headers,
+            certificate: Default::default(),
+            random: 0,
+        }
     }
 
     fn stream_info() -> StreamInfo {

@@ -17,8 +17,19 @@ pub struct RouteRequest<'a> {
     pub path: &'a str,
     /// Every other header.
     pub headers: &'a HeaderMap,
+    /// What is known of the client's certificate.
+    pub certificate: ClientCertificate,
     /// A random number that stays the same for the whole stream, so that every evaluation gives the same answer.
     pub random: u64,
+}
+
+/// What routes may ask of a client's certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// There is one.
+    pub presented: bool,
+    /// It is known to be good, and not just let in.
+    pub validated: bool,
 }
 
 impl<'a> RouteRequest<'a> {

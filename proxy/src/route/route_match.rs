@@ -17,6 +17,8 @@ pub fn matches(rule: &RouteMatch, request: &RouteRequest<'_>, path: &str) -> boo
             let pseudo = request.pseudo();
             rule.headers.iter().all(|header| header.matches(&pseudo, request.headers))
         })
+        && rule.certificate_presented.is_none_or(|wanted| wanted == request.certificate.presented)
+        && rule.certificate_validated.is_none_or(|wanted| wanted == request.certificate.validated)
         && rule.query.iter().all(|parameter| parameter.matches(request.path))
 }
 
@@ -56,6 +58,7 @@ fn path_matches(rule: &RouteMatch, method: &Method, path: &str) -> bool {
 mod tests {
     use super::*;
     use crate::config::matcher::{FullRegex, HeaderMatcher, HeaderRule, QueryMatcher, QueryRule};
+    use crate::route::request::ClientCertificate;
     use http::{HeaderMap, HeaderValue, header};
 
     fn rule(path: PathMatch) -> RouteMatch {
@@ -66,6 +69,8 @@ mod tests {
             query: Vec::new(),
             grpc: false,
             fraction: None,
+            certificate_presented: None,
+            certificate_validated: None,
         }
     }
 
@@ -76,8 +81,10 @@ mod tests {
         headers: &HeaderMap,
         random: u64,
     ) -> bool {
+        let certificate = ClientCertificate::default();
+        let (scheme, authority) = ("http", "a");
         let request =
-            RouteRequest { method, scheme: "http", authority: "a", path, headers, random };
+            RouteRequest { method, scheme, authority, path, headers, certificate, random };
         matches(rule, &request, matched_path(path, false))
     }
 

@@ -218,7 +218,10 @@ mod tests {
         headers: &HeaderMap,
     ) -> String {
         let method = &Method::GET;
-        let request = RouteRequest { method, scheme: "http", authority, path, headers, random: 0 };
+        let certificate = Default::default();
+        let scheme = "http";
+        let request =
+            RouteRequest { method, scheme, authority, path, headers, certificate, random: 0 };
         match table.find(&request) {
             Found::Route(route) => route.clusters[0].clone().unwrap_or_default(),
             Found::TlsRequired => "tls".into(),

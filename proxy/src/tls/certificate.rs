@@ -4,13 +4,14 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use rustls_pki_types::UnixTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
 use crate::config::tls::SanKind;
+use crate::telemetry::certificate::fingerprint;
 use crate::telemetry::stream_info::CertificateInfo;
 use crate::tls::distinguished_name;
 use crate::tls::verify::Peer;
@@ -191,8 +192,8 @@ impl<'a> Parsed<'a> {
             subject: distinguished_name::print(certificate.subject()).into(),
             issuer: distinguished_name::print(certificate.issuer()).into(),
             serial: serial(certificate.raw_serial()).into(),
-            sha256: digest_of(&SHA256, self.der).into(),
-            sha1: digest_of(&SHA1_FOR_LEGACY_USE_ONLY, self.der).into(),
+            sha256: fingerprint(&SHA256, self.der).into(),
+            sha1: fingerprint(&SHA1_FOR_LEGACY_USE_ONLY, self.der).into(),
             uri_sans: names.uri.into(),
             dns_sans: names.dns.into(),
             ip_sans: names.ip.into(),
@@ -207,10 +208,6 @@ impl<'a> Parsed<'a> {
 fn serial(bytes: &[u8]) -> String {
     let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
     hex(&bytes[start..])
-}
-
-fn digest_of(algorithm: &'static Algorithm, bytes: &[u8]) -> String {
-    hex(digest(algorithm, bytes).as_ref())
 }
 
 fn hex(bytes: &[u8]) -> String {

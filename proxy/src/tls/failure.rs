@@ -89,7 +89,10 @@ fn tls_error(code: u32, name: &str, more: &str) -> String {
 /// An error of rustls under BoringSSL's name, with rustls's words where they say more.
 fn explain(error: &Error) -> String {
     match error {
-        Error::NoCertificatesPresented => tls_error(192, "PEER_DID_NOT_RETURN_A_CERTIFICATE", ""),
+        Error::NoCertificatesPresented => {
+            let more = "peer did not provide required client certificate";
+            tls_error(192, "PEER_DID_NOT_RETURN_A_CERTIFICATE", more)
+        }
         Error::AlertReceived(alert) => {
             tls_error(ALERTS + u32::from(u8::from(*alert)), alert_name(*alert), "")
         }

@@ -26,7 +26,8 @@ const TLS12: [CipherSuite; 6] = [
 ];
 
 /// Envoy's default of `ecdh_curves`.
-const GROUPS: [NamedGroup; 2] = [NamedGroup::X25519, NamedGroup::secp256r1];
+const GROUPS: [NamedGroup; 3] =
+    [NamedGroup::X25519MLKEM768, NamedGroup::X25519, NamedGroup::secp256r1];
 
 /// The cryptography that a context allows.
 pub(super) fn provider(common: &CommonTls) -> Arc<CryptoProvider> {

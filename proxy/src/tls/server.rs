@@ -198,7 +198,8 @@ fn resume(
     if context.stateless_resumption {
         config.ticketer = Ticketer::new()
             .map_err(|error| at.error(format!("cannot make keys for tickets: {error}")))?;
-    } else if !context.stateful_resumption {
+    } else {
+        // As in Envoy, TLS 1.3 resumes from tickets only.
         config.send_tls13_tickets = 0;
     }
     Ok(())

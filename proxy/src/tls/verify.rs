@@ -86,8 +86,7 @@ impl Verifier {
 
     /// Whether a client has to have a certificate, though the context does not require one: its name or digest is asked.
     pub fn needs_certificate(&self) -> bool {
-        let asks_names = !self.names.is_empty() && matches!(self.trust, Trust::Anchors(_));
-        (asks_names || self.asks_digest()) && !self.accept_untrusted
+        (!self.names.is_empty() || self.asks_digest()) && !self.accept_untrusted
     }
 
     /// Whether a certificate that passes is known to be good, and not just let through.
@@ -140,7 +139,10 @@ impl Verifier {
             Trust::Anchors(chain) => chain.verify(&parsed, intermediates, peer, now),
             Trust::Domains(domains) => domains.verify(&parsed, intermediates, peer, now),
         };
-        built.map_err(|why| Failure::new(Rule::Chain, why).of(&parsed))?;
+        built.map_err(|why| {
+            let why = format!("X509_verify_cert: certificate verification error: {why}");
+            Failure::new(Rule::Chain, why).of(&parsed)
+        })?;
         if !self.names.is_empty() && !names::any_matches(&self.names, parsed.names()) {
             let mut why = "SAN matcher: expected ".to_owned();
             names::describe(&self.names, &mut why);

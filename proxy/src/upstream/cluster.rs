@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::config::cluster::{Cluster as Config, Discovery, LbPolicy};
 use crate::telemetry::stats::Store;
-use crate::tls::{ClientTls, TlsStats};
+use crate::tls::TlsStats;
 use crate::upstream::balance::PickContext;
 use crate::upstream::balance::report::LoadReport;
 use crate::upstream::balance::zone::LocalZone;
@@ -25,6 +25,7 @@ pub mod outlier;
 pub mod registry;
 pub mod resolve;
 pub mod retry_tokens;
+pub mod sockets;
 pub mod stats;
 mod table_stats;
 mod update;
@@ -34,6 +35,7 @@ pub use host::{Health, HealthFlags, Host, since_start};
 pub use host_snapshot::{HostSnapshot, Membership};
 pub use outlier::Outcome;
 pub use registry::{ClusterRegistry, ClusterSlot};
+pub use sockets::Sockets;
 pub use stats::{EndpointStats, Traffic, TrafficStats};
 
 use aggregate::Aggregate;
@@ -92,8 +94,8 @@ pub struct Cluster {
     checks: Option<Arc<health_check::Checks>>,
     health_check_stats: Arc<OnceLock<Arc<health_check::HealthCheckStats>>>,
     store: Arc<Store>,
-    /// The client TLS, if the cluster has a `transport_socket`. Set before the cluster is put into the registry.
-    pub tls: OnceLock<Arc<ClientTls>>,
+    /// The transport sockets with TLS. Set before the cluster is put into the registry.
+    pub sockets: OnceLock<Sockets>,
     /// [`WARMING`], [`ACTIVE`] or [`RETIRED`].
     phase: AtomicU8,
 }
@@ -151,7 +153,7 @@ impl Cluster {
             checks: config.health_check.is_some().then(Arc::default),
             health_check_stats: check_stats.unwrap_or_default(),
             store: Arc::clone(store),
-            tls: OnceLock::new(),
+            sockets: OnceLock::new(),
             phase: AtomicU8::new(WARMING),
             config,
         });

@@ -14,6 +14,7 @@ use crate::io::{Address, Source, Stream};
 use crate::telemetry::stream_info::TlsInfo;
 use crate::tls::{ClientContext, ServerNames};
 use crate::upstream::cluster::{Cluster, Host};
+use crate::upstream::pool::RequestNames;
 
 /// A connection that is ready for application data.
 pub struct Connected {
@@ -49,25 +50,36 @@ pub enum ConnectError {
     Timeout,
 }
 
+/// What a connection is made for, beyond its host.
+#[derive(Clone, Copy, Default)]
+pub struct Purpose<'a> {
+    /// What it seems to come from, instead of what the cluster says.
+    pub source: Option<Source>,
+    /// What it takes from a request.
+    pub names: Option<&'a RequestNames>,
+    /// The protocols that ALPN offers where the TLS context names none.
+    pub alpn: &'a [&'static [u8]],
+}
+
 /// Connects to a host of a cluster. TCP and TLS together may take `connect_timeout`.
 ///
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(cluster: &Cluster, host: &Host) -> Result<Connected, ConnectError> {
-    connect_from(cluster, host, None).await
+    connect_for(cluster, host, Purpose::default()).await
 }
 
-/// As [`connect`]; the connection seems to come from `source`, if there is one, instead of what the cluster says.
+/// As [`connect`], for a purpose.
 ///
 /// # Errors
 /// See [`ConnectError`].
-pub async fn connect_from(
+pub async fn connect_for(
     cluster: &Cluster,
     host: &Host,
-    source: Option<Source>,
+    purpose: Purpose<'_>,
 ) -> Result<Connected, ConnectError> {
     let limit = cluster.config().connect_timeout;
-    let connecting = connect_unlimited(host.address(), cluster, host, source);
+    let connecting = connect_unlimited(host.address(), cluster, host, purpose);
     tokio::time::timeout(limit, connecting).await.unwrap_or(Err(ConnectError::Timeout))
 }
 
@@ -80,39 +92,42 @@ pub async fn connect_to(
     cluster: &Cluster,
     host: &Host,
 ) -> Result<Connected, ConnectError> {
-    connect_unlimited(address, cluster, host, None).await
+    connect_unlimited(address, cluster, host, Purpose::default()).await
 }
 
 async fn connect_unlimited(
     address: &Address,
     cluster: &Cluster,
     host: &Host,
-    source: Option<Source>,
+    purpose: Purpose<'_>,
 ) -> Result<Connected, ConnectError> {
     let config = cluster.config();
-    let tls = match &config.tls {
-        Some(_) => Some(client_tls(cluster)?),
-        None => None,
-    };
+    let tls = client_tls(cluster, host)?;
     let (stream, local) = match address {
-        Address::Ip(address) => connect_tcp(*address, config, source).await?,
+        Address::Ip(address) => connect_tcp(*address, config, purpose.source).await?,
         Address::Pipe(path) => (connect_unix(path).await?, None),
     };
     match tls {
-        Some(tls) => handshake(stream, local, &tls, cluster, host).await,
+        Some(tls) => handshake(stream, local, &tls, cluster, host, purpose).await,
         None => Ok(Connected { stream, local, tls: None }),
     }
 }
 
-/// The client TLS as it is now: a secret that changes serves the next connection.
-fn client_tls(cluster: &Cluster) -> Result<Arc<ClientContext>, ConnectError> {
-    let tls = cluster.tls.get();
-    tls.and_then(|tls| tls.ready().clone()).ok_or_else(|| {
-        if let Some(tls) = tls {
+/// The host's client TLS as it is now: a secret that changes serves the next connection. None for plaintext.
+fn client_tls(cluster: &Cluster, host: &Host) -> Result<Option<Arc<ClientContext>>, ConnectError> {
+    let config = cluster.config();
+    if config.tls.is_none() && config.socket_matches.is_empty() {
+        return Ok(None);
+    }
+    let sockets = cluster.sockets.get().ok_or(ConnectError::NotReady)?;
+    let Some(tls) = sockets.of(config, host) else { return Ok(None) };
+    match tls.ready().clone() {
+        Some(ready) => Ok(Some(ready)),
+        None => {
             tls.stats.upstream_context_secrets_not_ready.inc();
+            Err(ConnectError::NotReady)
         }
-        ConnectError::NotReady
-    })
+    }
 }
 
 async fn connect_tcp(
@@ -212,8 +227,14 @@ async fn handshake(
     tls: &ClientContext,
     cluster: &Cluster,
     host: &Host,
+    purpose: Purpose<'_>,
 ) -> Result<Connected, ConnectError> {
-    let names = ServerNames { hostname: host.hostname().map(|name| &**name), ..Default::default() };
+    let names = ServerNames {
+        hostname: host.hostname().map(|name| &**name),
+        sni: purpose.names.and_then(|names| names.sni.as_deref()),
+        san: purpose.names.and_then(|names| names.san.as_deref()),
+        alpn: purpose.alpn,
+    };
     match tls.connect(stream, names, cluster.tls_stats()).await {
         Ok((stream, info)) => Ok(Connected { stream, local, tls: Some(Arc::new(info)) }),
         Err(error) => {

@@ -19,10 +19,12 @@ mod host_pool;
 mod http1;
 pub(super) mod http2;
 mod lease;
+mod purpose;
 mod tcp;
 
 pub use error::{PoolError, ResetReason, SendError};
 pub use lease::{HttpLease, ResponseLease};
+pub use purpose::RequestNames;
 pub use tcp::TcpLease;
 
 use host_pool::HostPool;
@@ -34,13 +36,15 @@ pub struct Pools {
     next_connection: Cell<u64>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct PoolKey {
     host: u64,
     /// What the connections seem to come from.
     source: Option<Source>,
     priority: usize,
     protocol: Wire,
+    /// What TLS connections take from their request.
+    names: Option<Arc<RequestNames>>,
 }
 
 /// Hashes a [`PoolKey`], which nobody outside chooses: hosts are numbered as they come.
@@ -80,6 +84,15 @@ enum Wire {
 }
 
 impl Wire {
+    /// What ALPN offers to a host whose TLS context does not say.
+    fn alpn(self) -> &'static [&'static [u8]] {
+        match self {
+            Wire::Http1 => &[b"http/1.1"],
+            Wire::Http2 => &[b"h2"],
+            Wire::Auto => &[b"h2", b"http/1.1"],
+        }
+    }
+
     fn new(configured: UpstreamProtocol, downstream: Protocol) -> Wire {
         match (configured, downstream) {
             (UpstreamProtocol::Http1, _) => Wire::Http1,
@@ -99,7 +112,7 @@ impl Pools {
 
     /// A place for one request on a connection to the host. `downstream` decides the protocol of clusters that follow
     /// it; `priority` is the route's (0 default, 1 high) and chooses circuit breakers; connections seem to come from
-    /// `source`, if there is one.
+    /// `source`, if there is one, and are made for `names`.
     ///
     /// A caller that stops waiting leaves the connection being made to others.
     ///
@@ -112,9 +125,10 @@ impl Pools {
         downstream: Protocol,
         priority: usize,
         source: Option<Source>,
+        names: Option<Arc<RequestNames>>,
     ) -> Result<HttpLease, PoolError> {
         let protocol = Wire::new(cluster.config().protocol, downstream);
-        let key = PoolKey { host: host.id(), source, priority, protocol };
+        let key = PoolKey { host: host.id(), source, priority, protocol, names };
         let pool = self.host_pool(cluster, host, key);
         pool.lease().await
     }
@@ -153,7 +167,7 @@ impl Pools {
         if let Some(pool) = self.pools.borrow().get(&key).filter(|pool| pool.serves(cluster)) {
             return Rc::clone(pool);
         }
-        let pool = HostPool::start(self, cluster, host, key);
+        let pool = HostPool::start(self, cluster, host, key.clone());
         let replaced = self.pools.borrow_mut().insert(key, Rc::clone(&pool));
         if let Some(replaced) = replaced {
             replaced.close();
@@ -164,8 +178,8 @@ impl Pools {
     /// Takes a pool out, unless another has its place.
     fn forget(&self, pool: &Rc<HostPool>) {
         let mut pools = self.pools.borrow_mut();
-        if pools.get(&pool.key()).is_some_and(|present| Rc::ptr_eq(present, pool)) {
-            pools.remove(&pool.key());
+        if pools.get(pool.key()).is_some_and(|present| Rc::ptr_eq(present, pool)) {
+            pools.remove(pool.key());
         }
     }
 

@@ -136,7 +136,7 @@ impl Proxy {
 
     /// What handshakes of a cluster need; none while a secret is missing.
     pub fn client(&self, cluster: &str) -> Option<Arc<ClientContext>> {
-        self.cluster(cluster)?.tls.get()?.ready().clone()
+        self.cluster(cluster)?.sockets.get()?.iter().next()?.ready().clone()
     }
 
     /// The route table of a listener's first chain.

@@ -6,6 +6,7 @@ use proto::type_url;
 use serde_json::{Value, json};
 
 use super::case::{AdsProtocol, Case, Config, Upstream, UpstreamProtocol};
+use super::tls::FILES;
 
 /// The cluster of the control plane, whose port is that of an upstream of this name.
 pub const CONTROL_PLANE: &str = "control_plane";
@@ -16,6 +17,10 @@ pub const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http
 /// The type URL of the router filter.
 pub const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
+const DOWNSTREAM_TLS: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+const UPSTREAM_TLS: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
 /// The type URL of a cluster's HTTP options.
 pub const HTTP_OPTIONS: &str =
     "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -26,16 +31,28 @@ fn listeners_and_clusters(case: &Case, config: &Config) -> (Vec<Value>, Vec<Valu
         .network_filters
         .clone()
         .unwrap_or_else(|| config.filters_before.iter().cloned().chain([hcm(config)]).collect());
+    let mut chain = json!({"filters": filters});
+    if !config.tls.is_null() {
+        chain["transport_socket"] = tls_socket(DOWNSTREAM_TLS, &config.tls);
+    }
     let mut listener = json!({
         "name": "listener",
         "address": address("{{listener}}"),
-        "filter_chains": [{"filters": filters}],
+        "filter_chains": [chain],
     });
+    if let Some(format) = &config.listener_log {
+        let log = file_log(Some(&json!(format)));
+        listener["access_log"] =
+            json!([{"name": "envoy.access_loggers.file", "typed_config": log}]);
+    }
     merge(&mut listener, &config.listener);
     let mut listeners = vec![listener];
     listeners.extend(config.listeners.iter().cloned());
     let of_upstream = |(name, upstream): (&String, &Upstream)| {
         let mut cluster = cluster(name, upstream.protocol);
+        if let Some(tls) = config.cluster_tls.get(name) {
+            cluster["transport_socket"] = tls_socket(UPSTREAM_TLS, tls);
+        }
         merge(&mut cluster, config.cluster.get(name).unwrap_or(&Value::Null));
         cluster
     };
@@ -129,11 +146,15 @@ pub fn fill(value: &mut Value, values: &BTreeMap<String, String>) {
     }
 }
 
-/// Replaces `{{name}}` in a text.
+/// Replaces `{{name}}` in a text, also by the files with certificates.
 pub fn fill_text(text: &str, values: &BTreeMap<String, String>) -> String {
-    values.iter().fold(text.to_owned(), |text, (name, value)| {
-        text.replace(&format!("{{{{{name}}}}}"), value)
-    })
+    let filled = |text: String, values: &BTreeMap<String, String>| {
+        values
+            .iter()
+            .fold(text, |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
+    };
+    let text = filled(text.to_owned(), values);
+    if text.contains("{{") { filled(text, &FILES) } else { text }
 }
 
 fn hcm(config: &Config) -> Value {
@@ -187,6 +208,12 @@ fn cluster(name: &str, protocol: UpstreamProtocol) -> Value {
         });
     }
     cluster
+}
+
+fn tls_socket(kind: &str, context: &Value) -> Value {
+    let mut config = json!({"@type": kind});
+    merge(&mut config, context);
+    json!({"name": "envoy.transport_sockets.tls", "typed_config": config})
 }
 
 fn address(port: &str) -> Value {

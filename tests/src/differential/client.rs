@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use pillion::io::Stream;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
@@ -14,6 +15,7 @@ use super::client_hello;
 use super::http1::{Body, End, Framing, Wire, write_message};
 use super::http2;
 use super::text::{from_hex, header_fields, text_of};
+use super::tls;
 
 /// A step that takes longer than this is noted as unanswered.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -26,7 +28,7 @@ pub async fn connect(port: u16, source: Option<&str>) -> Result<Option<Wire>, St
         socket.bind((address, 0).into()).map_err(|e| format!("source {source}: {e}"))?;
     }
     match socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
-        Ok(stream) => Ok(Some(Wire::new(stream))),
+        Ok(stream) => Ok(Some(Wire::new(Stream::Tcp(stream)))),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
         Err(error) => Err(format!("no connection to port {port}: {error}")),
     }
@@ -34,11 +36,17 @@ pub async fn connect(port: u16, source: Option<&str>) -> Result<Option<Wire>, St
 
 /// Sends a request and notes the response; the connection comes back over HTTP/1.1.
 pub async fn exchange(mut wire: Wire, request: &Request) -> (Value, Option<Wire>) {
-    if request.http2 {
-        return (http2(wire, request).await, None);
+    let tls = tls::describe(&wire.stream);
+    let (mut noted, wire) = if request.http2 {
+        (http2(wire, request).await, None)
+    } else {
+        let noted = http1(&mut wire, request).await;
+        (noted, Some(wire))
+    };
+    if let Some(tls) = tls {
+        noted["tls"] = tls;
     }
-    let noted = http1(&mut wire, request).await;
-    (noted, Some(wire))
+    (noted, wire)
 }
 
 /// Sends a request over HTTP/1.1 and notes the response.
@@ -121,6 +129,7 @@ async fn http2_exchange(wire: Wire, request: &Request) -> Result<Value, Value> {
     let connection = tokio::spawn(connection);
     let uri = match request.method.as_str() {
         "CONNECT" => request.host.clone(),
+        _ if request.tls.is_some() => format!("https://{}{}", request.host, request.path),
         _ => format!("http://{}{}", request.host, request.path),
     };
     let mut head = http::Request::builder()

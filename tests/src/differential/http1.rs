@@ -3,9 +3,9 @@
 use std::io;
 
 use bytes::{Buf, BytesMut};
+use pillion::io::Stream;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::case::Headers;
 
@@ -14,8 +14,8 @@ const MAX_HEAD: usize = 1 << 20;
 
 /// A connection with the bytes that were read ahead.
 pub struct Wire {
-    /// The socket.
-    pub stream: TcpStream,
+    /// The socket, or TLS over it.
+    pub stream: Stream,
     buffer: BytesMut,
 }
 
@@ -92,13 +92,14 @@ impl Head {
 
 impl Wire {
     /// Wraps a connected socket.
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: Stream) -> Self {
         Self { stream, buffer: BytesMut::new() }
     }
 
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// The next head. `Err` tells how the connection ended instead.

@@ -17,6 +17,7 @@ mod run;
 mod stage;
 mod steps;
 mod text;
+mod tls;
 mod upstream;
 
 use std::fs;

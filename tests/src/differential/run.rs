@@ -19,6 +19,7 @@ use super::http1::Wire;
 use super::program::{Folder, Program, Started, admin};
 use super::stage::Stage;
 use super::text::Normaliser;
+use super::tls::Sessions;
 use super::upstream;
 
 /// How long a condition may take.
@@ -43,6 +44,8 @@ pub struct Run<'a> {
     /// The upstreams.
     tasks: JoinSet<()>,
     pub connections: HashMap<String, Wire>,
+    /// TLS sessions of the client.
+    pub sessions: Sessions,
     pub background: Vec<(usize, JoinHandle<Value>)>,
 }
 
@@ -110,6 +113,7 @@ impl<'a> Run<'a> {
             ads: None,
             tasks: JoinSet::new(),
             connections: HashMap::new(),
+            sessions: Sessions::default(),
             background: Vec::new(),
         };
         for name in ["listener", "second", "admin", "unused"] {

@@ -4,14 +4,16 @@ use std::mem;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::bootstrap::{fill_text, merge};
-use super::case::{Frames, Raw, Request, Step, Wait};
+use super::case::{Frames, Raw, Request, Step, TlsClient, Wait};
 use super::client;
 use super::frames;
 use super::http1::Wire;
 use super::program::admin;
 use super::run::{PATIENCE, POLL, Run};
+use super::tls;
 
 impl Run<'_> {
     /// Takes all steps and notes what each has shown.
@@ -64,8 +66,10 @@ impl Run<'_> {
             *value = fill_text(value, &self.names);
         }
         let (source, name) = (request.source.as_deref(), request.connection.as_deref());
-        let Some(wire) = self.connection(name, &request.to, source).await? else {
-            return Ok(json!({"no_answer": "refused"}));
+        let tls = request.tls.as_ref();
+        let wire = match self.connection(name, &request.to, source, tls).await? {
+            Ok(wire) => wire,
+            Err(how) => return Ok(json!({"no_answer": how})),
         };
         if request.background {
             self.background
@@ -80,8 +84,10 @@ impl Run<'_> {
     async fn raw(&mut self, at: usize, mut raw: Raw) -> Result<Value, String> {
         raw.send = fill_text(&raw.send, &self.names);
         let (source, name) = (raw.source.as_deref(), raw.connection.as_deref());
-        let Some(mut wire) = self.connection(name, &raw.to, source).await? else {
-            return Ok(json!({"no_answer": "refused"}));
+        let tls = raw.tls.as_ref();
+        let mut wire = match self.connection(name, &raw.to, source, tls).await? {
+            Ok(wire) => wire,
+            Err(how) => return Ok(json!({"no_answer": how})),
         };
         if raw.background {
             self.background
@@ -94,9 +100,9 @@ impl Run<'_> {
     }
 
     async fn frames(&mut self, frames: &Frames) -> Result<Value, String> {
-        match self.connection(None, "listener", None).await? {
-            Some(wire) => frames::exchange(wire, &frames.send).await,
-            None => Ok(json!({"no_answer": "refused"})),
+        match self.connection(None, "listener", None, None).await? {
+            Ok(wire) => frames::exchange(wire, &frames.send).await,
+            Err(how) => Ok(json!({"no_answer": how})),
         }
     }
 
@@ -126,15 +132,26 @@ impl Run<'_> {
         }
     }
 
+    /// A connection that was kept, or a new one; else how it was refused.
     async fn connection(
         &mut self,
         name: Option<&str>,
         to: &str,
         source: Option<&str>,
-    ) -> Result<Option<Wire>, String> {
-        match name.and_then(|name| self.connections.remove(name)) {
-            Some(wire) => Ok(Some(wire)),
-            None => client::connect(self.port(to)?, source).await,
+        tls: Option<&TlsClient>,
+    ) -> Result<Result<Wire, &'static str>, String> {
+        if let Some(wire) = name.and_then(|name| self.connections.remove(name)) {
+            return Ok(Ok(wire));
+        }
+        let Some(wire) = client::connect(self.port(to)?, source).await? else {
+            return Ok(Err("refused"));
+        };
+        let Some(client) = tls else { return Ok(Ok(wire)) };
+        let connecting = tls::connect(wire.stream, client, &self.sessions);
+        match timeout(PATIENCE, connecting).await {
+            Ok(Ok(stream)) => Ok(Ok(Wire::new(stream))),
+            Ok(Err(_)) => Ok(Err("refused in the handshake")),
+            Err(_) => Ok(Err("in time")),
         }
     }
 

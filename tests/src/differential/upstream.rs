@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
 use http::{Request, Response, StatusCode};
+use pillion::io::Stream;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -17,6 +18,7 @@ use super::http1::{Framing, Head, Wire, write_message};
 use super::http2;
 use super::stage::Stage;
 use super::text::{header_fields, text_of};
+use super::tls;
 
 /// One upstream of a running case.
 struct Script {
@@ -51,6 +53,14 @@ pub fn start(
 }
 
 async fn serve(script: Arc<Script>, stream: TcpStream) {
+    let mut stream = Stream::Tcp(stream);
+    if let Some(server) = &script.upstream.tls {
+        stream = match tls::accept(stream, server).await {
+            Ok(stream) => stream,
+            // The proxy does not like the certificate.
+            Err(_) => return,
+        };
+    }
     let connection = script.connections.fetch_add(1, Ordering::Relaxed) + 1;
     // An error is the proxy gone; what it had sent by then is noted.
     let _ = match script.upstream.protocol {
@@ -86,7 +96,10 @@ impl Script {
 
 async fn http1(script: &Script, mut wire: Wire, connection: usize) -> io::Result<()> {
     while let Ok(head) = wire.read_head().await {
-        let noted = json!({"request": head.start, "headers": header_fields(&head.headers), "connection": connection});
+        let mut noted = json!({"request": head.start, "headers": header_fields(&head.headers), "connection": connection});
+        if let Some(tls) = tls::describe(&wire.stream) {
+            noted["tls"] = tls;
+        }
         let place = script.stage.receive(&script.name, noted);
         let reply = script.next_reply();
         if !reply.early {
@@ -175,22 +188,19 @@ async fn echo(script: &Script, wire: &mut Wire, place: usize) -> io::Result<()> 
 
 /// Closes with a reset: that is what closing with linger zero does.
 fn reset(wire: Wire) -> io::Result<()> {
-    wire.stream.set_zero_linger()
+    wire.stream.tcp().map_or(Ok(()), TcpStream::set_zero_linger)
 }
 
-async fn http2(
-    script: &Arc<Script>,
-    stream: TcpStream,
-    connection: usize,
-) -> Result<(), io::Error> {
+async fn http2(script: &Arc<Script>, stream: Stream, connection: usize) -> Result<(), io::Error> {
+    let tls = tls::describe(&stream);
     let mut server = h2::server::handshake(stream).await.map_err(io::Error::other)?;
     let mut streams = JoinSet::new();
     while let Some(accepted) = server.accept().await {
         let (request, respond) = accepted.map_err(io::Error::other)?;
-        let script = script.clone();
+        let (script, tls) = (script.clone(), tls.clone());
         streams.spawn(async move {
             // A failure is the stream gone; what came by then is noted.
-            let _ = http2_stream(&script, request, respond, connection).await;
+            let _ = http2_stream(&script, request, respond, connection, tls).await;
         });
     }
     Ok(())
@@ -201,6 +211,7 @@ async fn http2_stream(
     request: Request<h2::RecvStream>,
     mut respond: SendResponse<Bytes>,
     connection: usize,
+    tls: Option<Value>,
 ) -> Result<(), String> {
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("", |p| p.as_str());
@@ -208,8 +219,11 @@ async fn http2_stream(
     headers.extend(head.uri.authority().map(|a| (":authority".into(), a.to_string())));
     headers.extend(head.uri.scheme_str().map(|s| (":scheme".into(), s.to_owned())));
     let line = format!("{} {path} HTTP/2", head.method);
-    let noted =
+    let mut noted =
         json!({"request": line, "headers": header_fields(&headers), "connection": connection});
+    if let Some(tls) = tls {
+        noted["tls"] = tls;
+    }
     let place = script.stage.receive(&script.name, noted);
     let reply = script.next_reply();
     let read = async |body| {

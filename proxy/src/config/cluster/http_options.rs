@@ -12,10 +12,9 @@ use proto::envoy::extensions::upstreams::http::v3::http_protocol_options::{
 use proto::envoy::extensions::upstreams::tcp::v3::TcpProtocolOptions;
 use proto::google::protobuf::Any;
 
-use super::{CommonHttpOptions, Http2Options, UpstreamProtocol};
+use super::{AutoNames, CommonHttpOptions, Http2Options, UpstreamProtocol};
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
-use crate::config::tls::UpstreamTls;
 use crate::config::value;
 use crate::{refuse_set, warn_set};
 
@@ -32,13 +31,14 @@ pub(super) struct HttpOptions {
     pub common: CommonHttpOptions,
     pub http2: Http2Options,
     pub http1_trailers: bool,
+    pub auto_names: Option<AutoNames>,
 }
 
 impl HttpOptions {
     /// `typed_extension_protocol_options`, or the older fields of the cluster.
     pub fn from_cluster(
         message: &pb::Cluster,
-        tls: Option<&UpstreamTls>,
+        speaks_tls: bool,
         at: &At<'_>,
         context: &Context,
     ) -> Result<HttpOptions, ConfigError> {
@@ -46,7 +46,7 @@ impl HttpOptions {
         for (key, any) in &message.typed_extension_protocol_options {
             let at = at.key("typed_extension_protocol_options", key);
             match any::type_name(Some(any)) {
-                HTTP_OPTIONS => typed = Some(HttpOptions::from_any(any, tls, &at, context)?),
+                HTTP_OPTIONS => typed = Some(HttpOptions::from_any(any, speaks_tls, &at, context)?),
                 TCP_OPTIONS => {
                     any::open::<TcpProtocolOptions>(any, &at)?;
                     context.warn(&at, "idle connections of TCP pools are not kept");
@@ -55,7 +55,7 @@ impl HttpOptions {
             }
         }
         let Some(options) = typed else {
-            return HttpOptions::from_older_fields(message, tls, at, context);
+            return HttpOptions::from_older_fields(message, at, context);
         };
         let reason = "typed_extension_protocol_options is set and stands above it";
         warn_set!(
@@ -77,7 +77,6 @@ impl HttpOptions {
 
     fn from_older_fields(
         message: &pb::Cluster,
-        tls: Option<&UpstreamTls>,
         at: &At<'_>,
         context: &Context,
     ) -> Result<HttpOptions, ConfigError> {
@@ -99,7 +98,8 @@ impl HttpOptions {
         let http1_at = at.field("http_protocol_options");
         let http1_trailers = http1_trailers(http1.as_ref(), &http1_at, context)?;
         let automatic = message.upstream_http_protocol_options.as_ref();
-        refuse_automatic_names(automatic, tls, &at.field("upstream_http_protocol_options"))?;
+        let auto_names =
+            AutoNames::from_proto(automatic, &at.field("upstream_http_protocol_options"))?;
         let common = message.common_http_protocol_options.as_ref();
         let mut common = CommonHttpOptions::from_proto(
             common,
@@ -115,12 +115,13 @@ impl HttpOptions {
             common,
             http2: Http2Options::from_proto(http2.as_ref(), &at, context)?,
             http1_trailers,
+            auto_names,
         })
     }
 
     fn from_any(
         any: &Any,
-        tls: Option<&UpstreamTls>,
+        speaks_tls: bool,
         at: &At<'_>,
         context: &Context,
     ) -> Result<HttpOptions, ConfigError> {
@@ -142,7 +143,8 @@ impl HttpOptions {
             }
         }
         let automatic = options.upstream_http_protocol_options.as_ref();
-        refuse_automatic_names(automatic, tls, &at.field("upstream_http_protocol_options"))?;
+        let auto_names =
+            AutoNames::from_proto(automatic, &at.field("upstream_http_protocol_options"))?;
         let common = options.common_http_protocol_options.as_ref();
         let common = CommonHttpOptions::from_proto(
             common,
@@ -154,8 +156,8 @@ impl HttpOptions {
                 "explicit_http_config, use_downstream_protocol_config or auto_config is required",
             )
         })?;
-        let options = protocol_options(protocol, tls, at, context)?;
-        Ok(HttpOptions { common, ..options })
+        let options = protocol_options(protocol, speaks_tls, at, context)?;
+        Ok(HttpOptions { common, auto_names, ..options })
     }
 }
 
@@ -169,7 +171,7 @@ fn filter_config(filter: &HttpFilter) -> Option<&Any> {
 /// `upstream_protocol_options`: the protocol and its settings; the common ones stand elsewhere.
 fn protocol_options(
     options: &UpstreamProtocolOptions,
-    tls: Option<&UpstreamTls>,
+    speaks_tls: bool,
     at: &At<'_>,
     context: &Context,
 ) -> Result<HttpOptions, ConfigError> {
@@ -197,7 +199,7 @@ fn protocol_options(
         UpstreamProtocolOptions::AutoConfig(config) => {
             let at = at.field("auto_config");
             refuse_set!(at, config, [http3_protocol_options, alternate_protocols_cache_options]);
-            if tls.is_none() {
+            if !speaks_tls {
                 return Err(at.error("needs a transport socket with ALPN, which is TLS"));
             }
             let (http1, http2) = (&config.http_protocol_options, &config.http2_protocol_options);
@@ -210,18 +212,6 @@ fn protocol_options(
         http2: Http2Options::from_proto(http2, &at.field("http2_protocol_options"), context)?,
         ..HttpOptions::default()
     })
-}
-
-/// Server names and names to verify that come from the request would be missing on TLS connections; without TLS they mean nothing.
-fn refuse_automatic_names(
-    options: Option<&core::UpstreamHttpProtocolOptions>,
-    tls: Option<&UpstreamTls>,
-    at: &At<'_>,
-) -> Result<(), ConfigError> {
-    if let (Some(options), Some(_)) = (options, tls) {
-        refuse_set!(at, options, [auto_sni, auto_san_validation, override_auto_sni_header]);
-    }
-    Ok(())
 }
 
 /// HTTP/1 settings towards a host: whether trailers pass. Others that would change bytes are refused.

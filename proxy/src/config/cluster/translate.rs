@@ -10,10 +10,9 @@ use proto::envoy::config::core::v3 as core;
 use super::circuit_breakers::circuit_breakers;
 use super::discovery::Finding;
 use super::http_options::HttpOptions;
-use super::{Cluster, HealthCheck, LoadBalancing, OutlierDetection, TcpKeepalive};
+use super::{Cluster, HealthCheck, LoadBalancing, OutlierDetection, SocketMatch, TcpKeepalive};
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
-use crate::config::tls::UpstreamTls;
 use crate::config::value;
 use crate::{refuse_set, warn_set};
 
@@ -36,13 +35,10 @@ impl Cluster {
         let name: Arc<str> = message.name.as_str().into();
         let discovery = Finding { message, name: &name, at, context }.discovery()?;
         let lb = LoadBalancing::from_proto(message, &discovery, at, context)?;
-        let tls = UpstreamTls::from_transport_socket(
-            message.transport_socket.as_ref(),
-            &at.field("transport_socket"),
-            context,
-        )?;
-        let HttpOptions { protocol, common: http, http2, http1_trailers } =
-            HttpOptions::from_cluster(message, tls.as_deref(), at, context)?;
+        let (tls, socket_matches) = SocketMatch::sockets_from_proto(message, at, context)?;
+        let speaks_tls = tls.is_some() || socket_matches.iter().any(|entry| entry.tls.is_some());
+        let HttpOptions { protocol, common: http, http2, http1_trailers, auto_names } =
+            HttpOptions::from_cluster(message, speaks_tls, at, context)?;
         let connect_timeout = at.field("connect_timeout");
         let [source_address, extra_source_address] = source_addresses(
             message.upstream_bind_config.as_ref(),
@@ -67,6 +63,8 @@ impl Cluster {
             http2,
             http1_trailers,
             tls,
+            socket_matches,
+            auto_names: auto_names.filter(|_| speaks_tls),
             tcp_keepalive: connection_options(
                 message.upstream_connection_options.as_ref(),
                 &at.field("upstream_connection_options"),
@@ -101,7 +99,6 @@ fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigEr
         at,
         message,
         [
-            transport_socket_matches,
             transport_socket_matcher,
             per_connection_buffer_high_watermark_timeout,
             filters,

@@ -11,8 +11,8 @@ use proto::envoy::extensions::filters::network::http_connection_manager::v3::htt
 use super::http_filters::http_filters;
 use super::options::{CommonOptions, Http1Options, check_request_id, scheme_overwrite, upgrades};
 use super::{
-    Codec, EscapedSlashes, ForwardClientCert, HttpConnectionManager, InternalAddresses,
-    RouteSource, ServerHeader, StripHostPort,
+    CertificateDetails, Codec, EscapedSlashes, ForwardClientCert, HttpConnectionManager,
+    InternalAddresses, RouteSource, ServerHeader, StripHostPort,
 };
 use crate::config::access_log::AccessLog;
 use crate::config::cluster::Http2Options;
@@ -83,6 +83,7 @@ impl HttpConnectionManager {
             preserve_external_request_id: message.preserve_external_request_id,
             always_set_request_id_in_response: message.always_set_request_id_in_response,
             forward_client_cert: forward_client_cert(message, at)?,
+            client_cert_details: client_cert_details(message),
             proxy_100_continue: message.proxy_100_continue,
             normalize_path: on(message.normalize_path, false),
             merge_slashes: message.merge_slashes,
@@ -160,13 +161,6 @@ fn warn_without_effect(message: &pb::HttpConnectionManager, at: &At<'_>, context
         [add_proxy_protocol_connection_state],
         "only PROXY protocol towards clusters reads it"
     );
-    warn_set!(
-        context,
-        at,
-        message,
-        [set_current_client_cert_details],
-        "only APPEND_FORWARD and SANITIZE_SET use it"
-    );
 }
 
 fn codec(message: &pb::HttpConnectionManager, at: &At<'_>) -> Result<Codec, ConfigError> {
@@ -196,13 +190,23 @@ fn forward_client_cert(
     at: &At<'_>,
 ) -> Result<ForwardClientCert, ConfigError> {
     let at = at.field("forward_client_cert_details");
-    match enumeration(message.forward_client_cert_details, &at)? {
-        ForwardClientCertDetails::Sanitize => Ok(ForwardClientCert::Sanitize),
-        ForwardClientCertDetails::AlwaysForwardOnly => Ok(ForwardClientCert::AlwaysForwardOnly),
-        other => Err(at.error(format_args!(
-            "{} is not supported by this version of Pillion",
-            other.as_str_name()
-        ))),
+    Ok(match enumeration(message.forward_client_cert_details, &at)? {
+        ForwardClientCertDetails::Sanitize => ForwardClientCert::Sanitize,
+        ForwardClientCertDetails::ForwardOnly => ForwardClientCert::ForwardOnly,
+        ForwardClientCertDetails::AppendForward => ForwardClientCert::AppendForward,
+        ForwardClientCertDetails::SanitizeSet => ForwardClientCert::SanitizeSet,
+        ForwardClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
+    })
+}
+
+fn client_cert_details(message: &pb::HttpConnectionManager) -> CertificateDetails {
+    let details = message.set_current_client_cert_details.clone().unwrap_or_default();
+    CertificateDetails {
+        subject: details.subject.is_some_and(|subject| subject.value),
+        cert: details.cert,
+        chain: details.chain,
+        dns: details.dns,
+        uri: details.uri,
     }
 }
 
@@ -317,7 +321,6 @@ mod tests {
                 "scheme_header_transformation: {scheme_to_overwrite: ftp}",
                 "scheme_header_transformation.scheme_to_overwrite",
             ),
-            ("forward_client_cert_details: SANITIZE_SET", "forward_client_cert_details"),
             ("local_reply_config: {}", "local_reply_config"),
             ("request_timeout: -1s", "request_timeout"),
             (

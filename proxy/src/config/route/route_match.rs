@@ -16,7 +16,7 @@ impl RouteMatch {
         at: &At<'_>,
         context: &Context,
     ) -> Result<RouteMatch, ConfigError> {
-        refuse_set!(at, message, [tls_context, dynamic_metadata, filter_state, cookies]);
+        refuse_set!(at, message, [dynamic_metadata, filter_state, cookies]);
         let case_sensitive = message.case_sensitive.is_none_or(|value| value.value);
         let fraction = message.runtime_fraction.as_ref().map(|runtime| {
             let at = at.field("runtime_fraction");
@@ -30,7 +30,10 @@ impl RouteMatch {
         let query = message.query_parameters.iter().enumerate().map(|(index, parameter)| {
             QueryMatcher::from_proto(parameter, &at.index("query_parameters", index), context)
         });
+        let tls = message.tls_context.unwrap_or_default();
         Ok(RouteMatch {
+            certificate_presented: tls.presented.map(|presented| presented.value),
+            certificate_validated: tls.validated.map(|validated| validated.value),
             path: PathMatch::from_proto(
                 message.path_specifier.as_ref(),
                 case_sensitive,

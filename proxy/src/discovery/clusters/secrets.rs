@@ -6,20 +6,23 @@ use super::Clusters;
 use crate::config::cluster::Cluster as Config;
 use crate::config::{At, ConfigError};
 use crate::discovery::sources::Sources;
-use crate::tls::ClientTls;
+use crate::upstream::cluster::Sockets;
 
 impl Clusters {
-    /// The client side of a cluster's TLS, if it has one. Its secrets are asked for.
-    pub(super) fn client_tls(
+    /// The transport sockets of a cluster. Their secrets are asked for.
+    pub(super) fn sockets(
         &mut self,
         sources: &mut Sources,
         config: &Config,
         at: &At<'_>,
-    ) -> Result<Option<Arc<ClientTls>>, ConfigError> {
-        let Some(context) = &config.tls else { return Ok(None) };
+    ) -> Result<Sockets, ConfigError> {
         let factory = format!("cluster.{}.client_ssl_socket_factory.", config.stat_name);
         let mut secrets = self.tools.secrets.borrow_mut();
-        secrets.tls(sources, context, factory, &at.field("transport_socket")).map(Some)
+        Sockets::new(config, |context, matched| {
+            let entry = matched.map(|index| at.index("transport_socket_matches", index));
+            let at = entry.as_ref().unwrap_or(at).field("transport_socket");
+            secrets.tls(sources, context, factory.clone(), &at)
+        })
     }
 
     /// Secrets came, or their time is over: installs the clusters that waited for nothing else.

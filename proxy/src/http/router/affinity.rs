@@ -16,6 +16,7 @@ use crate::config::route::{RouteAction, WeightedCluster};
 use crate::http::request;
 use crate::http::stream::Stream;
 use crate::route::RouteRequest;
+use crate::route::request::ClientCertificate;
 use crate::upstream::balance::PickContext;
 use crate::upstream::cluster::Cluster;
 
@@ -138,6 +139,7 @@ fn header_hash(
         }
         HashHeader::Pseudo(name) => {
             let wanted = RouteRequest {
+                certificate: ClientCertificate::default(),
                 method: &parts.method,
                 scheme: stream.scheme,
                 authority: request::authority(&parts.headers),

@@ -17,7 +17,7 @@ use crate::http::stream::{Shared, Stream};
 use crate::io::Body;
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::cluster::{Outcome, Picked};
-use crate::upstream::pool::{HttpLease, ResponseLease};
+use crate::upstream::pool::{HttpLease, RequestNames, ResponseLease};
 
 /// The request's body as it streams from the downstream.
 pub fn request_body(stream: &Stream, parts: &Parts, body: Incoming) -> Body {
@@ -55,7 +55,10 @@ pub fn attempt<'a>(
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
         let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
-        let mut lease = worker.pools.http(cluster, host, downstream, priority, source).await?;
+        let auto = cluster.config().auto_names.as_ref();
+        let names = auto.map(|auto| RequestNames::of(auto, &parts.headers));
+        let pools = &worker.pools;
+        let mut lease = pools.http(cluster, host, downstream, priority, source, names).await?;
         cluster.report(host, Outcome::Connected);
         let protocol = lease.protocol();
         let request = depart(&shared, plan, picked, parts, body, &lease, scheme);

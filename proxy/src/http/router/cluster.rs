@@ -8,9 +8,8 @@ use super::affinity::hash_for_cluster;
 use crate::config::route::{ClusterSpecifier, RouteAction, WeightedCluster};
 use crate::http::local_reply::LocalReply;
 use crate::http::manager::{Route, Slot};
-use crate::http::request;
+use crate::http::service::route_request;
 use crate::http::stream::Stream;
-use crate::route::RouteRequest;
 use crate::route::action::ClusterTarget;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::cluster::Cluster;
@@ -62,14 +61,7 @@ fn choose_by_request<'a>(
     parts: &Parts,
     random: u64,
 ) -> (Option<Arc<Cluster>>, Option<&'a WeightedCluster>) {
-    let wanted = RouteRequest {
-        method: &parts.method,
-        scheme: stream.scheme,
-        authority: request::authority(&parts.headers),
-        path: request::path(&parts.uri),
-        headers: &parts.headers,
-        random,
-    };
+    let wanted = route_request(parts, stream, random);
     let choice = route.choose_cluster(&wanted);
     let cluster = match choice.target {
         ClusterTarget::Known(slot) => Slot::get(slot),

@@ -13,8 +13,8 @@ use super::timeouts::grpc_timeout;
 use crate::config::route::{InternalRedirect, RetryOn, RetryPolicy, RouteAction};
 use crate::http::manager::Route;
 use crate::http::present::Present;
-use crate::http::request;
 use crate::http::sanitize::names;
+use crate::http::service::route_request;
 use crate::http::stream::Stream;
 use crate::route::RouteRequest;
 use crate::upstream::cluster::Cluster;
@@ -110,14 +110,7 @@ impl<'a> Recovery<'a> {
             return None;
         }
         let asked = Asked::take(&mut parts.headers, present);
-        let wanted = RouteRequest {
-            method: &parts.method,
-            scheme: stream.scheme,
-            authority: request::authority(&parts.headers),
-            path: request::path(&parts.uri),
-            headers: &parts.headers,
-            random,
-        };
+        let wanted = route_request(parts, stream, random);
         let policy = resilience.retry.as_ref();
         let hedge = asked.hedge.unwrap_or(resilience.hedge_on_per_try_timeout);
         let per_try = PerTry::new(policy.map(Arc::as_ref), asked.per_try_timeout);

@@ -16,6 +16,7 @@ use crate::http::stream::Stream;
 use crate::io::Body;
 use crate::telemetry::stream_info::UpstreamInfo;
 use crate::upstream::cluster::{Outcome, Picked};
+use crate::upstream::pool::RequestNames;
 
 /// Why an attempt has no response.
 pub enum Trouble {
@@ -74,7 +75,9 @@ pub async fn run(attempt: Attempt<'_>) -> Ended {
     let priority = usize::from(plan.action.high_priority);
     let owner = picked.owner(&plan.cluster);
     let source = stream.connection.info.source;
-    let mut lease = pools.http(owner, &picked.host, downstream, priority, source).await?;
+    let auto = owner.config().auto_names.as_ref();
+    let names = auto.map(|auto| RequestNames::of(auto, &parts.headers));
+    let mut lease = pools.http(owner, &picked.host, downstream, priority, source, names).await?;
     owner.report(&picked.host, Outcome::Connected);
     let protocol = lease.protocol();
     let request = depart(shared, plan, &picked, &mut parts, body, &lease, stream.scheme);

@@ -22,6 +22,7 @@ use crate::route::header_mutation::apply;
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::balance::PickContext;
 use crate::upstream::cluster::Cluster;
+use crate::upstream::pool::RequestNames;
 
 /// What is added to the host, so that logs tell copies from requests.
 const SUFFIX: &str = "-shadow";
@@ -143,7 +144,10 @@ impl Copy {
         };
         let pools = Rc::clone(&self.worker.pools);
         let owner = picked.owner(cluster);
-        let Ok(lease) = pools.http(owner, &picked.host, self.downstream, 0, None).await else {
+        let auto = owner.config().auto_names.as_ref();
+        let names = auto.map(|auto| RequestNames::of(auto, &self.parts.headers));
+        let leasing = pools.http(owner, &picked.host, self.downstream, 0, None, names);
+        let Ok(lease) = leasing.await else {
             picked.host.stats.rq_error.inc();
             cluster.traffic().charge(503, true);
             return;

@@ -38,7 +38,9 @@ fn request<'a>(
     headers: &'a HeaderMap,
     random: u64,
 ) -> RouteRequest<'a> {
-    RouteRequest { method: &Method::GET, scheme: "http", authority, path, headers, random }
+    let certificate = Default::default();
+    let method = &Method::GET;
+    RouteRequest { method, scheme: "http", authority, path, headers, certificate, random }
 }
 
 /// The only route of a table.

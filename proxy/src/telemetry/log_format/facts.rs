@@ -2,12 +2,15 @@
 
 use std::io::Write;
 
+use aws_lc_rs::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+
 use super::FormatContext;
 use super::grpc_status::GrpcStatusStyle;
 use super::heads::{map_size, request_size, response_size};
 use super::operators::Fact;
 use super::target::without_port;
 use super::value::Value;
+use crate::telemetry::certificate::{fingerprint, url_encoded_pem};
 use crate::telemetry::stream_info::{CertificateInfo, TlsInfo};
 
 impl<'a> FormatContext<'a> {
@@ -64,6 +67,29 @@ fn text<'a>(
     pick: fn(&CertificateInfo) -> &str,
 ) -> Value<'a> {
     Value::text(certificate.map(pick))
+}
+
+/// A reason, with underscores for its blanks as Envoy prints it.
+fn in_one_word(reason: Option<&str>) -> Value<'_> {
+    match reason {
+        Some(reason) if reason.contains(' ') => Value::Made(reason.replace(' ', "_")),
+        reason => Value::text(reason),
+    }
+}
+
+/// The certificate of the peer.
+fn pem<'a>(tls: Option<&TlsInfo>) -> Value<'a> {
+    match tls.and_then(|tls| tls.peer_certificates.first()) {
+        Some(leaf) => Value::Made(url_encoded_pem(leaf)),
+        None => Value::Missing,
+    }
+}
+
+/// The digests of the certificates that the peer presented.
+fn fingerprints<'a>(tls: Option<&TlsInfo>, algorithm: &'static Algorithm) -> Value<'a> {
+    let chain = tls.map(|tls| &*tls.peer_certificates).unwrap_or_default();
+    let digests: Vec<String> = chain.iter().map(|der| fingerprint(algorithm, der)).collect();
+    if digests.is_empty() { Value::Missing } else { Value::Made(digests.join(",")) }
 }
 
 /// A random UUID of version 4 (RFC 9562 section 5.4).
@@ -149,6 +175,15 @@ pub(super) const FACTS: &[(&str, Fact)] = &[
     ("DOWNSTREAM_TLS_VERSION", |c| Value::text(c.downstream_tls().map(|tls| tls.version))),
     ("DOWNSTREAM_TLS_CIPHER", |c| Value::text(c.downstream_tls().map(|tls| &*tls.cipher))),
     ("DOWNSTREAM_TLS_SESSION_ID", |c| Value::text(c.downstream_tls().map(|tls| &*tls.session_id))),
+    ("DOWNSTREAM_TLS_GROUP", |c| Value::text(c.downstream_tls().map(|tls| tls.group))),
+    ("DOWNSTREAM_TRANSPORT_FAILURE_REASON", |c| {
+        in_one_word(c.info.connection.transport_failure.as_deref())
+    }),
+    ("DOWNSTREAM_PEER_CERT", |c| pem(c.downstream_tls())),
+    ("DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1", |c| {
+        fingerprints(c.downstream_tls(), &SHA1_FOR_LEGACY_USE_ONLY)
+    }),
+    ("DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256", |c| fingerprints(c.downstream_tls(), &SHA256)),
     ("DOWNSTREAM_PEER_SUBJECT", |c| text(c.downstream_peer(), |cert| &cert.subject)),
     ("DOWNSTREAM_PEER_ISSUER", |c| text(c.downstream_peer(), |cert| &cert.issuer)),
     ("DOWNSTREAM_PEER_SERIAL", |c| text(c.downstream_peer(), |cert| &cert.serial)),
@@ -186,12 +221,11 @@ pub(super) const FACTS: &[(&str, Fact)] = &[
     ("UPSTREAM_PROTOCOL", |c| Value::text(c.info.upstream.protocol.map(|p| p.as_str()))),
     ("UPSTREAM_REQUEST_ATTEMPT_COUNT", |c| Value::Number(c.info.upstream.attempts.into())),
     ("UPSTREAM_CONNECTION_ID", |c| Value::Number(c.info.upstream.connection_id.unwrap_or(0))),
-    ("DOWNSTREAM_TRANSPORT_FAILURE_REASON", |c| {
-        Value::text(c.info.connection.transport_failure.as_deref())
-    }),
     ("UPSTREAM_TRANSPORT_FAILURE_REASON", |c| {
-        Value::text(c.info.upstream.transport_failure.as_deref())
+        in_one_word(c.info.upstream.transport_failure.as_deref())
     }),
+    ("UPSTREAM_TLS_GROUP", |c| Value::text(c.upstream_tls().map(|tls| tls.group))),
+    ("UPSTREAM_PEER_CERT", |c| pem(c.upstream_tls())),
     ("UPSTREAM_TLS_VERSION", |c| Value::text(c.upstream_tls().map(|tls| tls.version))),
     ("UPSTREAM_TLS_CIPHER", |c| Value::text(c.upstream_tls().map(|tls| &*tls.cipher))),
     ("UPSTREAM_TLS_SESSION_ID", |c| Value::text(c.upstream_tls().map(|tls| &*tls.session_id))),

@@ -188,7 +188,8 @@ impl Chain {
     /// What webpki leaves out: it takes anchors to be valid for ever, and has a limit of its own on the length.
     fn accepts(&self, path: &VerifiedPath<'_>, time: UnixTime) -> Result<(), webpki::Error> {
         let between = path.intermediate_certificates().count();
-        if self.max_depth.is_some_and(|max| between > max as usize) {
+        // The trust anchor counts, unless it has signed the leaf itself.
+        if self.max_depth.is_some_and(|max| between > max.saturating_sub(1) as usize) {
             return Err(webpki::Error::MaximumPathDepthExceeded);
         }
         let is_used = |anchor: &TrustAnchor<'_>| {

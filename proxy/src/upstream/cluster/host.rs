@@ -47,7 +47,7 @@ pub struct Host {
     drained: Notify,
     measured: OnceLock<Box<Measured>>,
     /// What outlier detection counts; made when it first does.
-    monitor: OnceLock<Box<Monitor>>,
+    monitor: ArcSwapOption<Monitor>,
     /// What happened on this host, over all workers.
     pub stats: HostStats,
 }
@@ -178,7 +178,7 @@ impl Host {
             healthy_since: AtomicU32::new(now_in_hundredths()),
             drained: Notify::new(),
             measured: OnceLock::new(),
-            monitor: OnceLock::new(),
+            monitor: ArcSwapOption::empty(),
             stats: HostStats::default(),
         })
     }
@@ -229,8 +229,13 @@ impl Host {
     }
 
     /// What outlier detection counts.
-    pub fn monitor(&self) -> &Monitor {
-        self.monitor.get_or_init(Box::default)
+    pub fn monitor(&self) -> Arc<Monitor> {
+        if let Some(monitor) = self.monitor.load_full() {
+            return monitor;
+        }
+        // Whoever comes second takes what the first one made.
+        self.monitor.compare_and_swap(&None::<Arc<Monitor>>, Some(Arc::default()));
+        self.monitor.load_full().expect("it was just made")
     }
 
     /// Requests that are on the host now, from all workers.

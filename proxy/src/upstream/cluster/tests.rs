@@ -58,6 +58,8 @@ pub fn config(name: &str, addresses: &[&str]) -> Config {
         http: CommonHttpOptions::default(),
         http2: Http2Options::default(),
         http1_trailers: false,
+        auto_names: None,
+        socket_matches: Vec::new(),
         tls: None,
         tcp_keepalive: None,
         source_address: None,

@@ -58,7 +58,11 @@ impl Cluster {
             }
             let kept = known.get(address).filter(|h| h.is_same(endpoint, &locality.locality));
             if let Some(host) = kept {
+                let before = self.config.socket_match(host.metadata().as_deref());
                 host.update(endpoint, locality.priority);
+                if before != self.config.socket_match(host.metadata().as_deref()) {
+                    host.drain_connections();
+                }
                 change.hosts.push(Arc::clone(host));
                 known.remove(address);
             } else {

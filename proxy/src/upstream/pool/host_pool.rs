@@ -14,7 +14,7 @@ use super::lease::{HttpLease, Stream};
 use super::{Home, PoolError, PoolKey, Pools, Wire, http1, http2};
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::cluster::{Cluster, Host, Resource};
-use crate::upstream::connect::connect_from;
+use crate::upstream::connect::{Purpose, connect_for};
 use crate::upstream::count::{ConnectionCount, PendingCount};
 use crate::upstream::meter::Metered;
 
@@ -79,8 +79,8 @@ impl HostPool {
         pool
     }
 
-    pub(super) fn key(&self) -> PoolKey {
-        self.key
+    pub(super) fn key(&self) -> &PoolKey {
+        &self.key
     }
 
     pub(super) fn cluster(&self) -> &Arc<Cluster> {
@@ -189,7 +189,12 @@ impl HostPool {
     }
 
     async fn establish(&self) -> Result<(Established, Ends), PoolError> {
-        let connected = connect_from(&self.cluster, &self.host, self.key.source).await?;
+        let purpose = Purpose {
+            source: self.key.source,
+            names: self.key.names.as_deref(),
+            alpn: self.key.protocol.alpn(),
+        };
+        let connected = connect_for(&self.cluster, &self.host, purpose).await?;
         let stats = Arc::clone(&self.cluster.traffic().stats);
         let is_h2 = connected.is_h2();
         let stream = Metered::new(connected.stream, stats);

@@ -6,7 +6,7 @@ use super::PoolError;
 use crate::io::{Address, Source, Stream};
 use crate::telemetry::stream_info::TlsInfo;
 use crate::upstream::cluster::{Cluster, Host, Resource};
-use crate::upstream::connect::connect_from;
+use crate::upstream::connect::{Purpose, connect_for};
 use crate::upstream::count::{ConnectionCount, PendingCount, RequestCount};
 
 /// A connection for a TCP session, counted until dropped.
@@ -63,7 +63,9 @@ pub(super) async fn open(
     }
     let pending = PendingCount::start(cluster, priority)?;
     let connection = ConnectionCount::start(cluster, host, priority);
-    let connected = connect_from(cluster, host, source).await.map_err(PoolError::from);
+    let connected = connect_for(cluster, host, Purpose { source, ..Purpose::default() })
+        .await
+        .map_err(PoolError::from);
     pending.answered();
     match connected {
         Ok(connected) => {

@@ -81,7 +81,7 @@ impl Fixture {
     }
 
     async fn lease(&self) -> Result<HttpLease, PoolError> {
-        self.pools.http(&self.cluster, &self.host, Protocol::Http11, 0, None).await
+        self.pools.http(&self.cluster, &self.host, Protocol::Http11, 0, None, None).await
     }
 
     async fn send(&self, path: &str) -> Result<(Response<Incoming>, ResponseLease), SendError> {

@@ -2,6 +2,7 @@
 
 mod headers;
 mod step;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 pub use headers::Headers;
 pub use step::{ClientHello, Frame, FrameType, Frames, Raw, Request, Step, Wait};
+pub use tls::{TlsClient, TlsServer};
 pub use upstream::{Reply, Then, Upstream, UpstreamProtocol};
 
 /// One case.
@@ -89,6 +91,12 @@ pub struct Config {
     pub network_filters: Option<Value>,
     /// Merged over the listener.
     pub listener: Value,
+    /// A DownstreamTlsContext for the listener's filter chain.
+    pub tls: Value,
+    /// UpstreamTlsContexts for the clusters of upstreams, by upstream.
+    pub cluster_tls: BTreeMap<String, Value>,
+    /// Format of the listener's own access log, into the same file.
+    pub listener_log: Option<String>,
     /// Further listeners.
     pub listeners: Vec<Value>,
     /// Merged over the cluster that each upstream gets, by upstream.

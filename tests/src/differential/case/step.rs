@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::headers::Headers;
+use super::tls::TlsClient;
 
 /// One step.
 #[derive(Clone, Debug, Deserialize)]
@@ -59,6 +60,8 @@ pub struct Request {
     pub background: bool,
     /// Waits until the proxy closes the connection.
     pub closed: bool,
+    /// Over TLS.
+    pub tls: Option<TlsClient>,
 }
 
 impl Default for Request {
@@ -77,6 +80,7 @@ impl Default for Request {
             connection: None,
             background: false,
             closed: false,
+            tls: None,
         }
     }
 }
@@ -107,6 +111,8 @@ pub struct Raw {
     pub source: Option<String>,
     /// Goes on with the next step; the answer is awaited at the end.
     pub background: bool,
+    /// Over TLS.
+    pub tls: Option<TlsClient>,
 }
 
 impl Default for Raw {
@@ -123,6 +129,7 @@ impl Default for Raw {
             to: "listener".into(),
             source: None,
             background: false,
+            tls: None,
         }
     }
 }

@@ -3,11 +3,14 @@
 use serde::Deserialize;
 
 use super::headers::Headers;
+use super::tls::TlsServer;
 
 /// A scripted upstream.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
+    /// TLS around it.
+    pub tls: Option<TlsServer>,
     /// What it speaks.
     pub protocol: UpstreamProtocol,
     /// Answers in the order of the requests (TCP: of the connections); the last one repeats.

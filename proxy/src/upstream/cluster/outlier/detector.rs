@@ -147,7 +147,8 @@ impl Detector {
     /// shorter. True if the host came back.
     fn settle(&self, host: &Host, now: Instant) -> bool {
         let config = &self.config;
-        let mut ejection = host.monitor().ejection.lock();
+        let monitor = host.monitor();
+        let mut ejection = monitor.ejection.lock();
         if !is_ejected(host) {
             let calm = ejection.ended.is_some_and(|ended| ended + config.interval <= now);
             if calm && ejection.backoff > 0 {
@@ -162,7 +163,7 @@ impl Detector {
         }
         ejection.ended = Some(now);
         drop(ejection);
-        host.monitor().restart_rows();
+        monitor.restart_rows();
         host.set_health_flag(HealthFlags::FAILED_OUTLIER_CHECK, false)
     }
 
@@ -187,7 +188,8 @@ impl Detector {
         enforced.inc();
         stats.ejections_enforced_total.inc();
         stats.ejections_active.inc();
-        let mut ejection = host.monitor().ejection.lock();
+        let monitor = host.monitor();
+        let mut ejection = monitor.ejection.lock();
         let longest = config.max_ejection_time + config.base_ejection_time;
         if config.base_ejection_time * ejection.backoff < longest {
             ejection.backoff += 1;

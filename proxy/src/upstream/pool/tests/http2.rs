@@ -172,9 +172,9 @@ fn the_downstreams_protocol_decides_where_the_cluster_follows_it() {
             config.protocol = UpstreamProtocol::UseDownstream;
         });
         let Fixture { pools, cluster, host } = &*fixture;
-        let lease = pools.http(cluster, host, Protocol::Http2, 0, None).await.unwrap();
+        let lease = pools.http(cluster, host, Protocol::Http2, 0, None, None).await.unwrap();
         assert_eq!(lease.protocol(), Protocol::Http2);
-        let lease = pools.http(cluster, host, Protocol::Http10, 0, None).await.unwrap();
+        let lease = pools.http(cluster, host, Protocol::Http10, 0, None, None).await.unwrap();
         assert_eq!(lease.protocol(), Protocol::Http11);
         assert_eq!(pools.len(), 2);
     });

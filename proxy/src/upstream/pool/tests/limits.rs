@@ -7,6 +7,7 @@ use crate::config::At;
 use crate::config::cluster::{TcpKeepalive, UpstreamProtocol};
 use crate::config::tls::{CommonTls, UpstreamTls};
 use crate::tls::{ClientTls, FactoryStats};
+use crate::upstream::cluster::Sockets;
 
 /// A port on which nobody listens.
 async fn closed_port() -> String {
@@ -57,10 +58,14 @@ fn with_tls(config: &mut Config) {
     config.tls = Some(context());
 }
 
-fn client_tls() -> Arc<ClientTls> {
+fn sockets(fixture: &Fixture) -> Sockets {
     let at = At::resource("cluster", "a");
     let stats = Arc::new(FactoryStats::new("cluster.a.client_ssl_socket_factory."));
-    ClientTls::new(context(), &at, stats, &mut |_, _| unreachable!("it names no secret")).unwrap()
+    let make = |context: &Arc<UpstreamTls>, _| {
+        let find = &mut |_: &_, _: Option<&_>| unreachable!("it names no secret");
+        ClientTls::new(Arc::clone(context), &at, Arc::clone(&stats), find)
+    };
+    Sockets::new(fixture.cluster.config(), make).unwrap()
 }
 
 #[test]
@@ -76,7 +81,7 @@ fn the_connect_timeout_covers_the_tls_handshake() {
         });
         let error = fixture.lease().await.err().unwrap();
         assert_eq!(error.reason, ResetReason::RemoteConnectionFailure, "the secret is not there");
-        assert!(fixture.cluster.tls.set(client_tls()).is_ok());
+        assert!(fixture.cluster.sockets.set(sockets(&fixture)).is_ok());
         let error = fixture.lease().await.err().unwrap();
         assert_eq!(error.reason, ResetReason::ConnectionTimeout);
         assert_eq!(fixture.cluster.stats().upstream_cx_connect_timeout.get(), 1);
@@ -88,7 +93,7 @@ fn a_failed_handshake_tells_its_reason() {
     worker(async {
         let (address, _) = server(serve_http1).await;
         let fixture = Fixture::new(&address, with_tls);
-        assert!(fixture.cluster.tls.set(client_tls()).is_ok());
+        assert!(fixture.cluster.sockets.set(sockets(&fixture)).is_ok());
         let error = fixture.lease().await.err().unwrap();
         assert_eq!(error.reason, ResetReason::RemoteConnectionFailure);
         assert!(error.transport_failure.unwrap().starts_with("TLS_error:|"));
@@ -140,7 +145,7 @@ fn requests_above_the_limits_overflow_at_once() {
         drop(first);
         assert_eq!(one.get("/a").await.unwrap(), "/a");
         // The other priority has limits of its own.
-        let high = one.pools.http(&one.cluster, &one.host, Protocol::Http11, 1, None).await;
+        let high = one.pools.http(&one.cluster, &one.host, Protocol::Http11, 1, None, None).await;
         assert!(high.is_ok());
     });
 }

@@ -1,0 +1,64 @@
+//! What a connection is made for, where that makes it different from others to the same host.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::HOST;
+
+use crate::config::cluster::AutoNames;
+
+/// Names that a TLS connection takes from the request that it is made for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestNames {
+    /// The server name to send.
+    pub sni: Option<Box<str>>,
+    /// The name that the server's certificate must be for.
+    pub san: Option<Box<str>>,
+}
+
+impl RequestNames {
+    /// The names for a request with these headers. An address is no server name, but may be verified.
+    pub fn of(auto: &AutoNames, headers: &HeaderMap) -> Arc<RequestNames> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let named = auto.header.as_ref().and_then(text).filter(|name| !name.is_empty());
+        let (host, is_address) = host_of(named.or_else(|| text(&HOST)).unwrap_or_default());
+        let name = (!host.is_empty()).then(|| Box::<str>::from(host));
+        Arc::new(RequestNames {
+            sni: name.clone().filter(|_| auto.sni && !is_address),
+            san: name.filter(|_| auto.san),
+        })
+    }
+}
+
+/// The host of an authority, and whether it is an address.
+fn host_of(authority: &str) -> (&str, bool) {
+    if let Some((address, _)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (address, true);
+    }
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    (host, host.parse::<std::net::Ipv4Addr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_port_and_addresses_are_no_server_names() {
+        let auto = AutoNames { sni: true, san: true, header: Some("x-name".parse().unwrap()) };
+        for (host, header, sni, san) in [
+            ("a.test", "", Some("a.test"), Some("a.test")),
+            ("a.test:8443", "", Some("a.test"), Some("a.test")),
+            ("a.test", "b.test:1", Some("b.test"), Some("b.test")),
+            ("127.0.0.1:80", "", None, Some("127.0.0.1")),
+            ("[::1]:80", "", None, Some("::1")),
+            ("", "", None, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            headers.insert("x-name", header.parse().unwrap());
+            let names = RequestNames::of(&auto, &headers);
+            assert_eq!((names.sni.as_deref(), names.san.as_deref()), (sni, san), "{host}");
+        }
+    }
+}
