@@ -40,7 +40,7 @@ pub enum Command {
     #[command(hide = true)]
     Namespace(exec::NamespaceArgs),
     /// Bring connections to the proxy by rules of the packet filter.
-    Intercept(intercept::InterceptArgs),
+    Intercept(Box<intercept::InterceptArgs>),
     /// Wait until a proxy serves, and say what is missing meanwhile.
     Wait(wait::WaitArgs),
     /// A replica of the demo's service.

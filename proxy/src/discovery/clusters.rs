@@ -329,7 +329,7 @@ impl Clusters {
 
     /// Tells how many clusters warm. Once none does, the answers that were held back may go.
     fn count_warming(&mut self) {
-        self.tools.registry.stats().warming_clusters.set(self.warming.len() as u64);
+        self.tools.registry.set_warming(self.warming.keys().cloned());
         if self.warming.is_empty() {
             self.held.clear();
         }

@@ -241,7 +241,7 @@ impl Builder {
     ) -> Result<(), ConfigError> {
         let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
         for name in routes.flat_map(|route| named_clusters(&route.action)) {
-            if self.registry.get(name).is_none() {
+            if !self.registry.is_known(name) {
                 let at = at.field("route_config");
                 return Err(at.error(format!(
                     "route: unknown cluster '{name}'; define it, or set validate_clusters to false"

@@ -36,11 +36,14 @@ pub struct Registration {
     /// The full name of the message in `HttpFilter.typed_config`.
     pub config: &'static str,
     /// Translates that message.
-    pub translate: fn(&Any, &At<'_>, &Context) -> Result<Box<dyn Blueprint>, ConfigError>,
+    pub translate: Translate,
     /// The message that it takes in `typed_per_filter_config`, and the translation to what [`Request::route_config`]
     /// gives.
     pub route: Option<(&'static str, TranslateRoute)>,
 }
+
+/// Translates a filter's configuration.
+pub type Translate = fn(&Any, &At<'_>, &Context) -> Result<Box<dyn Blueprint>, ConfigError>;
 
 /// Translates a filter's configuration for a route.
 pub type TranslateRoute = fn(&Any, &At<'_>, &Context) -> Result<Opaque, ConfigError>;
@@ -160,8 +163,8 @@ impl FilterEntry {
     /// # Errors
     /// As of [`Blueprint::build`].
     pub fn build(config: &hcm::HttpFilter, build: &Build<'_>) -> Result<FilterEntry, ConfigError> {
-        let blueprint: &Box<dyn Blueprint> =
-            config.config.get().expect("the table below makes nothing else");
+        let blueprint = config.config.get::<Box<dyn Blueprint>>();
+        let blueprint = blueprint.expect("the table below makes nothing else");
         let (name, disabled) = (Arc::clone(&config.name), config.disabled);
         Ok(FilterEntry { name, disabled, filter: blueprint.build(build)? })
     }

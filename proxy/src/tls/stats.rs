@@ -116,7 +116,7 @@ impl TlsStats {
         let is_this = |agreed: &&str| {
             agreed.strip_prefix(kind).and_then(|rest| rest.strip_prefix('.')) == Some(name)
         };
-        if let Some(index) = AGREED.iter().position(|agreed| is_this(&agreed)) {
+        if let Some(index) = AGREED.iter().position(is_this) {
             self.agreed[index].inc();
         }
     }

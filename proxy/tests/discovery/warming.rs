@@ -44,7 +44,7 @@ fn a_cluster_of_another_service_warms_while_the_old_one_serves() {
         let held =
             control_plane.arm(Fault::from(FaultKind::Withhold).on_type(CLUSTER_LOAD_ASSIGNMENT));
         control_plane.put([cluster("a", "two", ""), endpoints("two", &[1002])]);
-        proxy.until("the new cluster warms", |proxy| is_warming(proxy)).await;
+        proxy.until("the new cluster warms", is_warming).await;
         assert_eq!(proxy.ports("a"), [1001]);
         let a = versions(&proxy.discovery.dump().clusters, "a");
         assert!(a.active.is_some() && a.warming.is_some());
@@ -66,7 +66,7 @@ fn a_cluster_that_goes_back_to_its_active_version_stops_warming() {
         let before = proxy.cluster("a").unwrap();
         control_plane.arm(Fault::from(FaultKind::Withhold).on_type(CLUSTER_LOAD_ASSIGNMENT));
         control_plane.put([cluster("a", "silent", "")]);
-        proxy.until("the new cluster warms", |proxy| is_warming(proxy)).await;
+        proxy.until("the new cluster warms", is_warming).await;
         let version = control_plane.put([cluster("a", "one", "")]);
         // On the same stream it comes after the ACK of the one before, which waits.
         control_plane.drop_streams(None);

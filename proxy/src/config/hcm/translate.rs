@@ -200,7 +200,7 @@ fn forward_client_cert(
 }
 
 fn client_cert_details(message: &pb::HttpConnectionManager) -> CertificateDetails {
-    let details = message.set_current_client_cert_details.clone().unwrap_or_default();
+    let details = message.set_current_client_cert_details.unwrap_or_default();
     CertificateDetails {
         subject: details.subject.is_some_and(|subject| subject.value),
         cert: details.cert,

@@ -41,7 +41,7 @@ pub struct Won {
 
 /// What happens next.
 enum Event {
-    Ended(usize, Ended),
+    Ended(usize, Box<Ended>),
     /// The back-off is over.
     BackedOff,
     /// The last attempt takes long enough for another one beside it.
@@ -109,7 +109,7 @@ impl<'a, 'r> Attempts<'a, 'r> {
             self.plan.timeouts.set_in_flight(self.running.len());
             match poll_fn(|cx| self.poll_event(cx)).await {
                 Event::Ended(index, ended) => {
-                    if let Some(outcome) = self.ended(index, ended) {
+                    if let Some(outcome) = self.ended(index, *ended) {
                         return outcome;
                     }
                 }
@@ -180,7 +180,7 @@ impl<'a, 'r> Attempts<'a, 'r> {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         for (index, running) in self.running.iter_mut().enumerate() {
             if let Poll::Ready(ended) = running.future.as_mut().poll(cx) {
-                return Poll::Ready(Event::Ended(index, ended));
+                return Poll::Ready(Event::Ended(index, Box::new(ended)));
             }
         }
         if let Some(pending) = &mut self.pending {

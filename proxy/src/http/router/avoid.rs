@@ -21,7 +21,7 @@ impl Tried {
     pub fn add(&mut self, host: &Arc<Host>, policy: Option<&RetryPolicy>) {
         self.hosts.push(Arc::clone(host));
         let frequency = policy.and_then(|policy| policy.priority_update_frequency);
-        if frequency.is_some_and(|frequency| self.hosts.len() % frequency as usize == 0) {
+        if frequency.is_some_and(|frequency| self.hosts.len().is_multiple_of(frequency as usize)) {
             self.priorities = self.hosts.iter().map(|host| host.priority()).collect();
         }
     }

@@ -256,7 +256,7 @@ impl HttpBody for Reader {
 
     fn size_hint(&self) -> SizeHint {
         match self.read {
-            0 => self.inner.borrow().whole.clone(),
+            0 => self.inner.borrow().whole,
             _ => SizeHint::default(),
         }
     }

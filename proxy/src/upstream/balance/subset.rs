@@ -91,11 +91,12 @@ impl SubsetBalancer {
 
     /// Counts what has become of the subsets since `before`.
     pub fn count(&self, before: Option<&SubsetBalancer>, stats: &TrafficStats) {
-        let is_new = |key: &&Box<str>| before.is_none_or(|b| !b.subsets.contains_key(*key));
-        stats.lb_subsets_created.add(self.subsets.keys().filter(is_new).count() as u64);
+        let had = |key: &str| before.is_some_and(|before| before.subsets.contains_key(key));
+        let added = self.subsets.keys().filter(|key| !had(key)).count();
+        stats.lb_subsets_created.add(added as u64);
         if let Some(before) = before {
-            let is_gone = |key: &&Box<str>| !self.subsets.contains_key(*key);
-            stats.lb_subsets_removed.add(before.subsets.keys().filter(is_gone).count() as u64);
+            let gone = before.subsets.keys().filter(|key| !self.subsets.contains_key(&***key));
+            stats.lb_subsets_removed.add(gone.count() as u64);
         }
         stats.lb_subsets_active.set(self.subsets.len() as u64);
         stats.lb_subsets_single_host_per_subset_duplicate.set(self.surplus as u64);

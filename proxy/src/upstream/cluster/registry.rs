@@ -1,6 +1,6 @@
 //! Every cluster of the process by name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
@@ -44,6 +44,8 @@ pub struct ClusterRegistry {
     slots: Mutex<Table>,
     /// The slots that have a cluster, to look up without a lock.
     present: ArcSwap<Table>,
+    /// Names of clusters that will serve once they are warm.
+    warming: Mutex<HashSet<Arc<str>>>,
     local_zone: OnceLock<Arc<LocalZone>>,
     stats: Arc<ClusterManagerStats>,
 }
@@ -54,12 +56,26 @@ impl ClusterRegistry {
         Arc::new(ClusterRegistry {
             slots: Mutex::default(),
             present: ArcSwap::default(),
+            warming: Mutex::default(),
             local_zone: OnceLock::new(),
             stats: store.register(ClusterManagerStats::new("cluster_manager.")),
         })
     }
 
-    /// `cluster_manager.*`; `warming_clusters` is the caller's to set.
+    /// Says which clusters warm.
+    pub fn set_warming(&self, names: impl Iterator<Item = Arc<str>>) {
+        let mut warming = self.warming.lock();
+        warming.clear();
+        warming.extend(names);
+        self.stats.warming_clusters.set(warming.len() as u64);
+    }
+
+    /// Whether there is such a cluster, or one warms.
+    pub fn is_known(&self, name: &str) -> bool {
+        self.get(name).is_some() || self.warming.lock().contains(name)
+    }
+
+    /// `cluster_manager.*`
     pub fn stats(&self) -> &Arc<ClusterManagerStats> {
         &self.stats
     }
