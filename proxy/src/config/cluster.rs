@@ -61,9 +61,9 @@ pub struct Cluster {
     /// `transport_socket`; none means plaintext.
     pub tls: Option<Arc<UpstreamTls>>,
     /// `transport_socket_matches`: the first that fits a host goes before `tls`.
-    pub socket_matches: Vec<SocketMatch>,
+    pub socket_matches: Box<[SocketMatch]>,
     /// `upstream_http_protocol_options`: names that TLS connections take from requests.
-    pub auto_names: Option<AutoNames>,
+    pub auto_names: Option<Box<AutoNames>>,
     /// `upstream_connection_options.tcp_keepalive`
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `upstream_bind_config.source_address`: connections start from this address.

@@ -42,7 +42,7 @@ impl SocketMatch {
         message: &pb::Cluster,
         at: &At<'_>,
         context: &Context,
-    ) -> Result<(Option<Arc<UpstreamTls>>, Vec<SocketMatch>), ConfigError> {
+    ) -> Result<(Option<Arc<UpstreamTls>>, Box<[SocketMatch]>), ConfigError> {
         let own = message.transport_socket.as_ref();
         let own = UpstreamTls::from_transport_socket(own, &at.field("transport_socket"), context)?;
         let matches = message.transport_socket_matches.iter().enumerate();

@@ -64,7 +64,7 @@ impl Cluster {
             http1_trailers,
             tls,
             socket_matches,
-            auto_names: auto_names.filter(|_| speaks_tls),
+            auto_names: auto_names.filter(|_| speaks_tls).map(Box::new),
             tcp_keepalive: connection_options(
                 message.upstream_connection_options.as_ref(),
                 &at.field("upstream_connection_options"),

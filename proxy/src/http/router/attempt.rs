@@ -55,7 +55,7 @@ pub fn attempt<'a>(
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
         let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
-        let auto = cluster.config().auto_names.as_ref();
+        let auto = cluster.config().auto_names.as_deref();
         let names = auto.map(|auto| RequestNames::of(auto, &parts.headers));
         let pools = &worker.pools;
         let mut lease = pools.http(cluster, host, downstream, priority, source, names).await?;

@@ -75,7 +75,7 @@ pub async fn run(attempt: Attempt<'_>) -> Ended {
     let priority = usize::from(plan.action.high_priority);
     let owner = picked.owner(&plan.cluster);
     let source = stream.connection.info.source;
-    let auto = owner.config().auto_names.as_ref();
+    let auto = owner.config().auto_names.as_deref();
     let names = auto.map(|auto| RequestNames::of(auto, &parts.headers));
     let mut lease = pools.http(owner, &picked.host, downstream, priority, source, names).await?;
     owner.report(&picked.host, Outcome::Connected);

@@ -144,7 +144,7 @@ impl Copy {
         };
         let pools = Rc::clone(&self.worker.pools);
         let owner = picked.owner(cluster);
-        let auto = owner.config().auto_names.as_ref();
+        let auto = owner.config().auto_names.as_deref();
         let names = auto.map(|auto| RequestNames::of(auto, &self.parts.headers));
         let leasing = pools.http(owner, &picked.host, self.downstream, 0, None, names);
         let Ok(lease) = leasing.await else {

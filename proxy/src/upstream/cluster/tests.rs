@@ -59,7 +59,7 @@ pub fn config(name: &str, addresses: &[&str]) -> Config {
         http2: Http2Options::default(),
         http1_trailers: false,
         auto_names: None,
-        socket_matches: Vec::new(),
+        socket_matches: Box::default(),
         tls: None,
         tcp_keepalive: None,
         source_address: None,
