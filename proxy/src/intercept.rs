@@ -1,7 +1,7 @@
 //! Traffic redirection: the packet filter rules that bring a machine's or a pod's connections to the proxy, without the
 //! applications' knowledge.
 //!
-//! A [`Plan`] says what is taken. [`rules::chains`] turns it into rules once; [`nftables`] and [`iptables`] only print
+//! A [`Plan`] says what is taken. `rules::chains` turns it into rules once; `nftables` and `iptables` only print
 //! them. [`install`] puts them in and takes out exactly what it put in; [`check`] says what is in place and what the
 //! machine lacks. Ports, users and the order of the rules are those that Istio's users know.
 

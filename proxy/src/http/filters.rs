@@ -1,7 +1,7 @@
 //! HTTP filters: what looks at a request between the choice of its route and the router, and at its response on the way
 //! back.
 //!
-//! A filter is one file (or folder) here and one line in [`TABLE`]: it translates its own configuration, is built once
+//! A filter is one file (or folder) here and one line in `TABLE`: it translates its own configuration, is built once
 //! for each connection manager that has it, and then sees requests top down ([`HttpFilter::decode`]) and responses bottom
 //! up ([`HttpFilter::encode`]). A connection manager without filters pays one comparison a request for all this.
 
@@ -31,7 +31,7 @@ pub mod rbac;
 /// Every HTTP filter besides the router.
 static TABLE: &[Registration] = &[local_ratelimit::FILTER, rbac::FILTER];
 
-/// A filter's entry in [`TABLE`].
+/// A filter's entry in `TABLE`.
 pub struct Registration {
     /// The full name of the message in `HttpFilter.typed_config`.
     pub config: &'static str,
@@ -252,7 +252,7 @@ fn view<'a>(parts: &'a Parts, scheme: &'a str, protocol: Option<Protocol>) -> Re
     }
 }
 
-/// [`TABLE`], as the translation of connection managers and routes sees it.
+/// `TABLE`, as the translation of connection managers and routes sees it.
 pub struct Table;
 
 impl HttpFilters for Table {

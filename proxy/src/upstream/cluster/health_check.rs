@@ -1,6 +1,6 @@
 //! Active health checks: every host of a cluster is asked again and again; what it answers sets its health flags.
 //!
-//! One task per cluster follows the hosts that come and go and gives each a [`Session`], a task of its own, all on the
+//! One task per cluster follows the hosts that come and go and gives each a `Session`, a task of its own, all on the
 //! control thread. They end when the cluster retires.
 
 use std::collections::HashMap;
