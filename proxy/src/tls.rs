@@ -18,7 +18,7 @@ mod stats;
 pub mod verify;
 
 pub use client::{ClientContext, ServerNames};
-pub use failure::{HandshakeError, reason_of};
+pub use failure::HandshakeError;
 pub use secret::{Resolved, SecretCell};
 pub use server::ServerContext;
 pub use slot::{ClientTls, Expires, FindSecret, ServerTls, Slot, TlsContext};

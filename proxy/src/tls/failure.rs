@@ -60,20 +60,6 @@ impl HandshakeError {
     }
 }
 
-/// The text for an error on a connection that was open already, such as the alert of a peer that refuses our certificate.
-pub fn reason_of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let mut source = Some(error);
-    while let Some(cause) = source {
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = inner.and_then(|inner| inner.downcast_ref::<Error>());
-        if let Some(tls) = tls.or_else(|| cause.downcast_ref::<Error>()) {
-            return Some(explain(tls));
-        }
-        source = cause.source();
-    }
-    None
-}
-
 /// BoringSSL's library number for TLS, where its error codes begin.
 const LIBRARY: u32 = 16 << 24;
 /// Where the codes for alerts of the peer begin.
