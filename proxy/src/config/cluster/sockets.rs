@@ -36,13 +36,16 @@ pub struct AutoNames {
     pub header: Option<HeaderName>,
 }
 
+/// The cluster's own socket, and those that its hosts' metadata may choose instead, in order.
+type Sockets = (Option<Arc<UpstreamTls>>, Box<[SocketMatch]>);
+
 impl SocketMatch {
     /// `transport_socket` and `transport_socket_matches`
     pub(super) fn sockets_from_proto(
         message: &pb::Cluster,
         at: &At<'_>,
         context: &Context,
-    ) -> Result<(Option<Arc<UpstreamTls>>, Box<[SocketMatch]>), ConfigError> {
+    ) -> Result<Sockets, ConfigError> {
         let own = message.transport_socket.as_ref();
         let own = UpstreamTls::from_transport_socket(own, &at.field("transport_socket"), context)?;
         let matches = message.transport_socket_matches.iter().enumerate();
