@@ -55,7 +55,7 @@ pub struct Builder {
     store: Arc<Store>,
     registry: Arc<ClusterRegistry>,
     logs: LogWriter,
-    stats: SharedStats,
+    stats: Arc<SharedStats>,
     inspectors: Inspectors,
     runtime: Runtime,
 }
@@ -67,7 +67,7 @@ impl Builder {
             store,
             registry,
             logs,
-            stats: SharedStats::default(),
+            stats: Arc::default(),
             inspectors: Inspectors::default(),
             runtime: Runtime::default(),
         }
