@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use h2::client::SendRequest;
 use http::{Request, Response};
 use hyper::client::conn::{self, TrySendError};
@@ -37,24 +38,18 @@ pub(super) enum Sender {
 pub(super) struct Unanswered {
     pub error: CodecError,
     /// The request, if nothing of it was sent.
-    pub unsent: Option<Request<Body>>,
+    pub unsent: Option<Box<Request<Body>>>,
 }
 
 impl From<TrySendError<Request<Body>>> for Unanswered {
     fn from(mut error: TrySendError<Request<Body>>) -> Self {
-        let unsent = error.take_message();
+        let unsent = error.take_message().map(Box::new);
         Unanswered { error: error.into_error().into(), unsent }
     }
 }
 
 /// What moves a connection's bytes; ends with the connection.
 type Driver = Pin<Box<dyn Future<Output = Result<(), CodecError>>>>;
-
-/// A request on its way, by the protocol that it goes by.
-enum Sent<F> {
-    Http1(F),
-    Http2(Result<http2::Sent, Unanswered>),
-}
 
 /// A connection after its handshake, before anybody drives it.
 pub(super) struct Established {
@@ -210,15 +205,15 @@ impl Connection {
             written.begin(keep);
         }
         let sent = match &mut *self.sender.borrow_mut() {
-            Sender::Http1(sender) => Some(Sent::Http1(sender.try_send_request(request))),
-            Sender::Http2(sender) => Some(Sent::Http2(http2::send(sender, request))),
+            Sender::Http1(sender) => Some(Either::Left(sender.try_send_request(request))),
+            Sender::Http2(sender) => Some(Either::Right(http2::send(sender, request))),
             Sender::Closed => None,
         };
         let sent = sent.expect("only a connection without requests is given up, and it has one");
         async move {
             match sent {
-                Sent::Http1(response) => Ok(response.await?.map(Incoming::from)),
-                Sent::Http2(sent) => sent?.answer().await,
+                Either::Left(response) => Ok(response.await?.map(Incoming::from)),
+                Either::Right(sent) => sent?.answer().await,
             }
         }
     }

@@ -115,7 +115,7 @@ pub(super) fn send(
     let mut sender = sender.clone();
     let mut cx = Context::from_waker(Waker::noop());
     if let Poll::Ready(Err(error)) = sender.poll_ready(&mut cx) {
-        return Err(Unanswered { error: error.into(), unsent: Some(request) });
+        return Err(Unanswered { error: error.into(), unsent: Some(Box::new(request)) });
     }
     let (mut head, body) = request.into_parts();
     strip(&mut head.headers);
