@@ -1,10 +1,11 @@
 //! Bytes and where they come from: addresses, connections, bodies, and the timers on them.
 
 pub mod address;
+pub mod ahead;
 pub mod body;
 pub mod deadline;
+pub mod http2;
 pub mod incoming;
-pub mod local;
 pub mod quiet;
 pub mod relay;
 pub mod source;

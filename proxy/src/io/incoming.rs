@@ -1,97 +1,24 @@
 //! A message's body as it comes in from a peer, whatever codec reads it.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
+
+use crate::io::BodyError;
+use crate::io::ahead::Ahead;
+use crate::io::http2::{Http2Body, Http2Tunnel};
 
 /// A body that a codec reads.
 #[derive(Debug)]
 pub enum Incoming {
     /// hyper's.
     Hyper(hyper::body::Incoming),
+    /// One on a stream of HTTP/2.
+    Http2(Http2Body),
     /// One of which a part has been read ahead.
     Ahead(Box<Ahead>),
-}
-
-/// A body of which a part has been read ahead.
-#[derive(Debug)]
-pub struct Ahead {
-    /// What has been read.
-    frames: VecDeque<Result<Frame<Bytes>, CodecError>>,
-    /// What follows; none once that has ended.
-    rest: Option<Incoming>,
-    /// Whether the length was known from the start, and is told.
-    is_sized: bool,
-}
-
-impl Incoming {
-    /// Reads until `most` bytes are there, and keeps them for whoever reads the body. Whether that was all; a body that
-    /// breaks off meanwhile is not, and says so to whoever reads it.
-    pub async fn read_ahead(&mut self, most: usize) -> bool {
-        if self.is_end_stream() {
-            return true;
-        }
-        let rest = std::mem::replace(self, Incoming::Ahead(Box::default()));
-        let mut ahead = match rest {
-            Incoming::Ahead(ahead) => ahead,
-            rest => {
-                let is_sized = rest.size_hint().exact().is_some();
-                Box::new(Ahead { frames: VecDeque::new(), rest: Some(rest), is_sized })
-            }
-        };
-        let is_whole = ahead.fill(most).await;
-        *self = Incoming::Ahead(ahead);
-        is_whole
-    }
-
-    /// The bytes that have been read ahead.
-    pub fn ahead(&self) -> Bytes {
-        let Incoming::Ahead(ahead) = self else { return Bytes::new() };
-        let mut data = ahead.data();
-        match (data.next(), data.next()) {
-            (Some(only), None) => only.clone(),
-            _ => ahead.data().flatten().copied().collect(),
-        }
-    }
-}
-
-impl Ahead {
-    fn data(&self) -> impl Iterator<Item = &Bytes> {
-        self.frames.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref())
-    }
-
-    async fn fill(&mut self, most: usize) -> bool {
-        loop {
-            let read: usize = self.data().map(Bytes::len).sum();
-            let Some(rest) = self.rest.as_mut().filter(|rest| !rest.is_end_stream()) else {
-                self.rest = None;
-                return self.frames.iter().all(Result::is_ok);
-            };
-            if read > most {
-                return false;
-            }
-            match rest.frame().await {
-                Some(frame) => {
-                    let failed = frame.is_err();
-                    self.frames.push_back(frame);
-                    if failed {
-                        self.rest = None;
-                    }
-                }
-                None => self.rest = None,
-            }
-        }
-    }
-}
-
-impl Default for Ahead {
-    fn default() -> Self {
-        Ahead { frames: VecDeque::new(), rest: None, is_sized: false }
-    }
 }
 
 /// Why a codec could not go on with a message.
@@ -100,6 +27,22 @@ pub enum CodecError {
     /// hyper's reason. As a cause it is left out, so that whoever looks for an HTTP/2 reason finds it next.
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
+    /// A stream or connection of HTTP/2 broke.
+    #[error("{0}")]
+    Http2(#[from] h2::Error),
+    /// The body that was to be sent broke off.
+    #[error("{0}")]
+    Body(BodyError),
+}
+
+impl Incoming {
+    /// The stream of HTTP/2 that it comes over, if that can be a tunnel.
+    pub fn into_tunnel(self) -> Option<Http2Tunnel> {
+        match self {
+            Incoming::Http2(body) => body.into_tunnel(),
+            Incoming::Hyper(_) | Incoming::Ahead(_) => None,
+        }
+    }
 }
 
 impl From<hyper::body::Incoming> for Incoming {
@@ -118,34 +61,24 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         match self.get_mut() {
             Incoming::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
-            Incoming::Ahead(ahead) => match (ahead.frames.pop_front(), &mut ahead.rest) {
-                (Some(frame), _) => Poll::Ready(Some(frame)),
-                (None, Some(rest)) => Pin::new(rest).poll_frame(cx),
-                (None, None) => Poll::Ready(None),
-            },
+            Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
+            Incoming::Ahead(ahead) => Pin::new(&mut **ahead).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Incoming::Hyper(body) => body.is_end_stream(),
-            Incoming::Ahead(ahead) => {
-                ahead.frames.is_empty() && ahead.rest.as_ref().is_none_or(Incoming::is_end_stream)
-            }
+            Incoming::Http2(body) => body.is_end_stream(),
+            Incoming::Ahead(ahead) => ahead.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Incoming::Hyper(body) => body.size_hint(),
-            Incoming::Ahead(ahead) => {
-                let read = ahead.data().map(|data| data.len() as u64).sum::<u64>();
-                let rest = ahead.rest.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint);
-                match rest.exact().filter(|_| ahead.is_sized) {
-                    Some(rest) => SizeHint::with_exact(read + rest),
-                    None => SizeHint::default(),
-                }
-            }
+            Incoming::Http2(body) => body.size_hint(),
+            Incoming::Ahead(ahead) => ahead.size_hint(),
         }
     }
 }

@@ -61,6 +61,7 @@ stat_group! {
     }
 }
 
+#[derive(Debug)]
 struct Config(Arc<Settings>);
 
 impl Blueprint for Config {
