@@ -12,8 +12,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::StatusCode;
+use http::request::Parts;
 use http_body::Body as _;
 use proto::google::protobuf::Any;
 

@@ -81,7 +81,11 @@ fn protocol_of(version: Version) -> Protocol {
 }
 
 /// Decides what becomes of the request and, if a host shall answer it, forwards it.
-async fn act(stream: &mut Stream, parts: &mut Parts, mut body: Incoming) -> Result<Answer, LocalReply> {
+async fn act(
+    stream: &mut Stream,
+    parts: &mut Parts,
+    mut body: Incoming,
+) -> Result<Answer, LocalReply> {
     let connection = &stream.connection;
     if let Some(refusal) = connection.verdicts.refusal(connection.requests()) {
         let reply = request::refused(refusal, connection);

@@ -93,8 +93,8 @@ impl Service {
             let (response, lease) = call.send(worker, &cluster, &context).await?;
             let (head, body) = response.into_parts();
             let (bytes, trailers) = read(body, lease, MOST).await?;
-            let succeeded = head.status == StatusCode::OK
-                && is_ok(trailers.as_ref().unwrap_or(&head.headers));
+            let succeeded =
+                head.status == StatusCode::OK && is_ok(trailers.as_ref().unwrap_or(&head.headers));
             let message = bytes.get(PREFIX..).filter(|_| succeeded)?;
             A::decode(message).ok()
         };

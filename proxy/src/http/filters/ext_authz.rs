@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use proto::envoy::service::auth::v3::CheckResponse;
 
-use super::{Blueprint, Build, Decoded, HttpFilter, Registration, Request, Response, falls_within,
-    too_large,
+use super::{
+    Blueprint, Build, Decoded, HttpFilter, Registration, Request, Response, falls_within, too_large,
 };
 use crate::config::route::Action;
 use crate::config::{ConfigError, any};
@@ -30,6 +31,8 @@ use attributes::{Told, ToldBody};
 use config::{BodySettings, RouteSettings, Server, Settings};
 use verdict::{Allowed, Change, Denied, Verdict};
 
+/// How long a server is waited for unless the configuration says.
+pub const TIMEOUT: Duration = Duration::from_millis(200);
 /// The method of `envoy.service.auth.v3.Authorization`.
 pub const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// Says whether the body that the server is told of is only a part.
@@ -195,7 +198,12 @@ impl Filter {
             if let Some(attributes) = &mut question.attributes {
                 let Settings { headers, raw_headers, .. } = &*self.settings;
                 attributes.request = Some(attributes::of_request(
-                    parts, stream.scheme, &info, headers, *raw_headers, body.as_ref(),
+                    parts,
+                    stream.scheme,
+                    &info,
+                    headers,
+                    *raw_headers,
+                    body.as_ref(),
                 ));
                 if let Some(source) = &mut attributes.source {
                     source.service = attributes::service(&parts.headers);

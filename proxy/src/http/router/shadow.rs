@@ -63,12 +63,8 @@ pub fn send(stream: &Stream, plan: &Plan<'_>, shadow: &Shadow<'_>, parts: &Parts
     copy.method = parts.method.clone();
     copy.uri = parts.uri.clone();
     copy.headers = headers(stream, shadow.mirror, &parts.headers);
-    let call = Call {
-        parts: copy,
-        body,
-        downstream: stream.connection.protocol,
-        scheme: stream.scheme,
-    };
+    let call =
+        Call { parts: copy, body, downstream: stream.connection.protocol, scheme: stream.scheme };
     let task = Copy {
         worker: Rc::clone(&stream.connection.worker),
         cluster: Arc::clone(&shadow.cluster),

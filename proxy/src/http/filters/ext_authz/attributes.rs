@@ -83,8 +83,12 @@ pub fn of_request(
     let path = request::path(&parts.uri);
     let host = request::authority(&parts.headers);
     let mut headers: Vec<(&str, HeaderValue)> = Vec::with_capacity(parts.headers.len() + 5);
-    let pseudo =
-        [(":authority", host), (":method", parts.method.as_str()), (":path", path), (":scheme", scheme)];
+    let pseudo = [
+        (":authority", host),
+        (":method", parts.method.as_str()),
+        (":path", path),
+        (":scheme", scheme),
+    ];
     for (name, value) in pseudo {
         headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
     }

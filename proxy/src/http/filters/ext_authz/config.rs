@@ -1,7 +1,6 @@
 //! Translating `ExtAuthz`.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use http::StatusCode;
 use proto::envoy::config::core::v3::RuntimeFractionalPercent;
@@ -12,6 +11,7 @@ use proto::envoy::extensions::filters::http::ext_authz::v3::ext_authz_per_route:
 use proto::envoy::r#type::matcher::v3::ListStringMatcher;
 use proto::google::protobuf::Any;
 
+use super::TIMEOUT;
 use super::http_server::HttpService;
 use crate::config::headers::{HeaderAdd, HeaderMutations};
 use crate::config::http_filter::Opaque;
@@ -20,9 +20,6 @@ use crate::config::source::GrpcService;
 use crate::config::{At, ConfigError, Context, any, value};
 use crate::http::call::grpc::Service as Grpc;
 use crate::{refuse_set, warn_set};
-
-/// How long the server is waited for unless it is told.
-const TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The filter's configuration.
 #[derive(Debug)]
@@ -165,7 +162,9 @@ impl Settings {
             stat_prefix: message.stat_prefix.as_str().into(),
             headers: headers(message, at, context)?,
             raw_headers: message.encode_raw_headers,
-            charges_cluster: message.charge_cluster_response_stats.is_none_or(|charge| charge.value),
+            charges_cluster: message
+                .charge_cluster_response_stats
+                .is_none_or(|charge| charge.value),
             takes_metadata: takes_metadata.is_none_or(|takes| takes.value),
             longest_denial: message.max_denied_response_body_bytes as usize,
         })

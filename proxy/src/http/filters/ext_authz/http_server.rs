@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde_json::Value;
 
 use super::config::{HeaderChoice, any_matches};
-use super::verdict::{Allowed, Change, Denied, Verdict, How};
+use super::verdict::{Allowed, Change, Denied, How, Verdict};
 use crate::config::headers::HeaderMutations;
 use crate::config::matcher::StringMatcher;
 use crate::http::call::{Call, milliseconds, read, with_timeout};
@@ -133,13 +133,16 @@ impl HttpService {
         request.extend(chosen(&self.upstream_append, How::Append));
         let lists = headers.get_all(TO_REMOVE).iter().filter_map(|list| list.to_str().ok());
         let removed = lists.flat_map(|list| list.split(','));
-        let metadata = headers.iter().filter(|(name, _)| any_matches(&self.metadata, name.as_str()));
+        let metadata =
+            headers.iter().filter(|(name, _)| any_matches(&self.metadata, name.as_str()));
         Allowed {
             request,
             remove: removed.filter_map(|name| name.trim().parse().ok()).collect(),
             response: chosen(&self.client_on_success, How::Append),
             metadata: metadata
-                .filter_map(|(name, value)| Some((name.to_string(), Value::from(value.to_str().ok()?))))
+                .filter_map(|(name, value)| {
+                    Some((name.to_string(), Value::from(value.to_str().ok()?)))
+                })
                 .collect(),
             ..Allowed::default()
         }

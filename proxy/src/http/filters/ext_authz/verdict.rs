@@ -134,9 +134,9 @@ impl Allowed {
         for key in &self.remove_query {
             parameters.remove(key.as_str());
         }
-        let pairs = parameters.iter().flat_map(|(key, values)| {
-            values.iter().map(move |value| format!("{key}={value}"))
-        });
+        let pairs = parameters
+            .iter()
+            .flat_map(|(key, values)| values.iter().map(move |value| format!("{key}={value}")));
         let query = pairs.collect::<Vec<_>>().join("&");
         if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
     }
@@ -209,7 +209,8 @@ fn denied_by(message: &DeniedHttpResponse, strict: bool) -> Option<Denied> {
         }
     }
     let status = message.status.as_ref().and_then(|status| u16::try_from(status.code).ok());
-    let status = status.filter(|code| *code >= 200).and_then(|code| StatusCode::from_u16(code).ok());
+    let status =
+        status.filter(|code| *code >= 200).and_then(|code| StatusCode::from_u16(code).ok());
     Some(Denied {
         status: status.unwrap_or(StatusCode::FORBIDDEN),
         headers: headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
