@@ -3,6 +3,7 @@
 pub mod address;
 pub mod body;
 pub mod deadline;
+pub mod descriptor;
 pub mod local;
 pub mod quiet;
 pub mod relay;
