@@ -132,7 +132,8 @@ impl DrainSignal {
         match (phase, pace) {
             (Phase::Serving, _) => false,
             (Phase::Refusing, Pace::Over { since, time }) => {
-                let share = since.elapsed().as_secs_f64() / time.as_secs_f64().max(f64::MIN_POSITIVE);
+                let share =
+                    since.elapsed().as_secs_f64() / time.as_secs_f64().max(f64::MIN_POSITIVE);
                 fastrand::f64() < share
             }
             _ => true,

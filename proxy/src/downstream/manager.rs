@@ -239,7 +239,13 @@ impl ListenerManager {
         let pace = self.drain.pace();
         for active in self.active.values() {
             if !inbound_only || active.listener.config().direction == Direction::Inbound {
-                active.listener.state.load().chains.iter().for_each(|chain| chain.drain.refuse(pace));
+                active
+                    .listener
+                    .state
+                    .load()
+                    .chains
+                    .iter()
+                    .for_each(|chain| chain.drain.refuse(pace));
             }
         }
     }

@@ -67,7 +67,8 @@ pub fn adopt(
         }
         sockets.push(Socket { raw, backlog });
     }
-    let has_own = |socket: &Socket| Ok::<_, io::Error>(config.reuse_port && socket.raw.reuse_port()?);
+    let has_own =
+        |socket: &Socket| Ok::<_, io::Error>(config.reuse_port && socket.raw.reuse_port()?);
     while let Some(first) = sockets.first().filter(|_| sockets.len() < workers) {
         let another = match address {
             Address::Ip(ip) if has_own(first)? => bind_tcp(*ip, config)?,

@@ -122,7 +122,9 @@ impl Options {
         };
         // Several proxies on a host without these flags are none of each other's business.
         if self.base_id.is_none() && epoch == 0 && error.kind() == io::ErrorKind::AddrInUse {
-            tracing::info!("no hot restart: another proxy has base id 0; --base-id keeps them apart");
+            tracing::info!(
+                "no hot restart: another proxy has base id 0; --base-id keeps them apart"
+            );
             return Ok(None);
         }
         let what = format!(

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 
 use pillion_tests::programs::{free_address, free_port, pillion};
 use pillion_tests::scenario::config::{cluster, http_listener, static_bootstrap, tcp_listener};
-use pillion_tests::scenario::{Answer, Connection, Load, Protocol, Sidecar, Upstream, empty, until};
+use pillion_tests::scenario::{
+    Answer, Connection, Load, Protocol, Sidecar, Upstream, empty, until,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
