@@ -127,25 +127,12 @@ async fn control(
         resolver: Arc::new(SystemResolver::default()),
         state: options.state.clone(),
     };
-    let discovery = Rc::new(Discovery::start(&bootstrap, environment));
+    let discovery = Rc::new(Discovery::start(&bootstrap, environment.clone()));
     if let Some(config) = &bootstrap.admin {
-        let drain_time = options.drain.time;
-        let process = Control::new(&lifecycle, &listeners, &discovery, &store, drain_time);
-        let context = admin::Context {
-            store,
-            registry,
-            listeners: Rc::clone(&listeners),
-            discovery: Rc::clone(&discovery),
-            logs: logs.clone(),
-            log_levels: options.log_levels.clone(),
-            bootstrap: Arc::clone(&bootstrap),
-            process,
-            version: options.version.clone(),
-            hot_restart_version: options.hot_restart_version(),
-            command_line_options: options.command_line_options.clone(),
-        };
+        let shown =
+            admin_context(&bootstrap, options, &environment, &discovery, &lifecycle, logs.clone());
         let path = options.admin_address_path.as_deref();
-        interface::open(config, context, parent.as_deref(), &estate, path)?;
+        interface::open(config, shown, parent.as_deref(), &estate, path)?;
     }
     tokio::select! {
         ready = discovery.initialized() => ready?,
@@ -161,6 +148,31 @@ async fn control(
         tracing::warn!("access logs: lines that could not be written in time are lost");
     }
     Ok(code)
+}
+
+/// What the admin interface shows and changes.
+fn admin_context(
+    bootstrap: &Arc<Bootstrap>,
+    options: &Options,
+    environment: &Environment,
+    discovery: &Rc<Discovery>,
+    lifecycle: &Rc<Lifecycle>,
+    logs: LogWriter,
+) -> admin::Context {
+    let Environment { store, registry, listeners, .. } = environment.clone();
+    admin::Context {
+        process: Control::new(lifecycle, &listeners, discovery, &store, options.drain.time),
+        store,
+        registry,
+        listeners,
+        discovery: Rc::clone(discovery),
+        logs,
+        log_levels: options.log_levels.clone(),
+        bootstrap: Arc::clone(bootstrap),
+        version: options.version.clone(),
+        hot_restart_version: options.hot_restart_version(),
+        command_line_options: options.command_line_options.clone(),
+    }
 }
 
 /// Serves until the process is asked to end, or its application ends, and stops. Returns the exit code.
