@@ -4,6 +4,7 @@ pub mod address;
 pub mod ahead;
 pub mod body;
 pub mod deadline;
+pub mod descriptor;
 pub mod http2;
 pub mod incoming;
 pub mod quiet;
