@@ -372,6 +372,7 @@ pub fn finish(answer: &mut Answer, stream: &mut Stream) {
     if let Some(id) = stream.request_id.take() {
         answer.head.headers.insert(&names::X_REQUEST_ID, id);
     }
+    connection.follow_drain();
     if connection.protocol != Protocol::Http2 && ends_http1(answer, stream) {
         connection.close_after_response();
     }
