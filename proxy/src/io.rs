@@ -3,7 +3,8 @@
 pub mod address;
 pub mod body;
 pub mod deadline;
-pub mod local;
+pub mod http2;
+pub mod incoming;
 pub mod quiet;
 pub mod relay;
 pub mod source;
@@ -11,5 +12,6 @@ pub mod stream;
 
 pub use address::Address;
 pub use body::{Body, BodyError};
+pub use incoming::{CodecError, Incoming};
 pub use source::Source;
 pub use stream::Stream;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 
 use crate::config::route::Action;
 use crate::http::body::{ResponseBody, Source};
@@ -25,7 +24,7 @@ use crate::http::sanitize::{asks_to_keep_alive, names};
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel};
 use crate::http::{filters, request, response, sanitize};
-use crate::io::Body;
+use crate::io::{Body, Incoming};
 use crate::route::action::{redirect_location, tls_redirect_location};
 use crate::route::request::{ClientCertificate, is_grpc};
 use crate::route::{Found, RouteRequest};
@@ -202,14 +201,17 @@ pub fn find_route(stream: &mut Stream, parts: &mut Parts, random: u64) -> Routed
             parts.headers.remove(name);
         }
     }
-    match table.find(&route_request(parts, stream, random)) {
-        Found::Route(route) => {
-            note_route(stream, route);
-            Routed::Route(Arc::clone(route))
+    let found = {
+        let info = stream.shared.info.borrow();
+        let wanted = route_request(parts, stream, random);
+        match table.find(&RouteRequest { info: Some(&info), ..wanted }) {
+            Found::Route(route) => Arc::clone(route),
+            Found::TlsRequired => return Routed::TlsRequired,
+            Found::Nothing => return Routed::Nothing("route_not_found"),
         }
-        Found::TlsRequired => Routed::TlsRequired,
-        Found::Nothing => Routed::Nothing("route_not_found"),
-    }
+    };
+    note_route(stream, &found);
+    Routed::Route(found)
 }
 
 /// What becomes of the request by its route: how it goes on, or the answer to it.
@@ -278,6 +280,7 @@ pub fn route_request<'a>(parts: &'a Parts, stream: &Stream, random: u64) -> Rout
             presented: tls.is_some_and(|tls| tls.peer.is_some()),
             validated: tls.is_some_and(|tls| tls.validated),
         },
+        info: None,
         random,
     }
 }

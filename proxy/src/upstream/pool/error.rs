@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Request;
 
-use crate::io::Body;
+use crate::io::{Body, CodecError};
 use crate::upstream::connect::ConnectError;
 
 /// The reason of a reset; prints as in `upstream_reset_before_response_started{...}` (before `_` replaces blanks).
@@ -47,9 +47,14 @@ impl ResetReason {
         }
     }
 
-    /// The reason that an error of hyper comes to, on a request's or on a response body's side. A response that has begun
+    /// The reason that an error of a codec comes to, on a request's or on a response body's side. A response that has begun
     /// and is cut off is as broken as one that cannot be parsed.
-    pub fn of(error: &hyper::Error, has_begun: bool) -> ResetReason {
+    pub fn of(error: &CodecError, has_begun: bool) -> ResetReason {
+        let error = match error {
+            CodecError::Hyper(error) => error,
+            CodecError::Http2(error) => return ResetReason::of_h2(error),
+            CodecError::Body(_) => return ResetReason::LocalReset,
+        };
         if error.is_parse() || (error.is_incomplete_message() && has_begun) {
             return ResetReason::ProtocolError;
         }
@@ -127,7 +132,7 @@ impl PoolError {
     }
 
     /// The HTTP/2 preface could not be sent.
-    pub(in crate::upstream) fn handshake(error: hyper::Error) -> Self {
+    pub(in crate::upstream) fn handshake(error: impl std::fmt::Display) -> Self {
         let reason = ResetReason::RemoteConnectionFailure;
         PoolError { reason, transport_failure: Some(error.to_string().into()) }
     }
@@ -165,8 +170,8 @@ pub struct SendError {
     pub is_reused: bool,
     /// The request, if nothing of it was sent: it may go to any host again.
     pub unsent: Option<Box<Request<Body>>>,
-    /// What hyper says, if it came so far. A failed request body is the cause of [`ResetReason::LocalReset`].
-    pub source: Option<hyper::Error>,
+    /// What the codec says, if it came so far. A failed request body is the cause of [`ResetReason::LocalReset`].
+    pub source: Option<CodecError>,
 }
 
 impl std::fmt::Debug for SendError {
