@@ -12,6 +12,8 @@ use crate::io::http2::{Http2Body, Http2Tunnel};
 /// A body that a codec reads.
 #[derive(Debug)]
 pub enum Incoming {
+    /// None.
+    Empty,
     /// hyper's.
     Hyper(hyper::body::Incoming),
     /// One on a stream of HTTP/2.
@@ -37,7 +39,7 @@ impl Incoming {
     pub fn into_tunnel(self) -> Option<Http2Tunnel> {
         match self {
             Incoming::Http2(body) => body.into_tunnel(),
-            Incoming::Hyper(_) => None,
+            Incoming::Empty | Incoming::Hyper(_) => None,
         }
     }
 }
@@ -57,6 +59,7 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         match self.get_mut() {
+            Incoming::Empty => Poll::Ready(None),
             Incoming::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
             Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
         }
@@ -64,6 +67,7 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Incoming::Empty => true,
             Incoming::Hyper(body) => body.is_end_stream(),
             Incoming::Http2(body) => body.is_end_stream(),
         }
@@ -71,6 +75,7 @@ impl Body for Incoming {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Incoming::Empty => SizeHint::with_exact(0),
             Incoming::Hyper(body) => body.size_hint(),
             Incoming::Http2(body) => body.size_hint(),
         }
