@@ -166,6 +166,11 @@ impl Connection {
         is_closed || self.is_draining.get()
     }
 
+    /// Whether nothing about its place in the pool has to change when a request has left it.
+    pub(super) fn stays_listed(&self) -> bool {
+        self.is_listed.get() && !self.is_draining.get() && !self.is_idle()
+    }
+
     /// Whether no request is on it.
     pub(super) fn is_idle(&self) -> bool {
         self.active.get() == 0
