@@ -40,9 +40,7 @@ pub fn start(
     };
     let stream = service::start(connection, &parts, &body);
     // Boxed, it is moved once and not from hand to hand.
-    let f = run(stream, parts, body, tunnel, reply);
-    eprintln!("SIZE {}", std::mem::size_of_val(&f));
-    spawn_local(Box::pin(f));
+    spawn_local(Box::pin(run(stream, parts, body, tunnel, reply)));
 }
 
 async fn run(
