@@ -113,13 +113,20 @@ impl Listeners {
     fn on_update(&mut self, sources: &mut Sources, update: Update) {
         // The names of all new listeners' routes leave as one request, and so do those of their secrets.
         let _paused = sources.pause(&[Kind::Routes, Kind::Secrets]);
-        let Update { version, resources, mut removed, answer } = update;
-        removed.extend(self.lds.take_stale());
+        let Update { version, resources, removed, answer } = update;
         let mut applied = Applied::new(&removed);
         // Before anything is added, so that an address can move from one listener to another.
         removed.iter().for_each(|name| self.remove(name));
         for resource in resources {
-            applied.note(resource.name.clone(), self.apply(sources, resource));
+            let name = resource.name.clone();
+            let again = self.lds.has_unconfirmed().then(|| resource.clone());
+            let mut outcome = self.apply(sources, resource);
+            if let (Err(_), Some(resource)) = (&outcome, again) {
+                // A listener of an earlier process may have its address.
+                self.remove_stale();
+                outcome = self.apply(sources, resource);
+            }
+            applied.note(name, outcome);
         }
         self.forget_unused();
         self.lds.answer(&version, answer, applied);

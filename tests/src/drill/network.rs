@@ -82,14 +82,13 @@ pub async fn run_inside(size: Size) {
 
 /// Drops this share of the packets to and from an address, in percent.
 fn lose(address: SocketAddr, percent: u32) {
+    let port = address.port();
+    let drawn = match percent {
+        100 => String::new(),
+        _ => format!("numgen random mod 100 < {percent}"),
+    };
     for direction in ["dport", "sport"] {
-        let port = address.port();
-        must(
-            "nft",
-            &[&format!(
-                "add rule inet drill input tcp {direction} {port} numgen random mod 100 < {percent} drop"
-            )],
-        );
+        must("nft", &[&format!("add rule inet drill input tcp {direction} {port} {drawn} drop")]);
     }
 }
 

@@ -9,7 +9,8 @@ use pillion_tests::scenario::config::{
     ads_bootstrap, cluster, eds_cluster, endpoints_of, http_listener, merge, rds_listener,
     resource, routes,
 };
-use pillion_tests::scenario::{Connection, Load, Protocol, Sidecar, Upstream};
+use pillion_tests::scenario::{Connection, Load, PATIENCE, Protocol, Sidecar, Upstream};
+use proto::type_url;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -119,6 +120,36 @@ async fn what_served_serves_again_over_state_of_the_world() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_served_serves_again_over_delta() {
     what_served_serves_again_until_the_control_plane_is_back("DELTA_GRPC").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_in_parts_is_not_lost_meanwhile() {
+    let place = Place::new("DELTA_GRPC").await;
+    place.was_there().await;
+    let sidecar = place.start();
+    let load = Load::start(place.listener, 4).await;
+    let options = Options { listen: place.control_plane, ..Options::default() };
+    let control_plane = ControlPlane::start(options).await.expect("the port is free");
+    let endpoints = [place.upstreams[1].address];
+    let version = control_plane
+        .put([eds_cluster("both"), endpoints_of("both", &endpoints)].iter().map(resource));
+    let first = control_plane.wait_ack(type_url::CLUSTER, version, None, PATIENCE).await;
+    assert_eq!(first.expect("it is answered").error, None);
+    load.serve_more(100).await;
+    let rest = [
+        eds_cluster("old"),
+        endpoints_of("old", &endpoints),
+        rds_listener(place.listener),
+        routes("old"),
+    ];
+    control_plane.put(rest.iter().map(resource));
+    sidecar.wait_stat("control_plane.serving_from_state", 0).await;
+    load.serve_more(100).await;
+    let report = load.stop().await;
+    assert!(report.failures.is_empty() && report.connections == 8, "{report:?}");
+    assert_served(place.listener, "two").await;
+    assert_eq!(sidecar.stat("cluster_manager.cluster_removed"), 0);
+    assert_eq!(sidecar.stat("listener_manager.listener_removed"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
