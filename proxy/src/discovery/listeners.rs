@@ -42,6 +42,8 @@ pub struct Listeners {
     manager: Rc<RefCell<ListenerManager>>,
     lds: FullState,
     warming: BTreeMap<Arc<str>, Warming>,
+    /// Those that get no certificate in time stay closed, instead of closing each connection.
+    keeps_closed: bool,
     routes: Routes,
     secrets: SharedSecrets,
 }
@@ -60,6 +62,7 @@ impl Listeners {
             lds: FullState::new(API, lds, store, inbox.clone()),
             secrets,
             warming: BTreeMap::new(),
+            keeps_closed: false,
             routes: Routes::new(Arc::clone(store), inbox),
         }
     }
@@ -93,9 +96,9 @@ impl Listeners {
         self.lds.subscribe(sources, source)
     }
 
-    /// Whether LDS has answered or its time is over, and no listener warms.
+    /// Whether LDS has answered or its time is over, and no listener warms; those that stay closed do not count.
     pub fn is_settled(&self) -> bool {
-        self.lds.is_settled() && self.warming.is_empty()
+        self.lds.is_settled() && self.warming.values().all(|w| self.keeps_closed && w.is_ready())
     }
 
     /// Takes an event of LDS.

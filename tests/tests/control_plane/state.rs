@@ -253,3 +253,35 @@ async fn private_keys_are_never_on_disk() {
     assert_served(place.listener, "one").await;
     assert_eq!(sidecar.stat("listener_manager.total_listeners_active"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_whose_certificate_is_the_control_planes_stays_closed_until_it_comes() {
+    let place = Place::new("DELTA_GRPC").await;
+    let secured = free_address();
+    let mut listener = http_listener(secured, "old", &json!({}));
+    listener["filter_chains"][0]["transport_socket"] = json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {"tls_certificate_sds_secret_configs": [{
+                "name": "own",
+                "sds_config": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0.2s"},
+            }]},
+        },
+    });
+    let control_plane = place.control_plane("old", 0).await;
+    control_plane.put([resource(&listener)]);
+    let sidecar = place.start();
+    assert_eq!(sidecar.stat("listener_manager.total_listeners_active"), 2);
+    sidecar.wait_stat("control_plane.state_saved", 1).await;
+    drop(sidecar);
+    control_plane.stop().await;
+
+    let sidecar = place.start();
+    assert_served(place.listener, "one").await;
+    assert!(Connection::open(secured, Protocol::Http1).await.is_err());
+    assert!(sidecar.process.log().contains("it stays closed"), "{}", sidecar.process.log());
+    let control_plane = place.control_plane("old", 0).await;
+    control_plane.put([resource(&listener)]);
+    sidecar.wait_stat("listener_manager.total_listeners_active", 2).await;
+}

@@ -34,6 +34,13 @@ impl Listeners {
         }
     }
 
+    /// While resources of an earlier process serve, listeners without a certificate stay closed: clients then find another
+    /// replica sooner than by connections that end at once.
+    pub fn keep_closed(&mut self, closed: bool) {
+        self.keeps_closed = closed;
+        self.finish_ready();
+    }
+
     /// Puts listeners of an earlier process in force.
     pub fn restore(&mut self, sources: &mut Sources, resources: Vec<Resource>) {
         self.lds.note_unconfirmed(&resources);

@@ -230,6 +230,7 @@ impl Restore {
 
     fn end(&mut self, clusters: &mut Clusters, listeners: &mut Listeners) {
         listeners.remove_stale();
+        listeners.keep_closed(false);
         clusters.remove_stale();
         self.stats.serving_from_state.set(0);
         self.phase = Phase::Over;
@@ -261,6 +262,7 @@ impl Serving {
         if is_due(listeners.unanswered_for())
             && let Some(resources) = stored.listeners.take()
         {
+            listeners.keep_closed(true);
             listeners.restore(sources, resources);
             is_news = true;
         }
