@@ -45,7 +45,8 @@ impl Warming {
             .collect();
         let secrets = secrets.into_iter().collect::<Vec<_>>().join(", ");
         let waits_for = match (routes.is_empty(), secrets.is_empty()) {
-            (_, true) => format!("routes {routes}"),
+            (true, true) => "its certificate".to_owned(),
+            (false, true) => format!("routes {routes}"),
             (true, false) => format!("secrets {secrets}"),
             (false, false) => format!("routes {routes} and secrets {secrets}"),
         };
