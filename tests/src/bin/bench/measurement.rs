@@ -11,7 +11,7 @@ use crate::program::Program;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// User and system time of the program per request, in microseconds.
+    /// User and system time of the program per request, in microseconds; per handshake where handshakes are measured.
     CpuPerRequest,
     /// Median latency seen by the client, in milliseconds.
     P50,
@@ -62,6 +62,11 @@ pub type Figures = BTreeMap<Metric, f64>;
 /// `time` in milliseconds.
 pub fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+/// `time` in microseconds.
+pub fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }
 
 /// The figures of all rounds.

@@ -1,5 +1,7 @@
 //! The scenarios: what is run, one small file a kind.
 
+mod handshakes;
+mod hop;
 mod http1;
 mod http2;
 mod push;
@@ -32,6 +34,9 @@ pub const ALL: &[Scenario] = &[
     http2::GRPC,
     tcp::SMALL,
     http1::LARGE_BODIES,
+    hop::HTTP1,
+    hop::HTTP2,
+    handshakes::FULL,
     startup::IDLE,
     startup::CLUSTERS_1000,
     startup::CLUSTERS_5000,
