@@ -25,13 +25,15 @@ impl Identities {
     /// New ones.
     pub fn new() -> Result<Identities> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let issuer = ControlPlane::start_default().await?;
-            Ok(Identities {
-                authority: issuer.trust_bundle(),
-                client: issuer.issue_svid("spiffe://cluster.local/client")?,
-                server: issuer.issue_svid("spiffe://cluster.local/server")?,
-            })
+        Identities::of(&runtime.block_on(ControlPlane::start_default())?)
+    }
+
+    /// New ones of a control plane's authority.
+    pub fn of(issuer: &ControlPlane) -> Result<Identities> {
+        Ok(Identities {
+            authority: issuer.trust_bundle(),
+            client: issuer.issue_svid("spiffe://cluster.local/client")?,
+            server: issuer.issue_svid("spiffe://cluster.local/server")?,
         })
     }
 

@@ -77,6 +77,31 @@ pub fn mesh_bootstrap(
     bootstrap
 }
 
+/// As [`mesh_bootstrap`] for the inbound side, where the certificate is the secret `default` of the management server at
+/// `server`, over delta ADS.
+pub fn rotating_bootstrap(
+    admin: SocketAddr,
+    listen: SocketAddr,
+    work: &Work,
+    server: SocketAddr,
+    authority: &str,
+) -> Value {
+    let nobody = Svid { certificate_chain: String::new(), private_key: String::new() };
+    let mut bootstrap = mesh_bootstrap(admin, listen, work, Side::Inbound, &nobody, authority);
+    let ads = ads_bootstrap(admin, server, "DELTA_GRPC");
+    let resources = &mut bootstrap["static_resources"];
+    let chain = &mut resources["listeners"][0]["filter_chains"][0];
+    let common = &mut chain["transport_socket"]["typed_config"]["common_tls_context"];
+    common["tls_certificates"] = json!([]);
+    let source = json!({ "ads": {}, "resource_api_version": "V3" });
+    common["tls_certificate_sds_secret_configs"] =
+        json!([{ "name": "default", "sds_config": source }]);
+    let clusters = resources["clusters"].as_array_mut().expect("the bootstrap has a list of them");
+    clusters.push(ads["static_resources"]["clusters"][0].clone());
+    bootstrap["dynamic_resources"] = ads["dynamic_resources"].clone();
+    bootstrap
+}
+
 /// A TLS context as control planes of meshes write it: TLS 1.3, peers by trust domain.
 fn tls(context: &str, identity: &Svid, authority: &str) -> Value {
     let inline = |text: &str| json!({ "inline_string": text });

@@ -1,5 +1,7 @@
 //! Full TLS handshakes: what it costs a server to prove who it is and to verify a client, every time anew.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,45 +32,39 @@ pub const FULL: Scenario = Scenario {
         let protocol = Protocol::Http1;
         let work = Work { protocol, upstream: upstream::start(protocol)?, idle_clusters: 0 };
         let identities = Identities::new()?;
-        let config = client(&identities)?;
-        let prepare = |program| start(program, &work, &identities, &config);
-        let rows = turns::measure(bench, prepare, |running| {
-            round(running, &config, Duration::from_secs(bench.seconds as u64))
-        });
-        Ok(rows)
+        let connector = connector(&identities)?;
+        let prepare = |program| start(program, &work, &identities, &connector);
+        let length = Duration::from_secs(bench.seconds as u64);
+        Ok(turns::measure(bench, prepare, |running| round(running, &connector, length)))
     },
 };
 
 /// A client that shows its certificate and resumes nothing.
-fn client(identities: &Identities) -> Result<Arc<rustls::ClientConfig>> {
+pub fn connector(identities: &Identities) -> Result<TlsConnector> {
     let mut config = identities.client_config()?;
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn start(
     program: Program,
     work: &Work,
     identities: &Identities,
-    config: &Arc<rustls::ClientConfig>,
+    connector: &TlsConnector,
 ) -> Result<Running> {
     if !program.speaks_xds() {
         return Err("cannot do this".into());
     }
     able(program, work)?;
     let running = sidecar(program, work, Side::Inbound, identities)?;
-    round(&running, config, Duration::from_millis(200))?;
+    round(&running, connector, Duration::from_millis(200))?;
     Ok(running)
 }
 
-fn round(
-    running: &Running,
-    config: &Arc<rustls::ClientConfig>,
-    length: Duration,
-) -> Result<Figures> {
+fn round(running: &Running, connector: &TlsConnector, length: Duration) -> Result<Figures> {
     let before = (running.process.usage()?, counted(running)?);
     let begin = Instant::now();
-    let mut times = connect_for(running, config, length)?;
+    let mut times = connect_for(running, connector, length)?;
     let elapsed = begin.elapsed().as_secs_f64();
     let after = (running.process.usage()?, counted(running)?);
     // What the server counts as done is done: no client was refused after it believed that it was through.
@@ -91,7 +87,7 @@ fn round(
 /// Lets all clients connect again and again; tells how long each handshake took.
 fn connect_for(
     running: &Running,
-    config: &Arc<rustls::ClientConfig>,
+    connector: &TlsConnector,
     length: Duration,
 ) -> Result<Vec<Duration>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -99,7 +95,7 @@ fn connect_for(
     runtime.block_on(async {
         let end = Instant::now() + length;
         let clients = (0..CLIENTS).map(|_| {
-            let connector = TlsConnector::from(Arc::clone(config));
+            let connector = connector.clone();
             tokio::spawn(async move {
                 let mut times = Vec::new();
                 while Instant::now() < end {
@@ -107,7 +103,7 @@ fn connect_for(
                     handshake(&connector, address).await?;
                     times.push(begin.elapsed());
                 }
-                Ok::<_, std::io::Error>(times)
+                Ok::<_, io::Error>(times)
             })
         });
         let mut all = Vec::new();
@@ -119,19 +115,26 @@ fn connect_for(
 }
 
 /// One handshake, to the end: the server closes once it has seen that the client does.
-async fn handshake(
+async fn handshake(connector: &TlsConnector, address: SocketAddr) -> io::Result<()> {
+    server_certificate(connector, address).await.map(|_| ())
+}
+
+/// The certificate that the server shows in a handshake, in DER.
+pub async fn server_certificate(
     connector: &TlsConnector,
-    address: std::net::SocketAddr,
-) -> std::io::Result<()> {
+    address: SocketAddr,
+) -> io::Result<Vec<u8>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let name = ServerName::try_from("bench").expect("a constant name");
     let mut tls = connector.connect(name, stream).await?;
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificate = chain.first().map(|leaf| leaf.to_vec()).unwrap_or_default();
     tls.shutdown().await?;
     match tls.read(&mut [0; 64]).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(certificate),
         // A server that closes without a word has seen the client's end all the same.
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(certificate),
         Err(error) => Err(error),
     }
 }

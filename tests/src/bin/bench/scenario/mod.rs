@@ -5,6 +5,7 @@ mod hop;
 mod http1;
 mod http2;
 mod push;
+mod rotation;
 mod startup;
 mod tcp;
 mod traffic;
@@ -37,6 +38,7 @@ pub const ALL: &[Scenario] = &[
     hop::HTTP1,
     hop::HTTP2,
     handshakes::FULL,
+    rotation::SECRETS,
     startup::IDLE,
     startup::CLUSTERS_1000,
     startup::CLUSTERS_5000,
