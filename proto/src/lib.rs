@@ -20,13 +20,15 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub use envoy_types::pb::{envoy, google, udpa, validate, xds};
+pub use envoy_types::pb::{cel, envoy, google, udpa, validate, xds};
 
 pub mod any;
 mod apart;
 pub mod convert;
+mod declared;
 mod file;
 mod mapping;
+pub mod matchers;
 mod packed;
 mod registry;
 pub mod type_url;
@@ -36,6 +38,9 @@ mod untyped;
 mod validation;
 
 pub use apart::Apart;
+/// Descriptors of messages, as [`Registry::message`] gives them.
+pub use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+
 pub use file::{ConfigFile, FileError, merge};
 pub use mapping::{Document, FieldNames, Format, ParseError, Parsed, Position};
 pub use registry::Registry;

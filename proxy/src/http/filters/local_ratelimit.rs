@@ -41,6 +41,7 @@ stat_group! {
 }
 
 /// A limit, with its bucket: all streams that it holds for, on all workers, draw from one.
+#[derive(Debug)]
 struct Limit {
     stat_prefix: Box<str>,
     status: StatusCode,
@@ -118,11 +119,7 @@ fn share(
     at: &At<'_>,
     context: &Context,
 ) -> Result<(u32, u32), ConfigError> {
-    let Some(message) = message else { return Ok((0, 100)) };
-    let at = at.field(field);
-    warn_set!(context, at, message, [runtime_key], "the default value is always used");
-    let at = at.field("default_value");
-    value::fraction(value::required(&message.default_value, &at)?, &at)
+    message.map_or(Ok((0, 100)), |share| value::runtime_fraction(share, &at.field(field), context))
 }
 
 fn added(
@@ -140,6 +137,7 @@ fn route(config: &Any, at: &At<'_>, context: &Context) -> Result<Opaque, ConfigE
     Ok(Opaque::new(Limit::from_proto(&any::open(config, at)?, at, context)?))
 }
 
+#[derive(Debug)]
 struct Config(Arc<Limit>);
 
 impl Blueprint for Config {

@@ -70,7 +70,7 @@ impl Stream {
     }
 
     /// What the caller is told when hyper gave up on the request.
-    fn failed(mut self, error: CodecError, unsent: Option<Request<Body>>) -> SendError {
+    fn failed(mut self, error: CodecError, unsent: Option<Box<Request<Body>>>) -> SendError {
         let transport_failure = self.connection.transport_failure();
         let reason = match transport_failure {
             Some(_) => ResetReason::ConnectionTermination,
@@ -91,7 +91,7 @@ impl Stream {
             reason,
             transport_failure,
             is_reused: self.connection.is_reused(),
-            unsent: unsent.map(Box::new),
+            unsent,
             source: Some(error),
         }
     }
@@ -202,7 +202,7 @@ impl HttpLease {
             let unsent = error.unsent.take();
             let replaced = match unsent {
                 Some(unsent) if resends < MAX_RESENDS => {
-                    request = unsent;
+                    request = *unsent;
                     stream.replace().await
                 }
                 None if may_replay && stream.is_lost(&error.error) => {
