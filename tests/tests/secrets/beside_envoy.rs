@@ -56,7 +56,13 @@ fn outbound(inbound: Addresses, source: &Value) -> (Value, Addresses) {
     let names = ["http1", "http2", "tcp"];
     let clusters: Vec<Value> = (0..3)
         .map(|i| {
-            let plain = cluster(names[i], PROTOCOLS[i], &[inbound[i]]);
+            let mut plain = cluster(names[i], PROTOCOLS[i], &[inbound[i]]);
+            if PROTOCOLS[i] == Protocol::Http2 {
+                let once =
+                    json!({"common_http_protocol_options": {"max_requests_per_connection": 1}});
+                let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+                merge(&mut plain["typed_extension_protocol_options"][options], &once);
+            }
             tls_cluster(plain, &Names::ISSUED, source)
         })
         .collect();
