@@ -1,6 +1,7 @@
 //! Bytes and where they come from: addresses, connections, bodies, and the timers on them.
 
 pub mod address;
+pub mod ahead;
 pub mod body;
 pub mod deadline;
 pub mod descriptor;
