@@ -56,14 +56,17 @@ fn outbound(inbound: Addresses, source: &Value) -> (Value, Addresses) {
     let names = ["http1", "http2", "tcp"];
     let clusters: Vec<Value> = (0..3)
         .map(|i| {
-            let mut plain = cluster(names[i], PROTOCOLS[i], &[inbound[i]]);
+            let plain = cluster(names[i], PROTOCOLS[i], &[inbound[i]]);
+            let mut cluster = tls_cluster(plain, &Names::ISSUED, source);
             if PROTOCOLS[i] == Protocol::Http2 {
+                // Beside other options of HTTP, Envoy wants it there.
                 let once =
                     json!({"common_http_protocol_options": {"max_requests_per_connection": 1}});
                 let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-                merge(&mut plain["typed_extension_protocol_options"][options], &once);
+                merge(&mut cluster["typed_extension_protocol_options"][options], &once);
+                merge(&mut cluster, &json!({"max_requests_per_connection": null}));
             }
-            tls_cluster(plain, &Names::ISSUED, source)
+            cluster
         })
         .collect();
     (static_bootstrap(&listeners, &clusters), addresses)
