@@ -7,7 +7,7 @@ use proto::envoy::config::core::v3::{HeaderValueOption, RuntimeFractionalPercent
 use proto::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use proto::google::protobuf::Any;
 
-use super::{Blueprint, Build, Decoded, HttpFilter, Registration, Request};
+use super::{Blueprint, Build, Decoded, HttpFilter, Registration, Request, falls_within};
 use crate::config::headers::{HeaderAdd, HeaderMutations};
 use crate::config::http_filter::Opaque;
 use crate::config::{At, ConfigError, Context, any, value};
@@ -120,11 +120,7 @@ fn share(
     at: &At<'_>,
     context: &Context,
 ) -> Result<(u32, u32), ConfigError> {
-    let Some(message) = message else { return Ok((0, 100)) };
-    let at = at.field(field);
-    warn_set!(context, at, message, [runtime_key], "the default value is always used");
-    let at = at.field("default_value");
-    value::fraction(value::required(&message.default_value, &at)?, &at)
+    message.map_or(Ok((0, 100)), |share| value::runtime_fraction(share, &at.field(field), context))
 }
 
 fn added(
@@ -189,8 +185,4 @@ impl HttpFilter for Filter {
         reply.grpc_status = limit.resource_exhausted.then_some(RESOURCE_EXHAUSTED);
         Decoded::Reply(reply)
     }
-}
-
-fn falls_within((numerator, denominator): (u32, u32)) -> bool {
-    numerator >= denominator || fastrand::u32(..denominator) < numerator
 }

@@ -70,8 +70,12 @@ impl Stream {
     }
 
     /// What the caller is told when hyper gave up on the request.
-    fn failed(mut self, error: CodecError, unsent: Option<Request<Body>>) -> SendError {
-        let reason = ResetReason::of(&error, self.connection.has_begun_response());
+    fn failed(mut self, error: CodecError, unsent: Option<Box<Request<Body>>>) -> SendError {
+        let transport_failure = self.connection.transport_failure();
+        let reason = match transport_failure {
+            Some(_) => ResetReason::ConnectionTermination,
+            None => ResetReason::of(&error, self.connection.has_begun_response()),
+        };
         let stats = self.connection.pool.cluster().stats();
         match reason {
             ResetReason::ProtocolError => stats.upstream_cx_protocol_error.inc(),
@@ -85,9 +89,9 @@ impl Stream {
         }
         SendError {
             reason,
-            transport_failure: None,
+            transport_failure,
             is_reused: self.connection.is_reused(),
-            unsent: unsent.map(Box::new),
+            unsent,
             source: Some(error),
         }
     }
@@ -198,7 +202,7 @@ impl HttpLease {
             let unsent = error.unsent.take();
             let replaced = match unsent {
                 Some(unsent) if resends < MAX_RESENDS => {
-                    request = unsent;
+                    request = *unsent;
                     stream.replace().await
                 }
                 None if may_replay && stream.is_lost(&error.error) => {
