@@ -10,6 +10,7 @@ mod client;
 mod client_hello;
 mod compare;
 mod frames;
+mod generate;
 mod grpc;
 mod http1;
 mod http2;
@@ -33,6 +34,7 @@ use tokio::task::JoinSet;
 
 use case::{Accepted, Case, ClientHello};
 use compare::{Difference, differences, expected, step_of};
+pub use generate::generate;
 pub use program::Program;
 
 /// How many cases run at the same time.

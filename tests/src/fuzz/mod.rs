@@ -4,7 +4,7 @@
 //! where that does not hold. The same seed always makes the same input, so a failure is repeated by its seed.
 
 mod chains;
-mod input;
+pub mod input;
 mod inspectors;
 mod resources;
 mod routes;
