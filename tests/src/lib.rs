@@ -2,6 +2,7 @@
 
 pub mod compatibility;
 pub mod differential;
+pub mod drill;
 pub mod fuzz;
 pub mod programs;
 pub mod scenario;
