@@ -49,9 +49,8 @@ impl HttpOptions {
                 HTTP_OPTIONS => typed = Some(HttpOptions::from_any(any, speaks_tls, &at, context)?),
                 TCP_OPTIONS => {
                     let options = any::open::<TcpProtocolOptions>(any, &at)?;
-                    let reason = "a connection to a host ends with the session that it serves";
+                    let reason = "idle connections of TCP pools are not kept";
                     warn_set!(context, at, options, [idle_timeout], reason);
-                    context.warn(&at, "idle connections of TCP pools are not kept");
                 }
                 _ => return Err(any::unknown(key, Some(any), &at)),
             }
