@@ -241,7 +241,7 @@ fn decide<'a>(
         Routed::Route(route) => take(stream, route, parts, present, random),
         Routed::TlsRequired => {
             let location = tls_redirect_location(&route_request(parts, stream, random));
-            Err(redirect(StatusCode::MOVED_PERMANENTLY, &location))
+            Err(LocalReply::redirect(StatusCode::MOVED_PERMANENTLY, &location))
         }
         Routed::Nothing(details) => Err(no_route(stream, details)),
     }
@@ -262,7 +262,7 @@ fn take<'a>(
         Action::Redirect(action) => {
             let wanted = route_request(parts, stream, random);
             let location = redirect_location(action, &route.config.matches, &wanted);
-            let reply = redirect(action.code, &location);
+            let reply = LocalReply::redirect(action.code, &location);
             Err(with_route_headers(reply, route, stream))
         }
         Action::Direct(direct) => {
@@ -316,14 +316,6 @@ fn no_route(stream: &Stream, details: &'static str) -> LocalReply {
 fn own_location(wanted: &RouteRequest<'_>) -> Option<(HeaderName, HeaderValue)> {
     let location = format!("{}://{}{}", wanted.scheme, wanted.authority, wanted.path);
     Some((LOCATION, HeaderValue::from_str(&location).ok()?))
-}
-
-fn redirect(status: StatusCode, location: &str) -> LocalReply {
-    let reply = LocalReply::new(status, "direct_response", "");
-    match HeaderValue::from_str(location) {
-        Ok(location) => reply.header(LOCATION, location),
-        Err(_) => LocalReply::new(StatusCode::BAD_REQUEST, "direct_response", ""),
-    }
 }
 
 /// Adds what the route's levels say about response headers to an answer of the proxy's own.
