@@ -61,7 +61,7 @@ pub fn serve(
 /// The stream of a request. It starts at once and not when somebody asks for the answer: a client that leaves in between is
 /// logged too.
 pub fn start(connection: &Rc<Connection>, parts: &Parts, body: &Incoming) -> Stream {
-    let stream = Stream::start(connection, protocol_of(parts.version));
+    let stream = Stream::start(connection, Protocol::of(parts.version));
     if body_is_empty(body) {
         stream.shared.complete_without_body();
     }
@@ -80,14 +80,6 @@ pub async fn answer(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> A
 
 fn body_is_empty(body: &Incoming) -> bool {
     http_body::Body::is_end_stream(body)
-}
-
-fn protocol_of(version: Version) -> Protocol {
-    match version {
-        Version::HTTP_2 => Protocol::Http2,
-        Version::HTTP_11 => Protocol::Http11,
-        _ => Protocol::Http10,
-    }
 }
 
 /// Decides what becomes of the request and, if a host shall answer it, forwards it.
