@@ -3,6 +3,7 @@
 pub mod address;
 pub mod body;
 pub mod deadline;
+pub mod h1;
 pub mod incoming;
 pub mod local;
 pub mod quiet;

@@ -1,5 +1,6 @@
 //! HTTP on a downstream connection: which version, and the connection's life around its requests.
 
+use std::error::Error;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http::Request;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncReadExt;
@@ -19,7 +20,7 @@ use crate::config::hcm::{Codec, HttpConnectionManager};
 use crate::drain::{DrainSignal, Phase};
 use crate::http::connection::Connection;
 use crate::http::delayed_close::DelayedClose;
-use crate::http::guard::{Guard, Rules};
+use crate::http::h1;
 use crate::http::manager::ConnectionManager;
 use crate::http::overdue::{self, StreamExecutor};
 use crate::http::service;
@@ -41,15 +42,17 @@ pub async fn serve(
     worker: Rc<Worker>,
     drain: DrainSignal,
 ) {
-    let Some((stream, protocol)) = detect(stream, &info, &manager.config).await else { return };
+    let Some((stream, ahead, protocol)) = detect(stream, &info, &manager.config).await else {
+        return;
+    };
     let stats = Arc::clone(&manager.stats);
     let secure = info.tls.is_some();
     let _open = OpenConnection::count(stats, protocol, secure);
     let follow = drain.clone();
     let connection = Rc::new(Connection::new(manager, worker, info, protocol, drain));
     match protocol {
-        Protocol::Http2 => serve_http2(stream, &connection, follow).await,
-        _ => serve_http1(stream, &connection, follow).await,
+        Protocol::Http2 => serve_http2(stream.unread(ahead.freeze()), &connection, follow).await,
+        _ => serve_http1(stream, ahead, &connection, follow).await,
     }
 }
 
@@ -99,18 +102,21 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Tells the protocol: as configured, by ALPN, or by the first bytes. `None` if the peer left before it said enough.
+/// Tells the protocol: as configured, by ALPN, or by the first bytes, which it has read then. `None` if the peer left before
+/// it said enough.
 async fn detect(
     mut stream: Stream,
     info: &ConnectionInfo,
     config: &HttpConnectionManager,
-) -> Option<(Stream, Protocol)> {
-    let alpn = info.tls.as_ref().map(|tls| &*tls.alpn);
-    match (config.codec, alpn) {
-        (Codec::Http1, _) => return Some((stream, Protocol::Http11)),
-        (Codec::Http2, _) | (Codec::Auto, Some("h2")) => return Some((stream, Protocol::Http2)),
-        (Codec::Auto, Some(alpn)) if !alpn.is_empty() => return Some((stream, Protocol::Http11)),
-        (Codec::Auto, _) => {}
+) -> Option<(Stream, BytesMut, Protocol)> {
+    let told = match (config.codec, info.tls.as_ref().map(|tls| &*tls.alpn)) {
+        (Codec::Http1, _) => Some(Protocol::Http11),
+        (Codec::Http2, _) | (Codec::Auto, Some("h2")) => Some(Protocol::Http2),
+        (Codec::Auto, Some(alpn)) if !alpn.is_empty() => Some(Protocol::Http11),
+        (Codec::Auto, _) => None,
+    };
+    if let Some(protocol) = told {
+        return Some((stream, BytesMut::new(), protocol));
     }
     let mut ahead = BytesMut::with_capacity(4096);
     let limit = config.idle_timeout.unwrap_or(Duration::MAX);
@@ -133,36 +139,18 @@ async fn detect(
         if ahead.is_empty() {
             return None;
         }
-        return Some((stream.unread(ahead.freeze()), protocol));
+        return Some((stream, ahead, protocol));
     }
 }
 
-async fn serve_http1(stream: Stream, connection: &Rc<Connection>, drain: DrainSignal) {
-    let config = &connection.manager.config;
-    let mut builder = http1::Builder::new();
-    builder
-        .half_close(false)
-        .auto_date_header(false)
-        .title_case_headers(config.proper_case_words)
-        .max_headers(config.max_headers_count as usize)
-        .max_buf_size(http1_buffer(config))
-        // The guard in front gives a slow head an answer.
-        .header_read_timeout(None);
-    let serving = Rc::clone(connection);
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        service::serve(Rc::clone(&serving), request.map(Incoming::from))
-    });
-    let stream = DelayedClose::new(stream, &connection.manager);
-    let stream = Guard::new(stream, Rules::new(config), Arc::clone(&connection.verdicts));
-    let served = builder.serve_connection(stream, service).with_upgrades();
-    let mut served = pin!(served);
-    live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
-}
-
-/// hyper's buffer also bounds how much of a body is read ahead of a slow upstream.
-fn http1_buffer(config: &HttpConnectionManager) -> usize {
-    let head = config.max_request_headers_kb as usize * 1024 + 4096;
-    head.max(64 * 1024).max(8192)
+async fn serve_http1(
+    stream: Stream,
+    ahead: BytesMut,
+    connection: &Rc<Connection>,
+    drain: DrainSignal,
+) {
+    let mut served = pin!(h1::serve(stream, ahead, Rc::clone(connection)));
+    live(connection, drain, served.as_mut(), |_| connection.end()).await;
 }
 
 async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSignal) {
@@ -193,7 +181,7 @@ async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
 }
 
 /// Counts the end of a connection: by the peer or `by_us`, with requests on it or without.
-fn note_end(connection: &Connection, result: &hyper::Result<()>, by_us: bool) {
+fn note_end<E: Error + 'static>(connection: &Connection, result: Result<(), E>, by_us: bool) {
     let stats = &connection.manager.stats;
     let (side, side_active) = match by_us {
         true => (&stats.downstream_cx_destroy_local, &stats.downstream_cx_destroy_local_active_rq),
@@ -207,14 +195,16 @@ fn note_end(connection: &Connection, result: &hyper::Result<()>, by_us: bool) {
         stats.downstream_cx_destroy_active_rq.inc();
     }
     let Err(error) = result else { return };
-    if error.is_parse() || error.is_parse_too_large() {
+    // What is malformed on HTTP/1 was counted where it was answered.
+    let of_hyper = (&error as &dyn Error).downcast_ref::<hyper::Error>();
+    if of_hyper.is_some_and(|error| error.is_parse() || error.is_parse_too_large()) {
         stats.downstream_cx_protocol_error.inc();
     }
     tracing::debug!(connection = connection.info.id, %error, "downstream connection ended");
 }
 
 /// Runs a connection until it ends by itself, is idle or old for too long, or is drained to the end.
-async fn live<C: Future<Output = Result<(), hyper::Error>>>(
+async fn live<E: Error + 'static, C: Future<Output = Result<(), E>>>(
     connection: &Rc<Connection>,
     mut drain: DrainSignal,
     mut served: Pin<&mut C>,
@@ -229,7 +219,7 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
     let mut response_deadline = Deadline::default();
     loop {
         if phase == Phase::Closing {
-            return note_end(connection, &Ok(()), true);
+            return note_end(connection, Ok::<(), E>(()), true);
         }
         if phase == Phase::Draining && draining_since.is_none() {
             draining_since = Some(Instant::now());
@@ -246,10 +236,10 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
         tokio::select! {
             biased;
             result = served.as_mut() => {
-                return note_end(connection, &result, shut_down || connection.must_close());
+                return note_end(connection, result, shut_down || connection.must_close());
             }
             () = overdue(connection, &mut response_deadline) => {
-                return note_end(connection, &Ok(()), true);
+                return note_end(connection, Ok::<(), E>(()), true);
             }
             news = Quiet::new(news(connection, &mut drain, wake)) => match (news, shut_down_since) {
                 (News::Phase(now), _) => phase = now,
@@ -259,7 +249,7 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
                     let over = Instant::now() >= shut_down_until(connection, since);
                     // A peer that stalls would never do its part of an orderly end.
                     if over && connection.active() == 0 {
-                        return note_end(connection, &Ok(()), true);
+                        return note_end(connection, Ok::<(), E>(()), true);
                     }
                 }
             },

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use crate::config::route::Action;
 use crate::http::body::{ResponseBody, Source};
 use crate::http::connection::Connection;
-use crate::http::guard::Refusal;
+use crate::http::h1::Refusal;
 use crate::http::local_reply::LocalReply;
 use crate::http::manager::Route;
 use crate::http::overdue::Limits;
@@ -83,7 +83,7 @@ fn protocol_of(version: Version) -> Protocol {
 /// Decides what becomes of the request and, if a host shall answer it, forwards it.
 async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<Answer, LocalReply> {
     let connection = &stream.connection;
-    if let Some(refusal) = connection.verdicts.refusal(connection.requests()) {
+    if let Some(refusal) = connection.verdict.get().refusal {
         let reply = request::refused(refusal, connection);
         // In place of a head that is none there is nothing to tell of.
         if refusal == Refusal::FRAGMENT && connection.manager.keeps_heads {
@@ -336,7 +336,7 @@ fn ends_http1(answer: &Answer, stream: &Stream) -> bool {
     let connection = &stream.connection;
     let stays = answer.tunnel.is_none();
     let unread = stays && shared.request_completed_at().is_none();
-    let after_tunnel = stays && connection.verdicts.is_tunnel(connection.requests());
+    let after_tunnel = stays && connection.verdict.get().tunnel;
     let endless = || match &answer.source {
         Source::Local(_) => false,
         Source::Upstream { body, .. } => http_body::Body::size_hint(body).exact().is_none(),
@@ -360,10 +360,6 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     }
     if connection.protocol != Protocol::Http2 && ends_http1(&answer, &stream) {
         connection.close_after_response();
-    }
-    if connection.must_close() && stream.shared.info.borrow().protocol == Some(Protocol::Http10) {
-        // hyper would promise a client of 1.0 that the connection stays, unless the answer is one of 1.0 too.
-        answer.head.version = Version::HTTP_10;
     }
     response::finish(&mut answer.head.headers, answer.tunnel.is_some(), &connection);
     stream.respond(answer.head.status.as_u16());

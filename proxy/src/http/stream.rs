@@ -26,6 +26,7 @@ pub struct Shared {
     pub limits: Cell<Limits>,
     activity: Cell<Instant>,
     request_complete: Cell<Option<Instant>>,
+    broken: Cell<bool>,
     waiter: RefCell<Option<Waker>>,
 }
 
@@ -61,6 +62,16 @@ impl Shared {
         let mut info = self.info.borrow_mut();
         self.request_complete.set(Some(info.start));
         info.request_complete = Some(Duration::ZERO);
+    }
+
+    /// The framing of the request's body turned out to be broken.
+    pub fn note_broken(&self) {
+        self.broken.set(true);
+    }
+
+    /// Whether the framing of the request's body is broken.
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
     }
 
     /// When the request was complete, if it is.
@@ -116,6 +127,7 @@ impl Stream {
             info: RefCell::new(info),
             limits: Cell::default(),
             request_complete: Cell::new(None),
+            broken: Cell::new(false),
             waiter: RefCell::new(None),
         });
         connection.current.replace(Some(Rc::clone(&shared)));

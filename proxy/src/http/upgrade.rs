@@ -7,7 +7,6 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::ext::Protocol as ExtendedConnect;
-use hyper::upgrade::OnUpgrade;
 
 use crate::config::route::RouteAction;
 use crate::http::local_reply::LocalReply;
@@ -17,6 +16,7 @@ use crate::telemetry::stream_info::Protocol;
 
 mod tunnel;
 
+use tunnel::Client;
 pub use tunnel::{Tunnel, UpstreamSide};
 
 /// The `upgrade_type` of CONNECT, in lower case.
@@ -45,7 +45,7 @@ pub fn requested(parts: &Parts) -> Option<&str> {
 
 /// An upgrade that is allowed.
 pub struct Upgrade {
-    downstream: OnUpgrade,
+    downstream: Client,
     /// The type, in lower case.
     protocol: Box<str>,
     /// `connect_config`: the tunnel goes on as plain TCP.
@@ -75,7 +75,7 @@ pub fn take(
     let config = &stream.connection.manager.config;
     let allowed = of(&action.upgrades).or_else(|| of(&config.upgrades)).unwrap_or(false);
     let terminates = protocol == CONNECT_TYPE && action.terminates_connect;
-    match parts.extensions.remove::<OnUpgrade>() {
+    match Client::take(parts, stream) {
         Some(downstream) if allowed => {
             stream.connection.manager.stats.downstream_cx_upgrades_total.inc();
             Ok(Some(Upgrade { downstream, protocol: protocol.into(), terminates }))

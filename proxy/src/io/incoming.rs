@@ -6,9 +6,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::io::h1;
+
 /// A body that a codec reads.
 #[derive(Debug)]
 pub enum Incoming {
+    /// That of HTTP/1.
+    Http1(h1::Incoming),
     /// hyper's.
     Hyper(hyper::body::Incoming),
 }
@@ -16,6 +20,9 @@ pub enum Incoming {
 /// Why a codec could not go on with a message.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
+    /// That of HTTP/1.
+    #[error(transparent)]
+    Http1(#[from] h1::Error),
     /// hyper's reason. As a cause it is left out, so that whoever looks for an HTTP/2 reason finds it next.
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
@@ -36,18 +43,21 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         match self.get_mut() {
+            Incoming::Http1(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
             Incoming::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Incoming::Http1(body) => body.is_end_stream(),
             Incoming::Hyper(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Incoming::Http1(body) => body.size_hint(),
             Incoming::Hyper(body) => body.size_hint(),
         }
     }

@@ -53,7 +53,7 @@ impl From<SendError> for Failed {
 /// The answer for a failed attempt, in Envoy's words. Only the access log learns what the transport said.
 pub fn reply_to(failed: Failed, stream: &Stream, is_retry: bool) -> LocalReply {
     let connection = &stream.connection;
-    if connection.verdicts.is_broken(connection.requests()) {
+    if stream.shared.is_broken() {
         return request::broken_body(connection);
     }
     let Failed { reason, detail, .. } = failed;

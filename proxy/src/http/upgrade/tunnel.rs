@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use http::Version;
+use http::request::Parts;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 
 use super::Upgrade;
 use crate::http::overdue::Limits;
 use crate::http::stream::Stream;
+use crate::io::Stream as Connection;
 use crate::io::relay::{Ended, relay};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::pool::{ResponseLease, TcpLease};
@@ -21,9 +25,29 @@ pub enum UpstreamSide {
     Tcp(TcpLease),
 }
 
+/// The client's side of a tunnel.
+pub enum Client {
+    /// The connection, once the answer is out.
+    Http1(oneshot::Receiver<Connection>),
+    /// The HTTP/2 stream.
+    Http2(OnUpgrade),
+}
+
+impl Client {
+    /// What becomes of the client's side if its request is granted; none if it cannot become a tunnel.
+    pub fn take(parts: &mut Parts, stream: &Stream) -> Option<Client> {
+        match parts.version {
+            Version::HTTP_2 => parts.extensions.remove().map(Client::Http2),
+            Version::HTTP_11 => Some(Client::Http1(stream.connection.promise_tunnel())),
+            // HTTP/1.0 knows no way out.
+            _ => None,
+        }
+    }
+}
+
 /// Two sides that get joined once the response is out.
 pub struct Tunnel {
-    downstream: OnUpgrade,
+    downstream: Client,
     upstream: UpstreamSide,
     limits: Limits,
 }
@@ -36,33 +60,50 @@ impl Tunnel {
 
     /// Relays until both sides have closed or the idle timeout passes. Owns the stream, which is recorded at the end.
     pub async fn run(self, mut stream: Stream) {
-        let Ok(downstream) = self.downstream.await else {
-            return stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-        };
-        // The lease is held until the end: only then is the upstream connection no longer in use.
-        match self.upstream {
-            UpstreamSide::Upgraded(upstream, _lease) => {
-                let Ok(upstream) = upstream.await else {
-                    return stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
-                };
-                join(&mut stream, downstream, TokioIo::new(upstream), self.limits).await;
-            }
-            UpstreamSide::Tcp(mut lease) => {
-                join(&mut stream, downstream, &mut lease.stream, self.limits).await;
-            }
+        match self.downstream {
+            Client::Http1(connection) => match connection.await {
+                Ok(client) => join_upstream(&mut stream, client, self.upstream, self.limits).await,
+                Err(_) => stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION),
+            },
+            Client::Http2(upgrade) => match upgrade.await {
+                Ok(client) => {
+                    let client = TokioIo::new(client);
+                    join_upstream(&mut stream, client, self.upstream, self.limits).await;
+                }
+                Err(_) => stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION),
+            },
         }
     }
 }
 
+async fn join_upstream(
+    stream: &mut Stream,
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    upstream: UpstreamSide,
+    limits: Limits,
+) {
+        // The lease is held until the end: only then is the upstream connection no longer in use.
+        match upstream {
+            UpstreamSide::Upgraded(upstream, _lease) => {
+                let Ok(upstream) = upstream.await else {
+                    return stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
+                };
+                join(stream, client, TokioIo::new(upstream), limits).await;
+            }
+            UpstreamSide::Tcp(mut lease) => {
+                join(stream, client, &mut lease.stream, limits).await;
+            }
+        }
+}
+
 async fn join(
     stream: &mut Stream,
-    downstream: Upgraded,
+    mut downstream: impl AsyncRead + AsyncWrite + Unpin,
     mut upstream: impl AsyncRead + AsyncWrite + Unpin,
     limits: Limits,
 ) {
     let stats = Arc::clone(&stream.connection.manager.stats);
     stats.downstream_cx_upgrades_active.inc();
-    let mut downstream = TokioIo::new(downstream);
     let relayed = relay(&mut downstream, &mut upstream, limits.idle).await;
     stats.downstream_cx_upgrades_active.dec();
     let mut info = stream.shared.info.borrow_mut();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Request;
 
-use crate::io::{Body, CodecError};
+use crate::io::{Body, CodecError, h1};
 use crate::upstream::connect::ConnectError;
 
 /// The reason of a reset; prints as in `upstream_reset_before_response_started{...}` (before `_` replaces blanks).
@@ -50,7 +50,10 @@ impl ResetReason {
     /// The reason that an error of hyper comes to, on a request's or on a response body's side. A response that has begun
     /// and is cut off is as broken as one that cannot be parsed.
     pub fn of(error: &CodecError, has_begun: bool) -> ResetReason {
-        let CodecError::Hyper(error) = error;
+        let error = match error {
+            CodecError::Http1(error) => return ResetReason::of_http1(error),
+            CodecError::Hyper(error) => error,
+        };
         if error.is_parse() || (error.is_incomplete_message() && has_begun) {
             return ResetReason::ProtocolError;
         }
@@ -71,6 +74,14 @@ impl ResetReason {
             source = cause.source();
         }
         ResetReason::ConnectionTermination
+    }
+
+    fn of_http1(error: &h1::Error) -> ResetReason {
+        match error {
+            h1::Error::Malformed(_) => ResetReason::ProtocolError,
+            h1::Error::Body(_) => ResetReason::LocalReset,
+            h1::Error::Cut | h1::Error::Io(_) => ResetReason::ConnectionTermination,
+        }
     }
 
     fn of_h2(error: &h2::Error) -> ResetReason {

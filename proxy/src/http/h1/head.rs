@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 
-use super::body::{Body, Chunks};
 use super::charset::{is_in_target, is_token, valid_authority};
 use crate::config::hcm::{HttpConnectionManager, Underscores};
+use crate::io::h1::Framing;
+use crate::io::h1::fields::{self, BadField};
 
 /// The methods that pass without `allow_custom_methods`: those that Envoy knows.
 const METHODS: [&[u8]; 35] = [
@@ -115,76 +119,62 @@ impl Refusal {
     }
 }
 
-/// What a search for the end of a head found.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Search {
-    /// The head has this length.
-    End(usize),
-    /// It goes on.
-    More,
-    /// A line ends in LF alone.
-    BareLineFeed,
+/// A whole head that has come.
+pub struct Head {
+    /// The request, as far as it is known.
+    pub parts: Parts,
+    /// How its body is framed.
+    pub framing: Framing,
+    /// It says that this is the connection's last one.
+    pub closes: bool,
+    /// It waits for `100 Continue` before it sends its body.
+    pub expects_continue: bool,
+    /// What follows it may not be HTTP: CONNECT, or an upgrade.
+    pub tunnel: bool,
+    /// Why it is no good, if so.
+    pub refusal: Option<Refusal>,
 }
 
-/// Looks for the empty line that ends a head. The first `searched` bytes hold no end, as an earlier search has shown.
-pub fn search(bytes: &[u8], searched: usize) -> Search {
-    // Empty lines in front of a request are ignored (RFC 9112 §2.2).
-    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(bytes.len());
-    let mut from = searched;
-    while let Some(found) = memchr::memchr(b'\n', &bytes[from..]) {
-        let at = from + found;
-        match at.checked_sub(1).map(|before| bytes[before]) {
-            Some(b'\r') if at > start && at >= 2 && bytes[at - 2] == b'\n' => {
-                return Search::End(at + 1);
-            }
-            Some(b'\r') => from = at + 1,
-            _ => return Search::BareLineFeed,
+impl Head {
+    /// In place of a head that is refused. Nothing is told of what it said.
+    pub fn refused(refusal: Refusal) -> Self {
+        let (parts, ()) = Request::new(()).into_parts();
+        Head {
+            parts,
+            framing: Framing::Length(0),
+            closes: true,
+            expects_continue: false,
+            tunnel: false,
+            refusal: Some(refusal),
         }
     }
-    Search::More
 }
 
-/// What a good head says about what follows it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The body.
-    pub body: Body,
-    /// Whether the connection may leave HTTP behind the body: CONNECT, or an upgrade.
-    pub tunnel: bool,
+/// Reads a whole head, whose lines all end in CR LF.
+pub fn read(head: &Bytes, rules: &Rules) -> Head {
+    parse(head, rules).unwrap_or_else(Head::refused)
 }
 
-/// Checks a whole head, whose lines all end in CR LF.
-///
-/// # Errors
-/// Why it is refused.
-pub fn check(head: &[u8], rules: &Rules) -> Result<Head, Refusal> {
-    let mut lines = lines(head).skip_while(|line| line.is_empty());
+fn parse(head: &Bytes, rules: &Rules) -> Result<Head, Refusal> {
+    let mut lines = fields::lines(head);
     let request = RequestLine::read(lines.next().unwrap_or_default(), rules)?;
-    let mut fields = Fields::default();
-    for line in lines.take_while(|line| !line.is_empty()) {
-        fields.add(line, rules)?;
+    let mut found = Fields { headers: HeaderMap::with_capacity(head.len() / 40 + 6), ..Fields::default() };
+    for line in lines {
+        found.add(head, line, rules)?;
     }
-    fields.finish(&request, rules)
+    found.finish(head, request, rules)
 }
 
-/// The lines, without their ends.
-fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut start = 0;
-    memchr::memchr_iter(b'\n', head).map(move |end| {
-        let line = &head[start..end];
-        start = end + 1;
-        line.strip_suffix(b"\r").unwrap_or(line)
-    })
-}
-
-struct RequestLine {
-    connect: bool,
+struct RequestLine<'a> {
+    method: Method,
+    target: &'a [u8],
     http10: bool,
-    length: usize,
+    /// It had a fragment, which is cut off.
+    fragment: bool,
 }
 
-impl RequestLine {
-    fn read(line: &[u8], rules: &Rules) -> Result<RequestLine, Refusal> {
+impl<'a> RequestLine<'a> {
+    fn read(line: &'a [u8], rules: &Rules) -> Result<Self, Refusal> {
         let mut parts = line.split(|byte| *byte == b' ');
         let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let (version, more) = (parts.next(), parts.next());
@@ -203,9 +193,23 @@ impl RequestLine {
             }
             Some(_) => return Err(Refusal::SYNTAX),
         };
-        let connect = method == b"CONNECT";
-        check_target(method, target, rules)?;
-        Ok(RequestLine { connect, http10, length: target.len() })
+        let (target, fragment) = match check_target(method, target, rules) {
+            Err(Refusal::FRAGMENT) => {
+                (target.split(|byte| *byte == b'#').next().unwrap_or_default(), true)
+            }
+            checked => checked.map(|()| (target, false))?,
+        };
+        let method = Method::from_bytes(method).map_err(|_| Refusal::SYNTAX)?;
+        Ok(RequestLine { method, target, http10, fragment })
+    }
+
+    /// Takes the target over; one that nobody could make a URI of is refused, which the checks before leave little of.
+    fn uri(&self, head: &Bytes) -> Result<Uri, Refusal> {
+        if self.target.len() >= usize::from(u16::MAX) {
+            return Err(Refusal::TOO_LARGE);
+        }
+        let uri = Uri::from_maybe_shared(head.slice_ref(self.target));
+        uri.map_err(|_| Refusal::bad("http1.invalid_url"))
     }
 }
 
@@ -249,9 +253,10 @@ fn check_target(method: &[u8], target: &[u8], rules: &Rules) -> Result<(), Refus
     }
 }
 
-/// What stands in the fields about framing, and their number and size.
+/// The fields, and what stands in them about framing, their number and size.
 #[derive(Default)]
 struct Fields {
+    headers: HeaderMap,
     count: usize,
     size: usize,
     length: Option<u64>,
@@ -259,36 +264,34 @@ struct Fields {
     hosts: usize,
     asks_upgrade: bool,
     upgrade: bool,
+    closes: bool,
+    expects_continue: bool,
 }
 
 impl Fields {
-    fn add(&mut self, line: &[u8], rules: &Rules) -> Result<(), Refusal> {
-        let invalid = Refusal::bad("http1.invalid_characters");
-        // A line that starts with white space would continue the one before (obs-fold): no name is empty or has a blank.
-        let colon = memchr::memchr(b':', line).ok_or(Refusal::SYNTAX)?;
-        let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
-        if !is_token(name) {
-            return Err(if has_control(name) { invalid } else { Refusal::SYNTAX });
-        }
-        if has_control(value) {
-            return Err(invalid);
-        }
-        if rules.reject_underscores && name.contains(&b'_') {
+    fn add(&mut self, head: &Bytes, line: &[u8], rules: &Rules) -> Result<(), Refusal> {
+        let (name, value) = fields::parse(head, line).map_err(|bad| match bad {
+            BadField::Syntax => Refusal::SYNTAX,
+            BadField::Characters => Refusal::bad("http1.invalid_characters"),
+            BadField::TooMany => Refusal::TOO_MANY,
+        })?;
+        if rules.reject_underscores && name.as_str().contains('_') {
             return Err(Refusal::UNDERSCORE);
         }
         self.count += 1;
-        self.size += name.len() + value.len();
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.add_host(value),
-            7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                self.upgrade |= !value.eq_ignore_ascii_case(b"h2c");
-                Ok(())
-            }
-            10 if name.eq_ignore_ascii_case(b"connection") => self.add_connection(value),
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.add_length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.add_encoding(value),
-            _ => Ok(()),
+        self.size += name.as_str().len() + value.len();
+        let said = value.as_bytes();
+        match name {
+            HOST => self.add_host(said)?,
+            UPGRADE => self.upgrade |= !said.eq_ignore_ascii_case(b"h2c"),
+            CONNECTION => self.add_connection(said)?,
+            CONTENT_LENGTH => self.add_length(said)?,
+            TRANSFER_ENCODING => self.add_encoding(said)?,
+            EXPECT => self.expects_continue |= said.eq_ignore_ascii_case(b"100-continue"),
+            _ => {}
         }
+        self.headers.try_append(name, value).map_err(|_| Refusal::TOO_MANY)?;
+        Ok(())
     }
 
     fn add_host(&mut self, value: &[u8]) -> Result<(), Refusal> {
@@ -304,12 +307,13 @@ impl Fields {
     fn add_connection(&mut self, value: &[u8]) -> Result<(), Refusal> {
         const GUARDED: [&[u8]; 4] =
             [b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];
-        for token in value.split(|byte| *byte == b',').map(trim) {
+        for token in value.split(|byte| *byte == b',').map(fields::trim) {
             let is = |name: &[u8]| token.eq_ignore_ascii_case(name);
             if token.starts_with(b":") || GUARDED.iter().any(|name| is(name)) {
                 return Err(Refusal::bad("http1.connection_header_rejected"));
             }
             self.asks_upgrade |= is(b"upgrade");
+            self.closes |= is(b"close");
         }
         Ok(())
     }
@@ -317,9 +321,7 @@ impl Fields {
     fn add_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
         let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
         let number = std::str::from_utf8(value).ok().filter(|_| digits);
-        // The two highest numbers mean something else to hyper.
-        let length =
-            number.and_then(|text| text.parse().ok()).filter(|length| *length < u64::MAX - 1);
+        let length = number.and_then(|text| text.parse().ok());
         match (self.length, length) {
             (None, Some(_)) => self.length = length,
             _ => return Err(Refusal::SYNTAX),
@@ -335,42 +337,48 @@ impl Fields {
         Ok(())
     }
 
-    fn finish(self, request: &RequestLine, rules: &Rules) -> Result<Head, Refusal> {
-        if self.size + request.length > rules.most_kb * 1024 {
+    fn finish(self, head: &Bytes, request: RequestLine<'_>, rules: &Rules) -> Result<Head, Refusal> {
+        if self.size + request.target.len() > rules.most_kb * 1024 {
             return Err(Refusal::TOO_LARGE);
         }
         if self.count > rules.most_headers {
             return Err(Refusal::TOO_MANY);
         }
-        let body = match (self.encoded, self.length) {
+        let connect = request.method == Method::CONNECT;
+        let framing = match (self.encoded, self.length) {
             (true, Some(_)) => {
                 return Err(Refusal::bad("http1.content_length_and_chunked_not_allowed"));
             }
             // HTTP/1.0 has no chunks, and who speaks it may not know them (RFC 9112 §6.1).
             (true, None) if request.http10 => return Err(Refusal::SYNTAX),
-            (true, None) => Body::Chunked(Chunks::default()),
-            (false, length) => Body::Length(length.unwrap_or(0)),
+            // A body in front of a tunnel has no meaning (RFC 9110 §9.3.6).
+            (true, None) if connect => {
+                return Err(Refusal::bad("http1.transfer_encoding_not_allowed"));
+            }
+            (false, Some(1..)) if connect => return Err(Refusal::bad("http1.body_disallowed")),
+            (true, None) => Framing::chunked(),
+            (false, length) => Framing::Length(length.unwrap_or(0)),
         };
-        Ok(Head { body, tunnel: request.connect || (self.asks_upgrade && self.upgrade) })
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.uri = request.uri(head)?;
+        parts.method = request.method;
+        parts.version = if request.http10 { Version::HTTP_10 } else { Version::HTTP_11 };
+        parts.headers = self.headers;
+        Ok(Head {
+            parts,
+            framing,
+            closes: self.closes,
+            expects_continue: self.expects_continue && !request.http10,
+            tunnel: connect || (self.asks_upgrade && self.upgrade),
+            refusal: request.fragment.then_some(Refusal::FRAGMENT),
+        })
     }
-}
-
-fn has_control(text: &[u8]) -> bool {
-    // Without a way out of the loop, so that the compiler can look at many bytes at once.
-    text.iter()
-        .fold(false, |found, byte| found | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7F))
-}
-
-fn trim(text: &[u8]) -> &[u8] {
-    let blank = |byte: &u8| b" \t".contains(byte);
-    let start = text.iter().position(|byte| !blank(byte)).unwrap_or(text.len());
-    let end = text.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
-    &text[start..end]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::h1::fields::{Search, search};
 
     const RULES: Rules = Rules {
         accept_http10: true,
@@ -382,19 +390,13 @@ mod tests {
         most_headers: 3,
     };
 
-    fn details(head: &str) -> &'static str {
-        assert_eq!(search(head.as_bytes(), 0), Search::End(head.len()), "{head:?}");
-        check(head.as_bytes(), &RULES).map_or_else(|refusal| refusal.details, |_| "good")
+    fn head(text: &str) -> Head {
+        assert_eq!(search(text.as_bytes(), 0), Search::End(text.len()), "{text:?}");
+        read(&Bytes::copy_from_slice(text.as_bytes()), &RULES)
     }
 
-    #[test]
-    fn a_head_ends_at_an_empty_line_and_has_no_bare_line_feeds() {
-        assert_eq!(search(b"\r\n\r\nGET / HTTP/1.1\r\na: b\r\n\r\nx", 0), Search::End(28));
-        assert_eq!(search(b"GET / HTTP/1.1\r\na: b\r\n", 0), Search::More);
-        assert_eq!(search(b"\r\n\r\n", 0), Search::More);
-        assert_eq!(search(b"GET / HTTP/1.1\na: b\r\n\r\n", 0), Search::BareLineFeed);
-        assert_eq!(search(b"GET / HTTP/1.1\r\n\n", 0), Search::BareLineFeed);
-        assert_eq!(search(b"GET / HTTP/1.1\r\n\r\n", 17), Search::End(18));
+    fn details(text: &str) -> &'static str {
+        head(text).refusal.map_or("good", |refusal| refusal.details)
     }
 
     #[test]
@@ -413,6 +415,8 @@ mod tests {
             ("GET  / HTTP/1.1", "http1.codec_error"),
             ("GET / x HTTP/1.1", "http1.codec_error"),
             ("get / HTTP/1.1", "http1.codec_error"),
+            ("CONNECT a HTTP/1.1", "http1.invalid_url"),
+            ("GET http://a:b:c/ HTTP/1.1", "http1.invalid_url"),
             ("GET / HTTP/1.2", "low_version"),
             ("GET /", "low_version"),
             ("GET / HTTQ/1.1", "http1.codec_error"),
@@ -435,7 +439,7 @@ mod tests {
             ("content-length: 5\r\ncontent-length: 5", "http1.codec_error"),
             ("content-length: +5", "http1.codec_error"),
             ("content-length:", "http1.codec_error"),
-            ("content-length: 18446744073709551615", "http1.codec_error"),
+            ("content-length: 18446744073709551616", "http1.codec_error"),
             ("transfer-encoding: gzip, chunked", "http1.invalid_transfer_encoding"),
             (
                 "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
@@ -479,12 +483,25 @@ mod tests {
             ("upgrade: websocket", false),
             ("connection: upgrade\r\nupgrade: h2c", false),
         ] {
-            let head = format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n");
-            assert_eq!(
-                check(head.as_bytes(), &RULES).map(|head| head.tunnel),
-                Ok(tunnel),
-                "{fields}"
-            );
+            let text = format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n");
+            assert_eq!(head(&text).tunnel, tunnel, "{fields}");
         }
+    }
+
+    #[test]
+    fn a_good_head_is_a_request() {
+        let head = head(
+            "\r\nPOST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n",
+        );
+        let Parts { method, uri, version, headers, .. } = head.parts;
+        assert_eq!((method, uri.to_string(), version), (Method::POST, "/a?b".to_owned(), Version::HTTP_11));
+        assert_eq!((headers.len(), headers[HOST].as_bytes()), (3, &b"x"[..]));
+        assert_eq!((head.framing, head.expects_continue, head.closes), (Framing::Length(5), true, false));
+    }
+
+    #[test]
+    fn what_is_refused_for_its_fragment_is_told_without_it() {
+        let head = head("GET /a#b HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert_eq!((head.parts.uri.path(), head.refusal), ("/a", Some(Refusal::FRAGMENT)));
     }
 }
