@@ -26,9 +26,9 @@ use crate::http::overdue::{self, StreamExecutor};
 use crate::http::service;
 use crate::http::stats::HttpStats;
 use crate::http::worker::Worker;
-use crate::io::{Incoming, Stream};
 use crate::io::deadline::Deadline;
 use crate::io::quiet::Quiet;
+use crate::io::{Incoming, Stream};
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
 
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).

@@ -69,7 +69,9 @@ pub async fn serve(
     }
     let mut closing = Closing::default();
     let manager = &connection.manager;
-    poll_fn(|cx| closing.poll(link.borrow_mut().wire.stream(), manager, cx)).await.map_err(Error::Io)
+    poll_fn(|cx| closing.poll(link.borrow_mut().wire.stream(), manager, cx))
+        .await
+        .map_err(Error::Io)
 }
 
 /// One request with its answer.

@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::io::h1;
+use crate::io::http2::{Http2Body, Http2Tunnel};
+use crate::io::{BodyError, h1};
 
 /// A body that a codec reads.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub enum Incoming {
     Http1(h1::Incoming),
     /// hyper's.
     Hyper(hyper::body::Incoming),
+    /// One on a stream of HTTP/2.
+    Http2(Http2Body),
 }
 
 /// Why a codec could not go on with a message.
@@ -26,6 +29,22 @@ pub enum CodecError {
     /// hyper's reason. As a cause it is left out, so that whoever looks for an HTTP/2 reason finds it next.
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
+    /// A stream or connection of HTTP/2 broke.
+    #[error("{0}")]
+    Http2(#[from] h2::Error),
+    /// The body that was to be sent broke off.
+    #[error("{0}")]
+    Body(BodyError),
+}
+
+impl Incoming {
+    /// The stream of HTTP/2 that it comes over, if that can be a tunnel.
+    pub fn into_tunnel(self) -> Option<Http2Tunnel> {
+        match self {
+            Incoming::Http2(body) => body.into_tunnel(),
+            Incoming::Hyper(_) => None,
+        }
+    }
 }
 
 impl From<hyper::body::Incoming> for Incoming {
@@ -45,6 +64,7 @@ impl Body for Incoming {
         match self.get_mut() {
             Incoming::Http1(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
             Incoming::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
+            Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
         }
     }
 
@@ -52,6 +72,7 @@ impl Body for Incoming {
         match self {
             Incoming::Http1(body) => body.is_end_stream(),
             Incoming::Hyper(body) => body.is_end_stream(),
+            Incoming::Http2(body) => body.is_end_stream(),
         }
     }
 
@@ -59,6 +80,7 @@ impl Body for Incoming {
         match self {
             Incoming::Http1(body) => body.size_hint(),
             Incoming::Hyper(body) => body.size_hint(),
+            Incoming::Http2(body) => body.size_hint(),
         }
     }
 }

@@ -119,7 +119,11 @@ mod tests {
 
     use super::*;
 
-    type Endless = StreamBody<futures_util::stream::Pending<Result<http_body::Frame<bytes::Bytes>, std::convert::Infallible>>>;
+    type Endless = StreamBody<
+        futures_util::stream::Pending<
+            Result<http_body::Frame<bytes::Bytes>, std::convert::Infallible>,
+        >,
+    >;
 
     fn endless() -> Endless {
         StreamBody::new(futures_util::stream::pending())

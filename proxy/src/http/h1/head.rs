@@ -158,7 +158,8 @@ pub fn read(head: &Bytes, rules: &Rules) -> Head {
 fn parse(head: &Bytes, rules: &Rules) -> Result<Head, Refusal> {
     let mut lines = fields::lines(head);
     let request = RequestLine::read(lines.next().unwrap_or_default(), rules)?;
-    let mut found = Fields { headers: HeaderMap::with_capacity(head.len() / 40 + 6), ..Fields::default() };
+    let mut found =
+        Fields { headers: HeaderMap::with_capacity(head.len() / 40 + 6), ..Fields::default() };
     for line in lines {
         found.add(head, line, rules)?;
     }
@@ -337,7 +338,12 @@ impl Fields {
         Ok(())
     }
 
-    fn finish(self, head: &Bytes, request: RequestLine<'_>, rules: &Rules) -> Result<Head, Refusal> {
+    fn finish(
+        self,
+        head: &Bytes,
+        request: RequestLine<'_>,
+        rules: &Rules,
+    ) -> Result<Head, Refusal> {
         if self.size + request.target.len() > rules.most_kb * 1024 {
             return Err(Refusal::TOO_LARGE);
         }
@@ -494,9 +500,15 @@ mod tests {
             "\r\nPOST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n",
         );
         let Parts { method, uri, version, headers, .. } = head.parts;
-        assert_eq!((method, uri.to_string(), version), (Method::POST, "/a?b".to_owned(), Version::HTTP_11));
+        assert_eq!(
+            (method, uri.to_string(), version),
+            (Method::POST, "/a?b".to_owned(), Version::HTTP_11)
+        );
         assert_eq!((headers.len(), headers[HOST].as_bytes()), (3, &b"x"[..]));
-        assert_eq!((head.framing, head.expects_continue, head.closes), (Framing::Length(5), true, false));
+        assert_eq!(
+            (head.framing, head.expects_continue, head.closes),
+            (Framing::Length(5), true, false)
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::Upgrade;
 use crate::http::overdue::Limits;
 use crate::http::stream::Stream;
 use crate::io::Stream as Connection;
+use crate::io::http2::Http2Tunnel;
 use crate::io::relay::{Ended, relay};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::pool::{ResponseLease, TcpLease};
@@ -21,6 +22,8 @@ use crate::upstream::pool::{ResponseLease, TcpLease};
 pub enum UpstreamSide {
     /// It has left HTTP too.
     Upgraded(OnUpgrade, ResponseLease),
+    /// It is a stream of HTTP/2.
+    Http2(Http2Tunnel, ResponseLease),
     /// It never spoke HTTP: CONNECT ends at the proxy.
     Tcp(TcpLease),
 }
@@ -82,18 +85,19 @@ async fn join_upstream(
     upstream: UpstreamSide,
     limits: Limits,
 ) {
-        // The lease is held until the end: only then is the upstream connection no longer in use.
-        match upstream {
-            UpstreamSide::Upgraded(upstream, _lease) => {
-                let Ok(upstream) = upstream.await else {
-                    return stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
-                };
-                join(stream, client, TokioIo::new(upstream), limits).await;
-            }
-            UpstreamSide::Tcp(mut lease) => {
-                join(stream, client, &mut lease.stream, limits).await;
-            }
+    // The lease is held until the end: only then is the upstream connection no longer in use.
+    match upstream {
+        UpstreamSide::Upgraded(upstream, _lease) => {
+            let Ok(upstream) = upstream.await else {
+                return stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
+            };
+            join(stream, client, TokioIo::new(upstream), limits).await;
         }
+        UpstreamSide::Http2(upstream, _lease) => join(stream, client, upstream, limits).await,
+        UpstreamSide::Tcp(mut lease) => {
+            join(stream, client, &mut lease.stream, limits).await;
+        }
+    }
 }
 
 async fn join(

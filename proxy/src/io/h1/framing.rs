@@ -226,7 +226,11 @@ mod tests {
     /// What a body comes to: its data, its trailers, and what follows it; none while it is not complete.
     type Whole = Option<(String, Option<String>, usize)>;
 
-    fn read(framing: &mut Framing, ahead: &mut BytesMut, whole: &mut (String, Option<String>)) -> Result<bool, Broken> {
+    fn read(
+        framing: &mut Framing,
+        ahead: &mut BytesMut,
+        whole: &mut (String, Option<String>),
+    ) -> Result<bool, Broken> {
         loop {
             match framing.next(ahead)? {
                 Piece::Data(data) => whole.0.push_str(std::str::from_utf8(&data).unwrap()),
@@ -276,8 +280,20 @@ mod tests {
     #[test]
     fn odd_chunks_are_broken() {
         for text in [
-            "-1\r\n", "0x1\r\n", "1_0\r\n", "\r\n", " 1\r\n", "1 \r\n", "FFFFFFFFFFFFFFFF1\r\n", "1\nx",
-            "1;a\nb\r\n", "1\r\nxx\r\n", "1\r\nx\n", "0\r\nx: 1\n", "0\r\nx\r\n\r\n", "0\r\n\n",
+            "-1\r\n",
+            "0x1\r\n",
+            "1_0\r\n",
+            "\r\n",
+            " 1\r\n",
+            "1 \r\n",
+            "FFFFFFFFFFFFFFFF1\r\n",
+            "1\nx",
+            "1;a\nb\r\n",
+            "1\r\nxx\r\n",
+            "1\r\nx\n",
+            "0\r\nx: 1\n",
+            "0\r\nx\r\n\r\n",
+            "0\r\n\n",
         ] {
             assert_eq!(chunked(text), Err(Broken), "{text:?}");
         }
