@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::http::h1::Refusal;
 use crate::http::overdue::Limits;
 use crate::http::reset;
 use crate::http::stream::{Shared, Stream};
@@ -39,8 +40,14 @@ impl Body for RequestBody {
         let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
-                if matches!(error, CodecError::Http1(h1::Error::Malformed(_))) {
-                    this.shared.note_broken();
+                match error {
+                    CodecError::Http1(h1::Error::Malformed(_)) => {
+                        this.shared.note_broken(Refusal::SYNTAX);
+                    }
+                    CodecError::Http1(h1::Error::TooLarge(_)) => {
+                        this.shared.note_broken(Refusal::TOO_LARGE);
+                    }
+                    _ => {}
                 }
                 return Poll::Ready(Some(Err(error.into())));
             }

@@ -190,7 +190,7 @@ fn note_end<E: Error + 'static>(connection: &Connection, result: Result<(), E>, 
         }
     };
     side.inc();
-    if connection.active() > 0 {
+    if connection.ends_busy() {
         side_active.inc();
         stats.downstream_cx_destroy_active_rq.inc();
     }

@@ -43,6 +43,7 @@ pub struct Connection {
     idle_since: Cell<Instant>,
     closing: Cell<bool>,
     ending: Cell<bool>,
+    left: Cell<bool>,
     /// HTTP/1: where the connection goes when it leaves HTTP.
     tunnel: RefCell<Option<oneshot::Sender<Stream>>>,
     deadlines: RefCell<Vec<Deadline>>,
@@ -68,6 +69,7 @@ impl Connection {
             protocol,
             verdict: Cell::default(),
             ending: Cell::new(false),
+            left: Cell::new(false),
             tunnel: RefCell::default(),
             drain,
             active: Cell::new(0),
@@ -136,6 +138,16 @@ impl Connection {
     /// HTTP/1: no further request is read.
     pub fn end(&self) {
         self.ending.set(true);
+    }
+
+    /// HTTP/1: the client has left while an answer was due to it.
+    pub fn note_left(&self) {
+        self.left.set(true);
+    }
+
+    /// Whether requests are under way, or were when the client left.
+    pub fn ends_busy(&self) -> bool {
+        self.active() > 0 || self.left.get()
     }
 
     /// Whether no further request is read.

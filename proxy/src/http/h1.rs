@@ -27,8 +27,8 @@ mod heads;
 
 use answer::{Asked, write_head};
 pub use charset::valid_authority;
-use head::Head;
-pub use head::{Refusal, Rules};
+pub use head::Head;
+pub use head::{Refusal, Rules, read};
 use heads::Heads;
 
 /// What goes out before the body of a request that waits for it.
@@ -102,7 +102,11 @@ async fn exchange(
     });
     poll_fn(|cx| match answering.as_mut().poll(cx) {
         Poll::Ready(next) => Poll::Ready(next),
-        Poll::Pending => link.borrow_mut().poll_left(cx).map(Err),
+        Poll::Pending => {
+            let error = ready!(link.borrow_mut().poll_left(cx));
+            connection.note_left();
+            Poll::Ready(Err(error))
+        }
     })
     .await
 }
@@ -122,7 +126,8 @@ async fn answer(
         let title_case = connection.manager.config.proper_case_words;
         write_head(&head, &body, asked, title_case, link.wire.out.text())
     };
-    let mut outgoing = Outgoing::new(body, written.encoder);
+    let mut outgoing =
+        Outgoing::new(body, written.encoder, connection.manager.config.http1_trailers);
     let result = poll_fn(|cx| {
         let result = ready!(outgoing.poll(link, cx));
         if result.is_err() {

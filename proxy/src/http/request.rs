@@ -68,7 +68,7 @@ fn bad_request(details: &'static str) -> LocalReply {
         .close()
 }
 
-/// The answer to a head of HTTP/1 that is refused.
+/// The answer to a head or a body of HTTP/1 that is refused.
 pub fn refused(refusal: Refusal, connection: &Connection) -> LocalReply {
     let stats = &connection.manager.stats;
     if refusal == Refusal::FRAGMENT {
@@ -87,11 +87,6 @@ pub fn refused(refusal: Refusal, connection: &Connection) -> LocalReply {
     LocalReply::new(refusal.status, refusal.details, reason)
         .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
         .close()
-}
-
-/// The answer for a body whose framing is broken.
-pub fn broken_body(connection: &Connection) -> LocalReply {
-    refused(Refusal::SYNTAX, connection)
 }
 
 fn count_rejected(connection: &Connection) {

@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use crate::http::connection::Connection;
+use crate::http::h1::Refusal;
 use crate::http::manager::Route;
 use crate::http::overdue::Limits;
 use crate::http::request;
@@ -26,7 +27,7 @@ pub struct Shared {
     pub limits: Cell<Limits>,
     activity: Cell<Instant>,
     request_complete: Cell<Option<Instant>>,
-    broken: Cell<bool>,
+    broken: Cell<Option<Refusal>>,
     waiter: RefCell<Option<Waker>>,
 }
 
@@ -64,13 +65,13 @@ impl Shared {
         info.request_complete = Some(Duration::ZERO);
     }
 
-    /// The framing of the request's body turned out to be broken.
-    pub fn note_broken(&self) {
-        self.broken.set(true);
+    /// The request's body turned out to be no good.
+    pub fn note_broken(&self, refusal: Refusal) {
+        self.broken.set(Some(refusal));
     }
 
-    /// Whether the framing of the request's body is broken.
-    pub fn is_broken(&self) -> bool {
+    /// Why the request's body is no good, if so.
+    pub fn broken(&self) -> Option<Refusal> {
         self.broken.get()
     }
 
@@ -127,7 +128,7 @@ impl Stream {
             info: RefCell::new(info),
             limits: Cell::default(),
             request_complete: Cell::new(None),
-            broken: Cell::new(false),
+            broken: Cell::default(),
             waiter: RefCell::new(None),
         });
         connection.current.replace(Some(Rc::clone(&shared)));

@@ -15,7 +15,7 @@ pub mod wire;
 pub use body::Incoming;
 pub use encoder::Encoder;
 pub use error::Error;
-pub use framing::Framing;
+pub use framing::{Framing, TrailerLimits};
 pub use link::Link;
 pub use outgoing::Outgoing;
 pub use wire::Wire;

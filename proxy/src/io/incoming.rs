@@ -42,7 +42,7 @@ impl Incoming {
     pub fn into_tunnel(self) -> Option<Http2Tunnel> {
         match self {
             Incoming::Http2(body) => body.into_tunnel(),
-            Incoming::Hyper(_) => None,
+            Incoming::Http1(_) | Incoming::Hyper(_) => None,
         }
     }
 }

@@ -9,8 +9,8 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 
 use super::charset::{is_in_target, is_token, valid_authority};
 use crate::config::hcm::{HttpConnectionManager, Underscores};
-use crate::io::h1::Framing;
 use crate::io::h1::fields::{self, BadField};
+use crate::io::h1::{Framing, TrailerLimits};
 
 /// The methods that pass without `allow_custom_methods`: those that Envoy knows.
 const METHODS: [&[u8]; 35] = [
@@ -76,6 +76,24 @@ impl Rules {
             most_headers: config.max_headers_count as usize,
             head_timeout: config.request_headers_timeout,
         }
+    }
+
+    /// Rules that allow nothing beyond the default but HTTP/1.0: heads of so many KiB and so many fields.
+    pub fn strict(most_kb: usize, most_headers: usize) -> Rules {
+        Rules {
+            accept_http10: true,
+            allow_absolute_url: true,
+            allow_custom_methods: false,
+            reject_underscores: false,
+            most_kb,
+            most_headers,
+            head_timeout: None,
+        }
+    }
+
+    /// What holds for the trailers of a request.
+    fn trailers(&self) -> TrailerLimits {
+        TrailerLimits { bytes: self.most_kb * 1024, fields: self.most_headers }
     }
 
     /// How long a head can be that may still pass: its fields, and the punctuation between them.
@@ -362,7 +380,7 @@ impl Fields {
                 return Err(Refusal::bad("http1.transfer_encoding_not_allowed"));
             }
             (false, Some(1..)) if connect => return Err(Refusal::bad("http1.body_disallowed")),
-            (true, None) => Framing::chunked(),
+            (true, None) => Framing::chunked(rules.trailers()),
             (false, length) => Framing::Length(length.unwrap_or(0)),
         };
         let (mut parts, ()) = Request::new(()).into_parts();
@@ -386,19 +404,9 @@ mod tests {
     use super::*;
     use crate::io::h1::fields::{Search, search};
 
-    const RULES: Rules = Rules {
-        accept_http10: true,
-        allow_absolute_url: true,
-        allow_custom_methods: false,
-        reject_underscores: false,
-        most_kb: 1,
-        head_timeout: None,
-        most_headers: 3,
-    };
-
     fn head(text: &str) -> Head {
         assert_eq!(search(text.as_bytes(), 0), Search::End(text.len()), "{text:?}");
-        read(&Bytes::copy_from_slice(text.as_bytes()), &RULES)
+        read(&Bytes::copy_from_slice(text.as_bytes()), &Rules::strict(1, 3))
     }
 
     fn details(text: &str) -> &'static str {

@@ -16,12 +16,12 @@ use crate::io::Stream as Connection;
 use crate::io::http2::Http2Tunnel;
 use crate::io::relay::{Ended, relay};
 use crate::telemetry::response_flags::ResponseFlags;
-use crate::upstream::pool::{ResponseLease, TcpLease};
+use crate::upstream::pool::{Metered, ResponseLease, TcpLease};
 
 /// The host's side of a tunnel.
 pub enum UpstreamSide {
-    /// It has left HTTP too.
-    Upgraded(OnUpgrade, ResponseLease),
+    /// The connection has left HTTP too; none if it cannot.
+    Http1(Option<Metered>, ResponseLease),
     /// It is a stream of HTTP/2.
     Http2(Http2Tunnel, ResponseLease),
     /// It never spoke HTTP: CONNECT ends at the proxy.
@@ -87,11 +87,9 @@ async fn join_upstream(
 ) {
     // The lease is held until the end: only then is the upstream connection no longer in use.
     match upstream {
-        UpstreamSide::Upgraded(upstream, _lease) => {
-            let Ok(upstream) = upstream.await else {
-                return stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
-            };
-            join(stream, client, TokioIo::new(upstream), limits).await;
+        UpstreamSide::Http1(Some(upstream), _lease) => join(stream, client, upstream, limits).await,
+        UpstreamSide::Http1(None, _) => {
+            stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
         }
         UpstreamSide::Http2(upstream, _lease) => join(stream, client, upstream, limits).await,
         UpstreamSide::Tcp(mut lease) => {

@@ -13,6 +13,9 @@ pub enum Error {
     /// The peer sent what is not HTTP/1.
     #[error("malformed HTTP/1: {0}")]
     Malformed(&'static str),
+    /// The peer sent more than its message may hold.
+    #[error("too large: {0}")]
+    TooLarge(&'static str),
     /// Reading or writing failed.
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),

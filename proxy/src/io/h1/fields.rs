@@ -1,6 +1,7 @@
 //! The lines of a head or of trailers: where they end, and what each field says.
 
 use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What a search for the end of a head found.
@@ -50,7 +51,7 @@ pub enum BadField {
     Syntax,
     /// It holds a control character.
     Characters,
-    /// There are more fields than a map can hold.
+    /// There are more fields than there may be.
     TooMany,
 }
 
@@ -69,15 +70,22 @@ pub fn parse(head: &Bytes, line: &[u8]) -> Result<(HeaderName, HeaderValue), Bad
     Ok((name, value.map_err(|_| BadField::Characters)?))
 }
 
-/// The fields of a trailer section, which ends with an empty line.
+/// The fields of a trailer section, which ends with an empty line. Those about framing and the connection are left out: their
+/// time is over.
 ///
 /// # Errors
-/// What is wrong with one of them.
-pub fn trailers(section: &Bytes) -> Result<HeaderMap, BadField> {
+/// What is wrong with one of them, or there are more than `most`.
+pub fn trailers(section: &Bytes, most: usize) -> Result<HeaderMap, BadField> {
+    const LATE: [HeaderName; 5] = [CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE];
     let mut map = HeaderMap::new();
-    for line in lines(section) {
+    for (count, line) in lines(section).enumerate() {
         let (name, value) = parse(section, line)?;
-        map.try_append(name, value).map_err(|_| BadField::TooMany)?;
+        if count == most {
+            return Err(BadField::TooMany);
+        }
+        if !LATE.contains(&name) {
+            map.try_append(name, value).map_err(|_| BadField::TooMany)?;
+        }
     }
     Ok(map)
 }

@@ -3,13 +3,10 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 
-use super::fields::{self, Search};
+use super::fields::{self, BadField, Search};
 
 /// How many bytes of chunk extensions one body may have; nobody reads them.
 const MOST_EXTENSION: usize = 16 * 1024;
-
-/// How many bytes of trailers one body may have.
-const MOST_TRAILERS: usize = 64 * 1024;
 
 /// A body on its way in.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,9 +19,23 @@ pub enum Framing {
     UntilClose,
 }
 
-/// The framing of a chunked body is malformed.
+/// What the trailers of a body may come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrailerLimits {
+    /// How long they may be together.
+    pub bytes: usize,
+    /// How many there may be.
+    pub fields: usize,
+}
+
+/// A chunked body that nothing more can be had of.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Broken;
+pub enum Broken {
+    /// Its framing, or a trailer, is malformed.
+    Malformed,
+    /// Its trailers are more than they may be.
+    TooLarge,
+}
 
 /// What comes next of a body.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,8 +51,9 @@ pub enum Piece {
 }
 
 /// Where in a chunked body the reader stands, and how much of what has a limit has come.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Chunks {
+    limits: TrailerLimits,
     place: Place,
     extension: usize,
     /// How much of the trailers holds no end.
@@ -73,8 +85,8 @@ enum Place {
 
 impl Framing {
     /// A chunked body that starts.
-    pub fn chunked() -> Self {
-        Framing::Chunked(Chunks::default())
+    pub fn chunked(limits: TrailerLimits) -> Self {
+        Framing::Chunked(Chunks { limits, place: Place::Size, extension: 0, searched: 0 })
     }
 
     /// Whether nothing more belongs to the body.
@@ -166,13 +178,15 @@ impl Chunks {
     fn step(&mut self, byte: u8) -> Result<Place, Broken> {
         let digit = (byte as char).to_digit(16).map(u64::from);
         match (self.place, byte) {
-            (Place::Size, _) => digit.map(|size| Place::Digits { size, digits: 1 }).ok_or(Broken),
+            (Place::Size, _) => {
+                digit.map(|size| Place::Digits { size, digits: 1 }).ok_or(Broken::Malformed)
+            }
             (Place::Digits { size, .. } | Place::Extension(size), b'\r') => {
                 Ok(Place::SizeEnd(size))
             }
             (Place::Digits { size, .. }, b';') => Ok(Place::Extension(size)),
             (Place::Digits { size, digits }, _) if digits < 16 => {
-                let size = digit.map(|digit| size << 4 | digit).ok_or(Broken)?;
+                let size = digit.map(|digit| size << 4 | digit).ok_or(Broken::Malformed)?;
                 Ok(Place::Digits { size, digits: digits + 1 })
             }
             (Place::Extension(size), _) if !is_control(byte) && self.extension < MOST_EXTENSION => {
@@ -183,7 +197,7 @@ impl Chunks {
             (Place::SizeEnd(size), b'\n') => Ok(Place::Data(size)),
             (Place::DataCr, b'\r') => Ok(Place::DataLf),
             (Place::DataLf, b'\n') => Ok(Place::Size),
-            _ => Err(Broken),
+            _ => Err(Broken::Malformed),
         }
     }
 
@@ -196,20 +210,25 @@ impl Chunks {
                 return Ok(Piece::End);
             }
             [] | [b'\r'] => return Ok(Piece::More),
-            [b'\r' | b'\n', ..] => return Err(Broken),
+            [b'\r' | b'\n', ..] => return Err(Broken::Malformed),
             _ => {}
         }
         match fields::search(ahead, self.searched) {
-            Search::End(length) if length <= MOST_TRAILERS => {
+            Search::End(length) if length <= self.limits.bytes => {
                 let section = ahead.split_to(length).freeze();
                 self.place = Place::End;
-                fields::trailers(&section).map(Piece::Trailers).map_err(|_| Broken)
+                match fields::trailers(&section, self.limits.fields) {
+                    Ok(trailers) => Ok(Piece::Trailers(trailers)),
+                    Err(BadField::TooMany) => Err(Broken::TooLarge),
+                    Err(_) => Err(Broken::Malformed),
+                }
             }
-            Search::More if ahead.len() < MOST_TRAILERS => {
+            Search::More if ahead.len() <= self.limits.bytes => {
                 self.searched = ahead.len();
                 Ok(Piece::More)
             }
-            _ => Err(Broken),
+            Search::BareLineFeed => Err(Broken::Malformed),
+            Search::End(_) | Search::More => Err(Broken::TooLarge),
         }
     }
 }
@@ -222,6 +241,8 @@ fn is_control(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMITS: TrailerLimits = TrailerLimits { bytes: 100, fields: 2 };
 
     /// What a body comes to: its data, its trailers, and what follows it; none while it is not complete.
     type Whole = Option<(String, Option<String>, usize)>;
@@ -245,7 +266,7 @@ mod tests {
     fn chunked(text: &str) -> Result<Whole, Broken> {
         let mut results = Vec::new();
         for step in 1..=text.len() {
-            let (mut framing, mut ahead) = (Framing::chunked(), BytesMut::new());
+            let (mut framing, mut ahead) = (Framing::chunked(LIMITS), BytesMut::new());
             let mut whole = (String::new(), None);
             let mut ended = Ok(false);
             for piece in text.as_bytes().chunks(step) {
@@ -295,21 +316,26 @@ mod tests {
             "0\r\nx\r\n\r\n",
             "0\r\n\n",
         ] {
-            assert_eq!(chunked(text), Err(Broken), "{text:?}");
+            assert_eq!(chunked(text), Err(Broken::Malformed), "{text:?}");
         }
     }
 
     #[test]
     fn extensions_and_trailers_are_limited() {
-        for text in [format!("1;{}", "e".repeat(20_000)), format!("0\r\n{}", "t".repeat(70_000))] {
-            let mut body = Framing::chunked();
-            assert_eq!(body.next(&mut BytesMut::from(text.as_bytes())), Err(Broken));
+        for (text, broken) in [
+            (format!("1;{}", "e".repeat(20_000)), Broken::Malformed),
+            (format!("0\r\n{}", "t".repeat(101)), Broken::TooLarge),
+            (format!("0\r\nt: {}\r\n\r\n", "t".repeat(100)), Broken::TooLarge),
+            ("0\r\na: 1\r\nb: 2\r\nc: 3\r\n\r\n".to_owned(), Broken::TooLarge),
+        ] {
+            let mut body = Framing::chunked(LIMITS);
+            assert_eq!(body.next(&mut BytesMut::from(text.as_bytes())), Err(broken), "{text}");
         }
     }
 
     #[test]
     fn the_end_is_known_with_the_last_data() {
-        let mut body = Framing::chunked();
+        let mut body = Framing::chunked(LIMITS);
         let mut ahead = BytesMut::from(&b"3\r\nabc\r\n0\r\n\r\nGET"[..]);
         assert_eq!(body.next(&mut ahead), Ok(Piece::Data(Bytes::from_static(b"abc"))));
         assert!(body.is_complete() && &ahead[..] == b"GET");

@@ -1,12 +1,16 @@
 //! An HTTP/1 connection with the message that is coming in on it.
 
+use std::io;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::framing::{Framing, Piece};
+use super::framing::{Broken, Framing, Piece};
 use super::{Error, Wire};
+
+/// As much of what follows a message is read while its answer is due, in bytes: behind it may be the end.
+const MOST_AHEAD: usize = 16 * 1024;
 
 /// How far the message that is coming in has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +53,7 @@ impl Link {
         Link { wire, state, framing, number: 0, interim: b"", is_answered: false, owner: None }
     }
 
-    /// A message has begun whose body is framed so. `interim` goes to the peer when the body is first read for and has not
-    /// come yet. Returns the message's number.
+    /// A message has begun whose body is framed so. `interim` goes to the peer when the body is first read. Returns the message's number.
     pub fn begin(&mut self, framing: Framing, interim: &'static [u8]) -> u32 {
         self.state = if framing.is_complete() { State::Complete } else { State::Open };
         self.framing = framing;
@@ -102,6 +105,10 @@ impl Link {
         if self.is_end(number) {
             return Poll::Ready(None);
         }
+        if let Err(error) = self.invite(cx) {
+            self.end(State::Gone);
+            return Poll::Ready(Some(Err(error.into())));
+        }
         loop {
             if self.state != State::Open {
                 return Poll::Ready(Some(Err(Error::Cut)));
@@ -122,12 +129,15 @@ impl Link {
                     return Poll::Ready(None);
                 }
                 Ok(Piece::More) => {}
-                Err(_) => {
+                Err(broken) => {
                     self.end(State::Broken);
-                    return Poll::Ready(Some(Err(Error::Malformed("a chunk of a body"))));
+                    return Poll::Ready(Some(Err(match broken {
+                        Broken::Malformed => Error::Malformed("a chunk of a body, or a trailer"),
+                        Broken::TooLarge => Error::TooLarge("the trailers of a body"),
+                    })));
                 }
             }
-            match ready!(self.poll_more(cx)) {
+            match ready!(self.wire.poll_read(cx, self.framing.expected())) {
                 Ok(0) if self.framing == Framing::UntilClose => {
                     self.end(State::Complete);
                     return Poll::Ready(None);
@@ -142,15 +152,17 @@ impl Link {
         }
     }
 
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-        if !self.interim.is_empty() {
-            self.wire.out.text().extend_from_slice(std::mem::take(&mut self.interim));
-            // What does not go at once goes with the answer.
-            if let Poll::Ready(Err(error)) = self.wire.poll_write(cx) {
-                return Poll::Ready(Err(error));
-            }
+    /// Writes what has to be written before the body is read.
+    fn invite(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.interim.is_empty() {
+            return Ok(());
         }
-        self.wire.poll_read(cx, self.framing.expected())
+        self.wire.out.text().extend_from_slice(std::mem::take(&mut self.interim));
+        match self.wire.poll_write(cx) {
+            Poll::Ready(written) => written,
+            // It goes with the answer.
+            Poll::Pending => Ok(()),
+        }
     }
 
     fn end(&mut self, state: State) {
@@ -171,7 +183,7 @@ impl Link {
     }
 
     /// Ready once the peer is found to have left while an answer is due to it. While the body is read, its reader finds that
-    /// out; what follows a message is kept, as much as comes in one read.
+    /// out; what follows a message is kept, up to a limit.
     pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         loop {
             match self.state {
@@ -187,7 +199,7 @@ impl Link {
                     return Poll::Pending;
                 }
                 State::Unwanted | State::Refused => self.wire.ahead.clear(),
-                State::Complete if !self.wire.ahead.is_empty() => return Poll::Pending,
+                State::Complete if self.wire.ahead.len() >= MOST_AHEAD => return Poll::Pending,
                 State::Complete => {}
             }
             match ready!(self.wire.poll_read(cx, 0)) {

@@ -15,12 +15,15 @@ use crate::io::BodyError;
 pub struct Outgoing<B> {
     body: Option<B>,
     encoder: Encoder,
+    /// Whether trailers go too.
+    trailers: bool,
 }
 
 impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Outgoing<B> {
     /// A body that stands behind a head which is in the link's buffer already.
-    pub fn new(body: B, encoder: Encoder) -> Self {
-        Outgoing { body: Some(body), encoder }
+    /// Without `trailers`, those are dropped.
+    pub fn new(body: B, encoder: Encoder, trailers: bool) -> Self {
+        Outgoing { body: Some(body), encoder, trailers }
     }
 
     /// Whether everything has been taken from the body.
@@ -75,8 +78,8 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Outgoing<B> {
             None => self.encoder.end(out),
             Some(Ok(data)) => self.encoder.data(data, is_last, out),
             Some(Err(frame)) => match frame.trailers_ref() {
-                Some(trailers) => self.encoder.trailers(trailers, out),
-                None => Ok(()),
+                Some(trailers) if self.trailers => self.encoder.trailers(trailers, out),
+                _ => self.encoder.end(out),
             },
         };
         put.map_err(|wrong| Error::Body(wrong.into()))

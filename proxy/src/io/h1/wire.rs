@@ -47,12 +47,13 @@ pub struct Wire {
     /// What is to be written.
     pub out: Out,
     meter: Option<Box<dyn Meter>>,
+    is_over: bool,
 }
 
 impl Wire {
     /// A connection of which `ahead` was read before.
     pub fn new(stream: Stream, ahead: BytesMut) -> Self {
-        Wire { stream, ahead, out: Out::default(), meter: None }
+        Wire { stream, ahead, out: Out::default(), meter: None, is_over: false }
     }
 
     /// A connection whose bytes are counted.
@@ -73,7 +74,9 @@ impl Wire {
             self.ahead.reserve(wanted.min(LARGE_READ as u64) as usize);
             pin!(self.stream.read_buf(&mut self.ahead)).poll(cx)
         };
-        let read = ready!(read)?;
+        let read = ready!(read);
+        self.is_over |= !matches!(read, Ok(1..));
+        let read = read?;
         if let Some(meter) = &self.meter {
             meter.received(read);
         }
@@ -103,6 +106,11 @@ impl Wire {
             self.out.advance(written);
         }
         Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Whether the peer has ended its side, or broken the connection.
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// The socket.

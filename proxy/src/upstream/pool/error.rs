@@ -51,7 +51,7 @@ impl ResetReason {
     /// and is cut off is as broken as one that cannot be parsed.
     pub fn of(error: &CodecError, has_begun: bool) -> ResetReason {
         let error = match error {
-            CodecError::Http1(error) => return ResetReason::of_http1(error),
+            CodecError::Http1(error) => return ResetReason::of_http1(error, has_begun),
             CodecError::Hyper(error) => error,
             CodecError::Http2(error) => return ResetReason::of_h2(error),
             CodecError::Body(_) => return ResetReason::LocalReset,
@@ -78,10 +78,11 @@ impl ResetReason {
         ResetReason::ConnectionTermination
     }
 
-    fn of_http1(error: &h1::Error) -> ResetReason {
+    fn of_http1(error: &h1::Error, has_begun: bool) -> ResetReason {
         match error {
-            h1::Error::Malformed(_) => ResetReason::ProtocolError,
+            h1::Error::Malformed(_) | h1::Error::TooLarge(_) => ResetReason::ProtocolError,
             h1::Error::Body(_) => ResetReason::LocalReset,
+            h1::Error::Cut if has_begun => ResetReason::ProtocolError,
             h1::Error::Cut | h1::Error::Io(_) => ResetReason::ConnectionTermination,
         }
     }
