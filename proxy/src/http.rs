@@ -9,6 +9,7 @@ pub mod connection;
 mod delayed_close;
 pub mod filters;
 pub mod h1;
+mod http2;
 pub mod local_reply;
 pub mod manager;
 mod number;

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod body;
 pub mod deadline;
+pub mod descriptor;
 pub mod h1;
 pub mod http2;
 pub mod incoming;

@@ -9,26 +9,21 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use http::Request;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncReadExt;
 use tokio::time::sleep_until;
 
 use crate::config::hcm::{Codec, HttpConnectionManager};
 use crate::drain::{DrainSignal, Phase};
 use crate::http::connection::Connection;
-use crate::http::delayed_close::DelayedClose;
 use crate::http::h1;
+use crate::http::http2;
 use crate::http::manager::ConnectionManager;
-use crate::http::overdue::{self, StreamExecutor};
-use crate::http::service;
+use crate::http::overdue;
 use crate::http::stats::HttpStats;
 use crate::http::worker::Worker;
+use crate::io::Stream;
 use crate::io::deadline::Deadline;
 use crate::io::quiet::Quiet;
-use crate::io::{Incoming, Stream};
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
 
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).
@@ -154,30 +149,8 @@ async fn serve_http1(
 }
 
 async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSignal) {
-    let config = &connection.manager.config;
-    let mut builder = http2::Builder::new(StreamExecutor::new(connection));
-    builder
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
-        .max_concurrent_streams(config.http2.max_concurrent_streams)
-        .initial_stream_window_size(config.http2.initial_stream_window_size)
-        .initial_connection_window_size(config.http2.initial_connection_window_size)
-        .header_table_size(config.http2.hpack_table_size)
-        .max_header_list_size(config.max_request_headers_kb * 1024)
-        .max_send_buf_size(config.buffer_limit as usize);
-    if let Some((interval, timeout)) = config.http2.keepalive {
-        builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
-    }
-    if config.http2.allow_connect {
-        builder.enable_connect_protocol();
-    }
-    let serving = Rc::clone(connection);
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        service::serve(Rc::clone(&serving), request.map(Incoming::from))
-    });
-    let served = builder.serve_connection(DelayedClose::new(stream, &connection.manager), service);
-    let mut served = pin!(served);
-    live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
+    let mut served = pin!(http2::serve(stream, connection));
+    live(connection, drain, served.as_mut(), |served| served.get_mut().shut_down()).await;
 }
 
 /// Counts the end of a connection: by the peer or `by_us`, with requests on it or without.
@@ -196,8 +169,8 @@ fn note_end<E: Error + 'static>(connection: &Connection, result: Result<(), E>, 
     }
     let Err(error) = result else { return };
     // What is malformed on HTTP/1 was counted where it was answered.
-    let of_hyper = (&error as &dyn Error).downcast_ref::<hyper::Error>();
-    if of_hyper.is_some_and(|error| error.is_parse() || error.is_parse_too_large()) {
+    let of_http2 = (&error as &dyn Error).downcast_ref::<h2::Error>();
+    if of_http2.is_some_and(h2::Error::is_library) {
         stats.downstream_cx_protocol_error.inc();
     }
     tracing::debug!(connection = connection.info.id, %error, "downstream connection ended");

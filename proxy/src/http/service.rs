@@ -43,29 +43,39 @@ pub struct Answer {
     pub tunnel: Option<Tunnel>,
 }
 
-/// Serves one request. Never fails: what goes wrong is an answer, or breaks off the response's body.
+/// Serves one request of HTTP/1. Never fails: what goes wrong is an answer, or breaks off the response's body.
 ///
-/// The stream starts at once and not when the future is first polled: a client that leaves in between is logged too.
-///
-/// It is boxed, since hyper moves what it gets from task to task and place to place.
+/// It is boxed, so that a connection that waits does not hold the room for it.
 pub fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Pin<Box<impl Future<Output = Result<Response<ResponseBody>, Infallible>>>> {
     let (mut parts, body) = request.into_parts();
-    let mut stream = Stream::start(&connection, protocol_of(parts.version));
-    if body_is_empty(&body) {
+    let mut stream = start(&connection, &parts, &body);
+    Box::pin(async move {
+        let answer = answer(&mut stream, &mut parts, body).await;
+        Ok(respond(answer, stream))
+    })
+}
+
+/// The stream of a request. It starts at once and not when somebody asks for the answer: a client that leaves in between is
+/// logged too.
+pub fn start(connection: &Rc<Connection>, parts: &Parts, body: &Incoming) -> Stream {
+    let stream = Stream::start(connection, protocol_of(parts.version));
+    if body_is_empty(body) {
         stream.shared.complete_without_body();
     }
     if parts.version < Version::HTTP_11 && !asks_to_keep_alive(&parts.headers) {
         connection.close_after_response();
     }
-    Box::pin(async move {
-        let head_only = parts.method == Method::HEAD;
-        let answer = act(&mut stream, &mut parts, body).await;
-        let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
-        Ok(respond(answer, stream))
-    })
+    stream
+}
+
+/// The answer to a request; [`finish`] completes its head.
+pub async fn answer(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Answer {
+    let head_only = parts.method == Method::HEAD;
+    let answer = act(stream, parts, body).await;
+    answer.unwrap_or_else(|reply| local_answer(reply, stream, head_only))
 }
 
 fn body_is_empty(body: &Incoming) -> bool {
@@ -201,14 +211,17 @@ pub fn find_route(stream: &mut Stream, parts: &mut Parts, random: u64) -> Routed
             parts.headers.remove(name);
         }
     }
-    match table.find(&route_request(parts, stream, random)) {
-        Found::Route(route) => {
-            note_route(stream, route);
-            Routed::Route(Arc::clone(route))
+    let found = {
+        let info = stream.shared.info.borrow();
+        let wanted = route_request(parts, stream, random);
+        match table.find(&RouteRequest { info: Some(&info), ..wanted }) {
+            Found::Route(route) => Arc::clone(route),
+            Found::TlsRequired => return Routed::TlsRequired,
+            Found::Nothing => return Routed::Nothing("route_not_found"),
         }
-        Found::TlsRequired => Routed::TlsRequired,
-        Found::Nothing => Routed::Nothing("route_not_found"),
-    }
+    };
+    note_route(stream, &found);
+    Routed::Route(found)
 }
 
 /// What becomes of the request by its route: how it goes on, or the answer to it.
@@ -277,6 +290,7 @@ pub fn route_request<'a>(parts: &'a Parts, stream: &Stream, random: u64) -> Rout
             presented: tls.is_some_and(|tls| tls.peer.is_some()),
             validated: tls.is_some_and(|tls| tls.validated),
         },
+        info: None,
         random,
     }
 }
@@ -345,12 +359,12 @@ fn ends_http1(answer: &Answer, stream: &Stream) -> bool {
     unread || after_tunnel || (http10() && endless())
 }
 
-/// Finishes the head and hands the stream over to the body.
-fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
+/// Finishes the head of an answer, which counts from now on.
+pub fn finish(answer: &mut Answer, stream: &mut Stream) {
     let connection = Rc::clone(&stream.connection);
     let manager = &connection.manager;
     if !manager.filters.is_empty() {
-        filters::encode(&mut answer.head, &stream);
+        filters::encode(&mut answer.head, stream);
     }
     if stream.shared.request_completed_at().is_none() {
         manager.stats.downstream_rq_response_before_rq_complete.inc();
@@ -358,7 +372,8 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     if let Some(id) = stream.request_id.take() {
         answer.head.headers.insert(&names::X_REQUEST_ID, id);
     }
-    if connection.protocol != Protocol::Http2 && ends_http1(&answer, &stream) {
+    connection.follow_drain();
+    if connection.protocol != Protocol::Http2 && ends_http1(answer, stream) {
         connection.close_after_response();
     }
     response::finish(&mut answer.head.headers, answer.tunnel.is_some(), &connection);
@@ -369,6 +384,11 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     if answer.tunnel.is_some() && connection.protocol == Protocol::Http2 {
         upgrade::to_http2(&mut answer.head);
     }
+}
+
+/// Finishes the head and hands the stream over to the body.
+fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
+    finish(&mut answer, &mut stream);
     let body = match answer.tunnel {
         Some(tunnel) => {
             tokio::task::spawn_local(tunnel.run(stream));

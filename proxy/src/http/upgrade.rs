@@ -3,20 +3,21 @@
 //! Between [`from_http2`] and [`Upgrade::shape_request`] an upgrade has the form of HTTP/1.1, whatever the two sides speak,
 //! so that routes and logs see it in one form only.
 
+use h2::ext::Protocol as ExtendedConnect;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::ext::Protocol as ExtendedConnect;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use tokio::sync::oneshot;
 
 use crate::config::route::RouteAction;
 use crate::http::local_reply::LocalReply;
 use crate::http::present::Present;
 use crate::http::stream::Stream;
+use crate::io::Stream as Connection;
 use crate::telemetry::stream_info::Protocol;
 
 mod tunnel;
 
-use tunnel::Client;
 pub use tunnel::{Tunnel, UpstreamSide};
 
 /// The `upgrade_type` of CONNECT, in lower case.
@@ -45,7 +46,8 @@ pub fn requested(parts: &Parts) -> Option<&str> {
 
 /// An upgrade that is allowed.
 pub struct Upgrade {
-    downstream: Client,
+    /// Where the client's side comes from; on HTTP/2 it is the stream that the request came by.
+    downstream: Option<oneshot::Receiver<Connection>>,
     /// The type, in lower case.
     protocol: Box<str>,
     /// `connect_config`: the tunnel goes on as plain TCP.
@@ -75,13 +77,14 @@ pub fn take(
     let config = &stream.connection.manager.config;
     let allowed = of(&action.upgrades).or_else(|| of(&config.upgrades)).unwrap_or(false);
     let terminates = protocol == CONNECT_TYPE && action.terminates_connect;
-    match Client::take(parts, stream) {
-        Some(downstream) if allowed => {
-            stream.connection.manager.stats.downstream_cx_upgrades_total.inc();
-            Ok(Some(Upgrade { downstream, protocol: protocol.into(), terminates }))
-        }
-        _ => Err(refused(stream)),
+    // HTTP/1.0 knows no way out.
+    if !allowed || parts.version < Version::HTTP_11 {
+        return Err(refused(stream));
     }
+    stream.connection.manager.stats.downstream_cx_upgrades_total.inc();
+    let is_http1 = stream.connection.protocol != Protocol::Http2;
+    let downstream = is_http1.then(|| stream.connection.promise_tunnel());
+    Ok(Some(Upgrade { downstream, protocol: protocol.into(), terminates }))
 }
 
 fn refused(stream: &Stream) -> LocalReply {
@@ -121,7 +124,7 @@ impl Upgrade {
             return;
         }
         *request.method_mut() = Method::CONNECT;
-        request.extensions_mut().insert(h2::ext::Protocol::from(&*self.protocol));
+        request.extensions_mut().insert(ExtendedConnect::from(&*self.protocol));
         request.headers_mut().remove(UPGRADE);
         request.headers_mut().remove(CONNECTION);
     }

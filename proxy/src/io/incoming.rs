@@ -12,10 +12,10 @@ use crate::io::{BodyError, h1};
 /// A body that a codec reads.
 #[derive(Debug)]
 pub enum Incoming {
+    /// None.
+    Empty,
     /// That of HTTP/1.
     Http1(h1::Incoming),
-    /// hyper's.
-    Hyper(hyper::body::Incoming),
     /// One on a stream of HTTP/2.
     Http2(Http2Body),
 }
@@ -26,9 +26,6 @@ pub enum CodecError {
     /// That of HTTP/1.
     #[error(transparent)]
     Http1(#[from] h1::Error),
-    /// hyper's reason. As a cause it is left out, so that whoever looks for an HTTP/2 reason finds it next.
-    #[error(transparent)]
-    Hyper(#[from] hyper::Error),
     /// A stream or connection of HTTP/2 broke.
     #[error("{0}")]
     Http2(#[from] h2::Error),
@@ -42,14 +39,8 @@ impl Incoming {
     pub fn into_tunnel(self) -> Option<Http2Tunnel> {
         match self {
             Incoming::Http2(body) => body.into_tunnel(),
-            Incoming::Http1(_) | Incoming::Hyper(_) => None,
+            Incoming::Empty | Incoming::Http1(_) => None,
         }
-    }
-}
-
-impl From<hyper::body::Incoming> for Incoming {
-    fn from(body: hyper::body::Incoming) -> Self {
-        Incoming::Hyper(body)
     }
 }
 
@@ -62,24 +53,24 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         match self.get_mut() {
+            Incoming::Empty => Poll::Ready(None),
             Incoming::Http1(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
-            Incoming::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
             Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Incoming::Empty => true,
             Incoming::Http1(body) => body.is_end_stream(),
-            Incoming::Hyper(body) => body.is_end_stream(),
             Incoming::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Incoming::Empty => SizeHint::with_exact(0),
             Incoming::Http1(body) => body.size_hint(),
-            Incoming::Hyper(body) => body.size_hint(),
             Incoming::Http2(body) => body.size_hint(),
         }
     }

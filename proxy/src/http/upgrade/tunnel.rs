@@ -2,10 +2,6 @@
 
 use std::sync::Arc;
 
-use http::Version;
-use http::request::Parts;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
@@ -28,29 +24,9 @@ pub enum UpstreamSide {
     Tcp(TcpLease),
 }
 
-/// The client's side of a tunnel.
-pub enum Client {
-    /// The connection, once the answer is out.
-    Http1(oneshot::Receiver<Connection>),
-    /// The HTTP/2 stream.
-    Http2(OnUpgrade),
-}
-
-impl Client {
-    /// What becomes of the client's side if its request is granted; none if it cannot become a tunnel.
-    pub fn take(parts: &mut Parts, stream: &Stream) -> Option<Client> {
-        match parts.version {
-            Version::HTTP_2 => parts.extensions.remove().map(Client::Http2),
-            Version::HTTP_11 => Some(Client::Http1(stream.connection.promise_tunnel())),
-            // HTTP/1.0 knows no way out.
-            _ => None,
-        }
-    }
-}
-
 /// Two sides that get joined once the response is out.
 pub struct Tunnel {
-    downstream: Client,
+    downstream: Option<oneshot::Receiver<Connection>>,
     upstream: UpstreamSide,
     limits: Limits,
 }
@@ -61,39 +37,33 @@ impl Tunnel {
         Tunnel { downstream: downstream.downstream, upstream, limits }
     }
 
-    /// Relays until both sides have closed or the idle timeout passes. Owns the stream, which is recorded at the end.
-    pub async fn run(self, mut stream: Stream) {
-        match self.downstream {
-            Client::Http1(connection) => match connection.await {
-                Ok(client) => join_upstream(&mut stream, client, self.upstream, self.limits).await,
+    /// Runs over the connection that the client's request came by, once it has left HTTP/1.
+    pub async fn run(mut self, stream: Stream) {
+        match self.downstream.take() {
+            Some(downstream) => match downstream.await {
+                Ok(client) => self.over(stream, client).await,
                 Err(_) => stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION),
             },
-            Client::Http2(upgrade) => match upgrade.await {
-                Ok(client) => {
-                    let client = TokioIo::new(client);
-                    join_upstream(&mut stream, client, self.upstream, self.limits).await;
-                }
-                Err(_) => stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION),
-            },
+            None => stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION),
         }
     }
-}
 
-async fn join_upstream(
-    stream: &mut Stream,
-    client: impl AsyncRead + AsyncWrite + Unpin,
-    upstream: UpstreamSide,
-    limits: Limits,
-) {
-    // The lease is held until the end: only then is the upstream connection no longer in use.
-    match upstream {
-        UpstreamSide::Http1(Some(upstream), _lease) => join(stream, client, upstream, limits).await,
-        UpstreamSide::Http1(None, _) => {
-            stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
-        }
-        UpstreamSide::Http2(upstream, _lease) => join(stream, client, upstream, limits).await,
-        UpstreamSide::Tcp(mut lease) => {
-            join(stream, client, &mut lease.stream, limits).await;
+    /// Relays until both sides have closed or the idle timeout passes. Owns the stream, which is recorded at the end.
+    pub async fn over(self, mut stream: Stream, client: impl AsyncRead + AsyncWrite + Unpin) {
+        // The lease is held until the end: only then is the upstream connection no longer in use.
+        match self.upstream {
+            UpstreamSide::Http1(Some(upstream), _lease) => {
+                join(&mut stream, client, upstream, self.limits).await;
+            }
+            UpstreamSide::Http1(None, _) => {
+                stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
+            }
+            UpstreamSide::Http2(upstream, _lease) => {
+                join(&mut stream, client, upstream, self.limits).await;
+            }
+            UpstreamSide::Tcp(mut lease) => {
+                join(&mut stream, client, &mut lease.stream, self.limits).await;
+            }
         }
     }
 }

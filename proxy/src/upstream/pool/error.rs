@@ -1,6 +1,5 @@
 //! Why an attempt ended without a complete answer, in Envoy's words.
 
-use std::io;
 use std::sync::Arc;
 
 use http::Request;
@@ -50,32 +49,11 @@ impl ResetReason {
     /// The reason that an error of a codec comes to, on a request's or on a response body's side. A response that has begun
     /// and is cut off is as broken as one that cannot be parsed.
     pub fn of(error: &CodecError, has_begun: bool) -> ResetReason {
-        let error = match error {
-            CodecError::Http1(error) => return ResetReason::of_http1(error, has_begun),
-            CodecError::Hyper(error) => error,
-            CodecError::Http2(error) => return ResetReason::of_h2(error),
-            CodecError::Body(_) => return ResetReason::LocalReset,
-        };
-        if error.is_parse() || (error.is_incomplete_message() && has_begun) {
-            return ResetReason::ProtocolError;
+        match error {
+            CodecError::Http1(error) => ResetReason::of_http1(error, has_begun),
+            CodecError::Http2(error) => ResetReason::of_h2(error),
+            CodecError::Body(_) => ResetReason::LocalReset,
         }
-        if error.is_user() {
-            return ResetReason::LocalReset;
-        }
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-                return ResetReason::of_h2(h2);
-            }
-            if cause
-                .downcast_ref::<io::Error>()
-                .is_some_and(|error| breaks_format(error, has_begun))
-            {
-                return ResetReason::ProtocolError;
-            }
-            source = cause.source();
-        }
-        ResetReason::ConnectionTermination
     }
 
     fn of_http1(error: &h1::Error, has_begun: bool) -> ResetReason {
@@ -104,15 +82,6 @@ impl ResetReason {
             return ResetReason::RemoteReset;
         }
         if error.is_library() { ResetReason::ProtocolError } else { ResetReason::LocalReset }
-    }
-}
-
-/// Whether hyper's HTTP/1 decoder says with this error that the bytes are no response, or half a one.
-fn breaks_format(error: &io::Error, has_begun: bool) -> bool {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => has_begun,
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => true,
-        _ => false,
     }
 }
 
