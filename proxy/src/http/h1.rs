@@ -24,12 +24,14 @@ mod answer;
 mod charset;
 mod head;
 mod heads;
+mod rules;
 
 use answer::{Asked, write_head};
 pub use charset::valid_authority;
 pub use head::Head;
-pub use head::{Refusal, Rules, read};
+pub use head::read;
 use heads::Heads;
+pub use rules::{Refusal, Rules};
 
 /// What goes out before the body of a request that waits for it.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

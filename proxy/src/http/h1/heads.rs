@@ -3,7 +3,8 @@
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use super::head::{Head, Refusal, Rules, read};
+use super::head::{Head, read};
+use super::rules::{Refusal, Rules};
 use crate::http::connection::Connection;
 use crate::io::deadline::Deadline;
 use crate::io::h1::fields::{Search, search};
