@@ -3,6 +3,7 @@
 //! A request enters at [`codec::serve`], goes through [`service::serve`] and leaves through [`router::forward`].
 
 pub mod body;
+pub mod call;
 mod client_certificate;
 pub mod codec;
 pub mod connection;

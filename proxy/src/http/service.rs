@@ -91,7 +91,11 @@ fn protocol_of(version: Version) -> Protocol {
 }
 
 /// Decides what becomes of the request and, if a host shall answer it, forwards it.
-async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<Answer, LocalReply> {
+async fn act(
+    stream: &mut Stream,
+    parts: &mut Parts,
+    mut body: Incoming,
+) -> Result<Answer, LocalReply> {
     let connection = &stream.connection;
     if let Some(refusal) = connection.verdict.get().refusal {
         let reply = request::refused(refusal, connection);
@@ -110,7 +114,7 @@ async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<A
     if let Ok(found) = &mut routed
         && !stream.connection.manager.filters.is_empty()
     {
-        match filters::decode(stream, parts, found, random).await {
+        match filters::decode(stream, parts, found, random, Some(&mut body)).await {
             Ok(()) => present = Present::scan(&parts.headers),
             Err(reply) => routed = Err(reply),
         }
@@ -142,7 +146,7 @@ pub fn act_again<'a>(
     Box::pin(async move {
         let random = fastrand::u64(..);
         if !stream.connection.manager.filters.is_empty()
-            && let Err(reply) = filters::decode(stream, parts, &mut routed, random).await
+            && let Err(reply) = filters::decode(stream, parts, &mut routed, random, None).await
         {
             keep_for_logs(stream, parts);
             return Err(reply);

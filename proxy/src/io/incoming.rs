@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::io::ahead::Ahead;
 use crate::io::http2::{Http2Body, Http2Tunnel};
 use crate::io::{BodyError, h1};
 
@@ -18,6 +19,8 @@ pub enum Incoming {
     Http1(h1::Incoming),
     /// One on a stream of HTTP/2.
     Http2(Http2Body),
+    /// One of which a part has been read ahead.
+    Ahead(Box<Ahead>),
 }
 
 /// Why a codec could not go on with a message.
@@ -39,7 +42,7 @@ impl Incoming {
     pub fn into_tunnel(self) -> Option<Http2Tunnel> {
         match self {
             Incoming::Http2(body) => body.into_tunnel(),
-            Incoming::Empty | Incoming::Http1(_) => None,
+            Incoming::Empty | Incoming::Http1(_) | Incoming::Ahead(_) => None,
         }
     }
 }
@@ -56,6 +59,7 @@ impl Body for Incoming {
             Incoming::Empty => Poll::Ready(None),
             Incoming::Http1(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
             Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
+            Incoming::Ahead(ahead) => Pin::new(&mut **ahead).poll_frame(cx),
         }
     }
 
@@ -64,6 +68,7 @@ impl Body for Incoming {
             Incoming::Empty => true,
             Incoming::Http1(body) => body.is_end_stream(),
             Incoming::Http2(body) => body.is_end_stream(),
+            Incoming::Ahead(ahead) => ahead.is_end_stream(),
         }
     }
 
@@ -72,6 +77,7 @@ impl Body for Incoming {
             Incoming::Empty => SizeHint::with_exact(0),
             Incoming::Http1(body) => body.size_hint(),
             Incoming::Http2(body) => body.size_hint(),
+            Incoming::Ahead(ahead) => ahead.size_hint(),
         }
     }
 }
