@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode};
 use http_body::Body;
 
 use crate::io::h1::Encoder;
-use crate::io::h1::encoder::{field, length_of, number};
+use crate::io::h1::encoder::{HEAD, field, number};
 
 /// What the request says about the form of its answer.
 #[derive(Clone, Copy, Default)]
@@ -34,7 +34,7 @@ pub fn write_head<B: Body>(
     title_case: bool,
     text: &mut Vec<u8>,
 ) -> Written {
-    text.reserve(length_of(&head.headers) + 96);
+    text.reserve(HEAD);
     text.extend_from_slice(if asked.http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     text.extend_from_slice(head.status.as_str().as_bytes());
     text.push(b' ');

@@ -27,6 +27,9 @@ const NO_TRAILERS: [HeaderName; 12] = [
     TRANSFER_ENCODING,
 ];
 
+/// As much room is made for a head at first, in bytes.
+pub const HEAD: usize = 512;
+
 /// How a body that goes out is framed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Encoder {
@@ -116,9 +119,4 @@ pub fn field(text: &mut Vec<u8>, name: &str, value: &HeaderValue) {
 pub fn number(value: &HeaderValue) -> Option<u64> {
     let text = value.to_str().ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-/// How long the lines of `headers` are together, about.
-pub fn length_of(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::Either;
 use h2::client::SendRequest;
 use http::{Request, Response};
 use tokio::task::AbortHandle;
@@ -198,24 +197,21 @@ impl Connection {
         }
     }
 
-    /// Puts a request on the connection, and keeps it on HTTP/1 if `keep` says so.
-    pub(super) fn send(
+    /// Puts a request on the connection and waits for the head of its response. On HTTP/1 it is kept if `keep` says so.
+    pub(super) async fn send(
         &self,
         request: Request<Body>,
         keep: bool,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
+    ) -> Result<Response<Incoming>, Unanswered> {
+        if let Some(http1) = &self.http1 {
+            return http1.send(request, keep).await;
+        }
         let sent = match &*self.sender.borrow() {
-            Sender::Http1(http1) => Some(Either::Left(Rc::clone(http1).send(request, keep))),
-            Sender::Http2(sender) => Some(Either::Right(http2::send(sender, request))),
-            Sender::Closed => None,
+            Sender::Http2(sender) => Some(http2::send(sender, request)),
+            Sender::Http1(_) | Sender::Closed => None,
         };
         let sent = sent.expect("only a connection without requests is given up, and it has one");
-        async move {
-            match sent {
-                Either::Left(response) => response.await,
-                Either::Right(sent) => sent?.answer().await,
-            }
-        }
+        sent?.answer().await
     }
 
     /// Whether a part of the response to the request on an HTTP/1 connection has come.

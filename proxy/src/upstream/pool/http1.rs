@@ -190,7 +190,7 @@ impl Http1 {
     /// Sends a request and waits for the head of its answer. A request without a body is given back if `keep` says so and no
     /// answer has come.
     pub(super) async fn send(
-        self: Rc<Self>,
+        self: &Rc<Self>,
         request: Request<Body>,
         keep: bool,
     ) -> Result<Response<Incoming>, Unanswered> {

@@ -171,9 +171,8 @@ impl HttpLease {
             let is_reused = stream.connection.is_reused();
             let keep = may_replay && is_reused;
             let copy = if keep { stream.copy(&request) } else { None };
-            let sent = stream.connection.send(request, keep);
             stream.is_in_flight = true;
-            let mut error = match sent.await {
+            let mut error = match stream.connection.send(request, keep).await {
                 Ok(response) => {
                     if stream.connection.protocol != Protocol::Http2
                         && is_tunnel(response.status(), is_connect)

@@ -7,12 +7,12 @@ use http_body::Body as _;
 
 use crate::io::Body;
 use crate::io::h1::Encoder;
-use crate::io::h1::encoder::{field, length_of, number};
+use crate::io::h1::encoder::{HEAD, field, number};
 
 /// Writes the head of a request into `text`.
 pub(super) fn write(parts: &Parts, body: &Body, text: &mut Vec<u8>) -> Encoder {
     let target = target(&parts.uri);
-    text.reserve(length_of(&parts.headers) + target.len() + 64);
+    text.reserve(HEAD);
     text.extend_from_slice(parts.method.as_str().as_bytes());
     text.push(b' ');
     text.extend_from_slice(target.as_bytes());
