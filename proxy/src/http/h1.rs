@@ -98,10 +98,7 @@ async fn exchange(
     }
     let request = Request::from_parts(parts, Incoming::Http1(body));
     let answering = service::serve(Rc::clone(connection), request);
-    let mut answering = pin!(async {
-        let Ok(response) = answering.await;
-        answer(link, connection, asked, response).await
-    });
+    let mut answering = pin!(async { answer(link, connection, asked, answering.await).await });
     poll_fn(|cx| match answering.as_mut().poll(cx) {
         Poll::Ready(next) => Poll::Ready(next),
         Poll::Pending => {

@@ -1,6 +1,5 @@
 //! The path of one request through the connection manager: admit, sanitise, route, act, answer.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -49,12 +48,12 @@ pub struct Answer {
 pub fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
-) -> Pin<Box<impl Future<Output = Result<Response<ResponseBody>, Infallible>>>> {
+) -> Pin<Box<impl Future<Output = Response<ResponseBody>>>> {
     let (mut parts, body) = request.into_parts();
     let mut stream = start(&connection, &parts, &body);
     Box::pin(async move {
         let answer = answer(&mut stream, &mut parts, body).await;
-        Ok(respond(answer, stream))
+        respond(answer, stream)
     })
 }
 
@@ -62,7 +61,7 @@ pub fn serve(
 /// logged too.
 pub fn start(connection: &Rc<Connection>, parts: &Parts, body: &Incoming) -> Stream {
     let stream = Stream::start(connection, protocol_of(parts.version));
-    if body_is_empty(body) {
+    if http_body::Body::is_end_stream(body) {
         stream.shared.complete_without_body();
     }
     if parts.version < Version::HTTP_11 && !asks_to_keep_alive(&parts.headers) {
@@ -76,10 +75,6 @@ pub async fn answer(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> A
     let head_only = parts.method == Method::HEAD;
     let answer = act(stream, parts, body).await;
     answer.unwrap_or_else(|reply| local_answer(reply, stream, head_only))
-}
-
-fn body_is_empty(body: &Incoming) -> bool {
-    http_body::Body::is_end_stream(body)
 }
 
 fn protocol_of(version: Version) -> Protocol {
