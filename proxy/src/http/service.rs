@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 
@@ -39,12 +39,11 @@ pub struct Answer {
     /// Limits on the body.
     pub limits: Limits,
     /// What becomes of the connection when the answer is `101 Switching Protocols`.
-    pub tunnel: Option<Tunnel>,
+    pub tunnel: Option<Box<Tunnel>>,
 }
 
-/// Serves one request of HTTP/1. Never fails: what goes wrong is an answer, or breaks off the response's body.
-///
-/// It is boxed, so that a connection that waits does not hold the room for it.
+/// Serves one request of HTTP/1: what goes wrong is an answer, or breaks off the response's body. Boxed, so that a connection
+/// that waits does not hold the room for it.
 pub fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
@@ -57,8 +56,7 @@ pub fn serve(
     })
 }
 
-/// The stream of a request. It starts at once and not when somebody asks for the answer: a client that leaves in between is
-/// logged too.
+/// The stream of a request. It starts at once, so that a client that leaves before anybody asks for the answer is logged too.
 pub fn start(connection: &Rc<Connection>, parts: &Parts, body: &Incoming) -> Stream {
     let stream = Stream::start(connection, protocol_of(parts.version));
     if http_body::Body::is_end_stream(body) {
@@ -352,7 +350,10 @@ fn ends_http1(answer: &Answer, stream: &Stream) -> bool {
     let after_tunnel = stays && connection.verdict.get().tunnel;
     let endless = || match &answer.source {
         Source::Local(_) => false,
-        Source::Upstream { body, .. } => http_body::Body::size_hint(body).exact().is_none(),
+        Source::Upstream { body, .. } => {
+            http_body::Body::size_hint(body).exact().is_none()
+                && !answer.head.headers.contains_key(CONTENT_LENGTH)
+        }
     };
     let http10 = || shared.info.borrow().protocol == Some(Protocol::Http10);
     unread || after_tunnel || (http10() && endless())
