@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::telemetry::response_flags::ResponseFlags;
@@ -42,15 +42,6 @@ impl LocalReply {
             headers: Vec::new(),
             grpc_status: None,
             close: false,
-        }
-    }
-
-    /// The client is sent elsewhere; a location that cannot stand in a header is a bad request.
-    pub fn redirect(status: StatusCode, location: &str) -> Self {
-        let reply = LocalReply::new(status, "direct_response", "");
-        match HeaderValue::from_str(location) {
-            Ok(location) => reply.header(LOCATION, location),
-            Err(_) => LocalReply::new(StatusCode::BAD_REQUEST, "direct_response", ""),
         }
     }
 

@@ -26,15 +26,6 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// That of a request.
-    pub fn of(version: http::Version) -> Protocol {
-        match version {
-            http::Version::HTTP_2 => Protocol::Http2,
-            http::Version::HTTP_11 => Protocol::Http11,
-            _ => Protocol::Http10,
-        }
-    }
-
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     pub fn as_str(self) -> &'static str {
         match self {
