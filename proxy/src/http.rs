@@ -22,6 +22,7 @@ mod response;
 pub mod router;
 pub mod sanitize;
 pub mod service;
+pub mod shedding;
 pub mod stats;
 pub mod stream;
 mod upgrade;

@@ -14,11 +14,13 @@ use tokio::time::{Instant, sleep};
 use crate::admin;
 use crate::config::access_log::LogSink;
 use crate::config::bootstrap::{Admin, Bootstrap};
+use crate::config::overload::OverloadManager;
 use crate::discovery::{Discovery, Environment, StateOptions};
 use crate::downstream::build::Builder;
 use crate::downstream::manager::ListenerManager;
 use crate::drain::Phase;
 use crate::http::worker::Identity;
+use crate::overload::Overload;
 use crate::server::application::Application;
 use crate::server::control::Control;
 use crate::server::ending::Ending;
@@ -35,6 +37,7 @@ pub mod control;
 mod ending;
 pub mod lifecycle;
 mod memory;
+mod overload;
 pub mod workers;
 
 /// How long access log lines may take to be written at the end.
@@ -136,6 +139,18 @@ async fn control(
     Ok(code)
 }
 
+/// Starts the overload manager of the configuration, or the one that there is by default.
+fn watch_overload(bootstrap: &Bootstrap, store: &Store) -> Arc<Overload> {
+    let overload = Arc::new(Overload::default());
+    let by_default = bootstrap.runtime.get("pillion.shed_at_memory_limit");
+    let by_default = by_default.and_then(|value| value.as_bool()) != Some(false);
+    let config = bootstrap.overload.clone();
+    if let Some(config) = config.or_else(|| by_default.then(OverloadManager::by_default)) {
+        overload::start(config, Arc::clone(&overload), store);
+    }
+    overload
+}
+
 /// Starts the workers, with no listener yet.
 fn data_path(
     bootstrap: &Bootstrap,
@@ -149,6 +164,7 @@ fn data_path(
     let shared = Shared {
         registry: Arc::clone(registry),
         identity: Arc::new(identity),
+        overload: watch_overload(bootstrap, store),
         hand_off: Arc::default(),
     };
     let (workers, handles) = Workers::start(options.workers, &shared)?;

@@ -14,6 +14,7 @@ use crate::config::access_log::AccessLog;
 use crate::config::cluster::Cluster;
 use crate::config::endpoint::Locality;
 use crate::config::listener::Listener;
+use crate::config::overload::OverloadManager;
 use crate::config::source::{ApiConfigSource, ConfigSource};
 use crate::config::tls::Secret;
 use crate::io::Address;
@@ -47,6 +48,8 @@ pub struct Bootstrap {
     pub load_stats: Option<ApiConfigSource>,
     /// `cluster_manager.local_cluster_name`
     pub local_cluster_name: Option<Arc<str>>,
+    /// `overload_manager`
+    pub overload: Option<OverloadManager>,
     /// Runtime values of `layered_runtime`, flattened; later layers win.
     pub runtime: Runtime,
     /// The message without its static clusters, in binary form.

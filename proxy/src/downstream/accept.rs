@@ -13,6 +13,7 @@ use crate::downstream::listener::Listener;
 use crate::downstream::socket::Acceptor;
 use crate::downstream::worker::Worker;
 use crate::io::{Address, Stream};
+use crate::overload::{CountedConnection, Overload, Point};
 
 /// A bound address with the listener that serves it now. An update of the listener keeps the sockets, so that no
 /// connection is refused meanwhile.
@@ -34,12 +35,16 @@ impl Binding {
     }
 }
 
+/// What `accept` gives.
+type Accepted = io::Result<(Stream, Address, Address)>;
+
 /// Accepts until the binding stops.
 pub async fn run(acceptor: Acceptor, binding: Arc<Binding>, worker: Rc<Worker>) {
     let mut stopped = binding.stopped.subscribe();
+    let mut paused = worker.http.overload.paused();
     loop {
         let accepted = tokio::select! {
-            accepted = acceptor.accept() => accepted,
+            accepted = accept(&acceptor, &mut paused) => accepted,
             _ = stopped.wait_for(|stopped| *stopped) => break,
         };
         match accepted {
@@ -53,6 +58,19 @@ pub async fn run(acceptor: Acceptor, binding: Arc<Binding>, worker: Rc<Worker>) 
     }
 }
 
+/// Accepts the next connection, but none while overload pauses listeners.
+async fn accept(acceptor: &Acceptor, paused: &mut watch::Receiver<bool>) -> Accepted {
+    loop {
+        // The sender lives as long as the worker.
+        let _ = paused.wait_for(|paused| !*paused).await;
+        tokio::select! {
+            biased;
+            _ = paused.changed() => {}
+            accepted = acceptor.accept() => return accepted,
+        }
+    }
+}
+
 /// The future's output if it is ready at once.
 fn ready<F: Future>(future: F) -> Option<F::Output> {
     futures_util::FutureExt::now_or_never(future)
@@ -60,9 +78,26 @@ fn ready<F: Future>(future: F) -> Option<F::Output> {
 
 fn start(stream: Stream, local: Address, remote: Address, binding: &Binding, worker: &Rc<Worker>) {
     let listener = binding.listener.load_full();
-    let Some(slot) = listener.admit() else { return };
+    let Some(counted) = admit(&listener, &worker.http.overload) else { return };
+    let Some(slot) = listener.admit(counted) else { return };
     let facts = first_facts(local, remote);
     tokio::task::spawn_local(connection::serve(stream, facts, slot, Rc::clone(worker)));
+}
+
+/// Whether overload lets a connection in; what counts it against the limit of the process.
+fn admit(listener: &Listener, overload: &Arc<Overload>) -> Option<CountedConnection> {
+    let counted = match listener.state.load().config.ignore_global_connection_limit {
+        true => CountedConnection::default(),
+        false => overload.count_connection().or_else(|| {
+            listener.stats.downstream_global_cx_overflow.inc();
+            None
+        })?,
+    };
+    if overload.sheds(Point::TcpListenerAccept) || overload.reject_incoming_connections.hits() {
+        listener.stats.downstream_cx_overload_reject.inc();
+        return None;
+    }
+    Some(counted)
 }
 
 /// An error of `accept` never ends a listener. When descriptors or memory are short, it waits before it tries again.

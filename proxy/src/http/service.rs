@@ -24,7 +24,7 @@ use crate::http::router::{self, Plan};
 use crate::http::sanitize::{asks_to_keep_alive, names};
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel};
-use crate::http::{filters, request, response, sanitize};
+use crate::http::{filters, request, response, sanitize, shedding};
 use crate::io::Body;
 use crate::route::action::{redirect_location, tls_redirect_location};
 use crate::route::request::{ClientCertificate, is_grpc};
@@ -90,6 +90,10 @@ async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<A
         if refusal == Refusal::FRAGMENT && connection.manager.keeps_heads {
             stream.keep_request(parts);
         }
+        return Err(reply);
+    }
+    if let Some(reply) = shedding::refusal(stream) {
+        keep_for_logs(stream, parts);
         return Err(reply);
     }
     if connection.protocol == Protocol::Http2 {
@@ -353,6 +357,7 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     if !manager.filters.is_empty() {
         filters::encode(&mut answer.head, &stream);
     }
+    shedding::end_connection(&connection);
     if stream.shared.request_completed_at().is_none() {
         manager.stats.downstream_rq_response_before_rq_complete.inc();
     }
