@@ -36,6 +36,9 @@ mod untyped;
 mod validation;
 
 pub use apart::Apart;
+/// Descriptors of messages, as [`Registry::message`] gives them.
+pub use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+
 pub use file::{ConfigFile, FileError, merge};
 pub use mapping::{Document, FieldNames, Format, ParseError, Parsed, Position};
 pub use registry::Registry;

@@ -119,6 +119,16 @@ impl Registry {
         self.to_json(any)
     }
 
+    /// What a message of this full name consists of, for whoever walks the API.
+    pub fn message(&self, name: &str) -> Option<MessageDescriptor> {
+        self.pool.get_message_by_name(name)
+    }
+
+    /// Every message there is.
+    pub fn messages(&self) -> impl Iterator<Item = MessageDescriptor> + '_ {
+        self.pool.all_messages()
+    }
+
     pub(crate) fn pool(&self) -> &DescriptorPool {
         &self.pool
     }

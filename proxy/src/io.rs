@@ -3,6 +3,7 @@
 pub mod address;
 pub mod body;
 pub mod deadline;
+pub mod incoming;
 pub mod local;
 pub mod quiet;
 pub mod relay;
@@ -11,5 +12,6 @@ pub mod stream;
 
 pub use address::Address;
 pub use body::{Body, BodyError};
+pub use incoming::{CodecError, Incoming};
 pub use source::Source;
 pub use stream::Stream;

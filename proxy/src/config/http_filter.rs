@@ -40,23 +40,29 @@ pub trait HttpFilters: Sync {
 
 /// A configuration that only its filter understands.
 #[derive(Clone)]
-pub struct Opaque(Arc<dyn Anything + Send + Sync>);
+pub struct Opaque(Arc<dyn FilterConfiguration>);
+
+/// What an [`Opaque`] holds; it can be printed, so that whoever compares two configurations sees into it.
+trait FilterConfiguration: Anything + fmt::Debug + Send + Sync {}
+
+impl<T: Anything + fmt::Debug + Send + Sync> FilterConfiguration for T {}
 
 impl Opaque {
     /// Wraps a filter's configuration.
-    pub fn new<T: Anything + Send + Sync>(config: T) -> Self {
+    pub fn new<T: Anything + fmt::Debug + Send + Sync>(config: T) -> Self {
         Opaque(Arc::new(config))
     }
 
     /// The configuration, if it is a `T`.
     pub fn get<T: Anything>(&self) -> Option<&T> {
-        self.0.downcast_ref()
+        let config: &dyn Anything = &*self.0;
+        config.downcast_ref()
     }
 }
 
 impl fmt::Debug for Opaque {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Opaque")
+        self.0.fmt(f)
     }
 }
 

@@ -6,12 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::http::overdue::Limits;
 use crate::http::reset;
 use crate::http::stream::{Shared, Stream};
-use crate::io::BodyError;
+use crate::io::{BodyError, CodecError, Incoming};
 use crate::upstream::pool::{ResetReason, ResponseLease};
 
 /// The downstream's request body, counted on its way upstream.
@@ -110,7 +109,7 @@ pub struct ResponseBroken {
     /// The reason.
     pub reason: ResetReason,
     /// What the codec says: an HTTP/2 reason passes on.
-    pub source: Option<hyper::Error>,
+    pub source: Option<CodecError>,
 }
 
 impl StreamBody {
@@ -164,7 +163,7 @@ impl StreamBody {
     }
 
     /// The upstream broke off: counted where its connection is kept, said in the stream's facts, passed on as a reset.
-    fn upstream_broke(&mut self, error: hyper::Error) -> BodyError {
+    fn upstream_broke(&mut self, error: CodecError) -> BodyError {
         let lease = match &mut self.source {
             Source::Upstream { lease, .. } => lease.take(),
             Source::Local(_) => None,

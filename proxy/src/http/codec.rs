@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use http::Request;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
@@ -24,7 +25,7 @@ use crate::http::overdue::{self, StreamExecutor};
 use crate::http::service;
 use crate::http::stats::HttpStats;
 use crate::http::worker::Worker;
-use crate::io::Stream;
+use crate::io::{Incoming, Stream};
 use crate::io::deadline::Deadline;
 use crate::io::quiet::Quiet;
 use crate::overload::{Point, Timer, TimerChanges};
@@ -153,7 +154,9 @@ async fn serve_http1(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
         // The guard in front gives a slow head an answer.
         .header_read_timeout(None);
     let serving = Rc::clone(connection);
-    let service = service_fn(move |request| service::serve(Rc::clone(&serving), request));
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        service::serve(Rc::clone(&serving), request.map(Incoming::from))
+    });
     let stream = DelayedClose::new(stream, &connection.manager);
     let stream = Guard::new(stream, Rules::new(config), Arc::clone(&connection.verdicts));
     let served = builder.serve_connection(stream, service).with_upgrades();
@@ -186,7 +189,9 @@ async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSi
         builder.enable_connect_protocol();
     }
     let serving = Rc::clone(connection);
-    let service = service_fn(move |request| service::serve(Rc::clone(&serving), request));
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        service::serve(Rc::clone(&serving), request.map(Incoming::from))
+    });
     let served = builder.serve_connection(DelayedClose::new(stream, &connection.manager), service);
     let mut served = pin!(served);
     live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;

@@ -6,6 +6,7 @@
 //! up ([`HttpFilter::encode`]). A connection manager without filters pays one comparison a request for all this.
 
 use std::any::Any as Anything;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub type Translate = fn(&Any, &At<'_>, &Context) -> Result<Box<dyn Blueprint>, C
 pub type TranslateRoute = fn(&Any, &At<'_>, &Context) -> Result<Opaque, ConfigError>;
 
 /// A filter's configuration, of which filters are built.
-pub trait Blueprint: Send + Sync {
+pub trait Blueprint: fmt::Debug + Send + Sync {
     /// The filter of one connection manager.
     ///
     /// # Errors

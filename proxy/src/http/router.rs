@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use http::request::Parts;
-use hyper::body::Incoming;
 
 use crate::config::route::{RouteAction, WeightedCluster};
 use crate::http::local_reply::LocalReply;
@@ -14,7 +13,7 @@ use crate::http::present::Present;
 use crate::http::service::Answer;
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Upgrade};
-use crate::io::Body;
+use crate::io::{Body, Incoming};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::cluster::Cluster;
 

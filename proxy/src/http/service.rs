@@ -9,7 +9,6 @@ use std::sync::Arc;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 
 use crate::config::route::Action;
 use crate::http::body::{ResponseBody, Source};
@@ -24,8 +23,13 @@ use crate::http::router::{self, Plan};
 use crate::http::sanitize::{asks_to_keep_alive, names};
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel};
+<<<<<<< HEAD
 use crate::http::{filters, request, response, sanitize, shedding};
 use crate::io::Body;
+=======
+use crate::http::{filters, request, response, sanitize};
+use crate::io::{Body, Incoming};
+>>>>>>> main
 use crate::route::action::{redirect_location, tls_redirect_location};
 use crate::route::request::{ClientCertificate, is_grpc};
 use crate::route::{Found, RouteRequest};

@@ -154,7 +154,18 @@ pub fn fill_text(text: &str, values: &BTreeMap<String, String>) -> String {
             .fold(text, |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
     };
     let text = filled(text.to_owned(), values);
-    if text.contains("{{") { filled(text, &FILES) } else { text }
+    if text.contains("{{") { repeat(filled(text, &FILES)) } else { text }
+}
+
+/// Replaces `{{TEXT*COUNT}}` by the text that many times, for what is too long to be written out.
+fn repeat(text: String) -> String {
+    let Some((before, rest)) = text.split_once("{{") else { return text };
+    let Some((inner, after)) = rest.split_once("}}") else { return text };
+    let after = repeat(after.to_owned());
+    match inner.rsplit_once('*').and_then(|(unit, count)| Some((unit, count.parse().ok()?))) {
+        Some((unit, count)) => format!("{before}{}{after}", unit.repeat(count)),
+        None => format!("{before}{{{{{inner}}}}}{after}"),
+    }
 }
 
 fn hcm(config: &Config) -> Value {
@@ -234,6 +245,12 @@ mod tests {
         assert_eq!(value, json!({"kept": 1, "changed": {"a": [7], "b": 2}, "new": {"d": 4}}));
         merge(&mut value, &Value::Null);
         assert_eq!(value["kept"], 1);
+    }
+
+    #[test]
+    fn a_text_is_repeated() {
+        let filled = fill_text("<{{ab*3}}> {{none}} {{*}}{{x*2}}", &BTreeMap::new());
+        assert_eq!(filled, "<ababab> {{none}} {{*}}xx");
     }
 
     #[test]

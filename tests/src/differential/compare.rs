@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::bootstrap::merge;
 use super::case::{Accepted, Case, Step};
 
 /// One place where two observations do not agree.
@@ -26,7 +27,13 @@ pub fn differences(one: &Value, other: &Value) -> Vec<Difference> {
 pub fn expected(envoy: &Value, accepted: &[Accepted]) -> Result<Value, String> {
     let mut expected = envoy.clone();
     for difference in accepted {
-        set(&mut expected, &difference.at, &difference.pillion).ok_or_else(|| {
+        let done = match &difference.patch {
+            Some(patch) => {
+                expected.pointer_mut(&difference.at).map(|target| merge(target, patch))
+            }
+            None => set(&mut expected, &difference.at, &difference.pillion),
+        };
+        done.ok_or_else(|| {
             format!("accepted difference at {}: there is no such place", difference.at)
         })?;
     }
@@ -110,16 +117,28 @@ mod tests {
         let accepted = Accepted {
             at: "/steps/0/status".into(),
             pillion: json!(400),
+            patch: None,
             reason: "stricter".into(),
         };
-        let expected = expected(&json!({"steps": [{"status": 200}]}), &[accepted]).unwrap();
-        assert_eq!(expected, json!({"steps": [{"status": 400}]}));
+        let patch = Accepted {
+            at: "/steps/0".into(),
+            pillion: Value::Null,
+            patch: Some(json!({"body": "no", "length": null})),
+            reason: "stricter".into(),
+        };
+        let envoy = json!({"steps": [{"status": 200, "length": 3}]});
+        let expected = expected(&envoy, &[accepted, patch]).unwrap();
+        assert_eq!(expected, json!({"steps": [{"status": 400, "body": "no"}]}));
     }
 
     #[test]
     fn an_accepted_difference_without_a_place_is_an_error() {
-        let accepted =
-            Accepted { at: "/steps/7/status".into(), pillion: json!(1), reason: String::new() };
+        let accepted = Accepted {
+            at: "/steps/7/status".into(),
+            pillion: json!(1),
+            patch: None,
+            reason: String::new(),
+        };
         assert!(expected(&json!({"steps": []}), &[accepted]).is_err());
     }
 }

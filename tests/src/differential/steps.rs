@@ -60,7 +60,8 @@ impl Run<'_> {
     }
 
     async fn request(&mut self, at: usize, mut request: Request) -> Result<Value, String> {
-        for text in [&mut request.path, &mut request.host] {
+        let texts = [&mut request.path, &mut request.host].into_iter();
+        for text in texts.chain(&mut request.body).chain(&mut request.chunks) {
             *text = fill_text(text, &self.names);
         }
         for (_, value) in &mut request.headers.0 {

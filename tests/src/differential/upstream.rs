@@ -1,5 +1,6 @@
 //! Scripted upstreams: each listens on a port of its own, notes what it receives and answers as the case says.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::bootstrap::fill_text;
 use super::case::{Reply, Then, Upstream, UpstreamProtocol};
 use super::http1::{Framing, Head, Wire, write_message};
 use super::http2;
@@ -80,7 +82,7 @@ impl Script {
     }
 
     fn body_of(&self, reply: &Reply) -> String {
-        reply.body.clone().unwrap_or_else(|| self.name.clone())
+        fill_text(reply.body.as_ref().unwrap_or(&self.name), &BTreeMap::new())
     }
 
     fn update(&self, place: usize, field: &str, value: Value) {
@@ -129,7 +131,7 @@ async fn read_request_body(script: &Script, wire: &mut Wire, head: &Head, place:
 
 fn http1_reply(script: &Script, reply: &Reply, head_only: bool) -> Vec<u8> {
     if let Some(raw) = &reply.raw {
-        return raw.clone().into_bytes();
+        return fill_text(raw, &BTreeMap::new()).into_bytes();
     }
     let reason = StatusCode::from_u16(reply.status)
         .ok()

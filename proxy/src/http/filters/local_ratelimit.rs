@@ -41,6 +41,7 @@ stat_group! {
 }
 
 /// A limit, with its bucket: all streams that it holds for, on all workers, draw from one.
+#[derive(Debug)]
 struct Limit {
     stat_prefix: Box<str>,
     status: StatusCode,
@@ -140,6 +141,7 @@ fn route(config: &Any, at: &At<'_>, context: &Context) -> Result<Opaque, ConfigE
     Ok(Opaque::new(Limit::from_proto(&any::open(config, at)?, at, context)?))
 }
 
+#[derive(Debug)]
 struct Config(Arc<Limit>);
 
 impl Blueprint for Config {

@@ -31,6 +31,7 @@ pub(super) const FILTER: Registration = Registration {
     route: Some(("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", route)),
 };
 
+#[derive(Debug)]
 struct Config {
     engines: Engines,
     /// `rules_stat_prefix`

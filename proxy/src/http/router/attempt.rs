@@ -5,7 +5,6 @@ use std::rc::Rc;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Uri, Version};
-use hyper::body::Incoming;
 
 use super::Plan;
 use super::failure::Failed;
@@ -14,7 +13,7 @@ use crate::config::route::HostRewrite;
 use crate::http::body::RequestBody;
 use crate::http::sanitize::names;
 use crate::http::stream::{Shared, Stream};
-use crate::io::Body;
+use crate::io::{Body, Incoming};
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::cluster::{Outcome, Picked};
 use crate::upstream::pool::{HttpLease, RequestNames, ResponseLease};

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use futures_util::future::Either;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::{self, TrySendError};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::host_pool::HostPool;
-use crate::io::{Address, Body};
+use crate::io::{Address, Body, CodecError, Incoming};
 use crate::telemetry::stream_info::{Protocol, TlsInfo};
 use crate::upstream::count::ConnectionCount;
 use crate::upstream::written::Written;
@@ -30,6 +29,20 @@ pub(super) enum Sender {
     Http2(conn::http2::SendRequest<Body>),
     /// No more: the connection closes when its requests are done.
     Closed,
+}
+
+/// A request got no response.
+pub(super) struct Unanswered {
+    pub error: CodecError,
+    /// The request, if nothing of it was sent.
+    pub unsent: Option<Request<Body>>,
+}
+
+impl From<TrySendError<Request<Body>>> for Unanswered {
+    fn from(mut error: TrySendError<Request<Body>>) -> Self {
+        let unsent = error.take_message();
+        Unanswered { error: error.into_error().into(), unsent }
+    }
 }
 
 /// A connection after its handshake, before anybody drives it.
@@ -180,17 +193,18 @@ impl Connection {
         &self,
         request: Request<Body>,
         keep: bool,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + use<> {
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
         self.has_read.store(false, Relaxed);
         if let Some(written) = &self.written {
             written.begin(keep);
         }
-        match &mut *self.sender.borrow_mut() {
+        let sent = match &mut *self.sender.borrow_mut() {
             Sender::Http1(sender) => Some(Either::Left(sender.try_send_request(request))),
             Sender::Http2(sender) => Some(Either::Right(sender.try_send_request(request))),
             Sender::Closed => None,
-        }
-        .expect("only a connection without requests is given up, and this one has one")
+        };
+        let sent = sent.expect("only a connection without requests is given up, and it has one");
+        async move { Ok(sent.await?.map(Incoming::from)) }
     }
 
     /// Whether a part of the response to the request on an HTTP/1 connection has come.

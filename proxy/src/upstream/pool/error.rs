@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Request;
 
-use crate::io::Body;
+use crate::io::{Body, CodecError};
 use crate::upstream::connect::ConnectError;
 
 /// The reason of a reset; prints as in `upstream_reset_before_response_started{...}` (before `_` replaces blanks).
@@ -49,7 +49,8 @@ impl ResetReason {
 
     /// The reason that an error of hyper comes to, on a request's or on a response body's side. A response that has begun
     /// and is cut off is as broken as one that cannot be parsed.
-    pub fn of(error: &hyper::Error, has_begun: bool) -> ResetReason {
+    pub fn of(error: &CodecError, has_begun: bool) -> ResetReason {
+        let CodecError::Hyper(error) = error;
         if error.is_parse() || (error.is_incomplete_message() && has_begun) {
             return ResetReason::ProtocolError;
         }
@@ -165,8 +166,8 @@ pub struct SendError {
     pub is_reused: bool,
     /// The request, if nothing of it was sent: it may go to any host again.
     pub unsent: Option<Box<Request<Body>>>,
-    /// What hyper says, if it came so far. A failed request body is the cause of [`ResetReason::LocalReset`].
-    pub source: Option<hyper::Error>,
+    /// What the codec says, if it came so far. A failed request body is the cause of [`ResetReason::LocalReset`].
+    pub source: Option<CodecError>,
 }
 
 impl std::fmt::Debug for SendError {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use super::connection::Connection;
 use super::{PoolError, ResetReason, SendError};
-use crate::io::{Address, Body};
+use crate::io::{Address, Body, CodecError, Incoming};
 use crate::telemetry::stream_info::{Protocol, TlsInfo};
 use crate::upstream::count::RequestCount;
 
@@ -52,7 +51,7 @@ impl Stream {
     }
 
     /// Whether the connection ended before any byte of the response.
-    fn is_lost(&self, error: &hyper::Error) -> bool {
+    fn is_lost(&self, error: &CodecError) -> bool {
         !self.connection.has_begun_response()
             && ResetReason::of(error, false) == ResetReason::ConnectionTermination
     }
@@ -71,7 +70,7 @@ impl Stream {
     }
 
     /// What the caller is told when hyper gave up on the request.
-    fn failed(mut self, error: hyper::Error, unsent: Option<Request<Body>>) -> SendError {
+    fn failed(mut self, error: CodecError, unsent: Option<Request<Body>>) -> SendError {
         let reason = ResetReason::of(&error, self.connection.has_begun_response());
         let stats = self.connection.pool.cluster().stats();
         match reason {
@@ -196,21 +195,21 @@ impl HttpLease {
                 }
                 Err(error) => error,
             };
-            let unsent = error.take_message();
+            let unsent = error.unsent.take();
             let replaced = match unsent {
                 Some(unsent) if resends < MAX_RESENDS => {
                     request = unsent;
                     stream.replace().await
                 }
-                None if may_replay && stream.is_lost(error.error()) => {
+                None if may_replay && stream.is_lost(&error.error) => {
                     match copy.map(|copy| *copy).or_else(|| stream.connection.kept_request()) {
                         Some(again) => request = again,
-                        None => return Err(stream.failed(error.into_error(), None)),
+                        None => return Err(stream.failed(error.error, None)),
                     }
                     may_replay = false;
                     stream.replay().await
                 }
-                unsent => return Err(stream.failed(error.into_error(), unsent)),
+                unsent => return Err(stream.failed(error.error, unsent)),
             };
             resends += 1;
             stream = match replaced {
@@ -224,7 +223,7 @@ impl HttpLease {
 }
 
 /// Whether two readers may see the end of a response's body at two places: a length beside chunks, or another encoding.
-fn has_odd_framing(response: &Response<Incoming>) -> bool {
+fn has_odd_framing<B>(response: &Response<B>) -> bool {
     let headers = response.headers();
     let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(encoding) = encodings.next() else { return false };
@@ -262,7 +261,7 @@ impl ResponseLease {
     }
 
     /// Counts the reset that ended the response's body, and tells its reason.
-    pub fn failed(self, error: hyper::Error) -> SendError {
+    pub fn failed(self, error: CodecError) -> SendError {
         self.stream.failed(error, None)
     }
 }

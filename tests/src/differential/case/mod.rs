@@ -67,7 +67,11 @@ pub struct Accepted {
     /// JSON pointer to the value, as the difference prints it: `/steps/2/status`.
     pub at: String,
     /// What Pillion shows there instead; null if the value is absent.
+    #[serde(default)]
     pub pillion: Value,
+    /// Or what differs there: a merge patch over the object that Envoy shows.
+    #[serde(default)]
+    pub patch: Option<Value>,
     /// Why.
     pub reason: String,
 }

@@ -11,6 +11,7 @@ use crate::config::{At, ConfigError, value};
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Tokens come evenly, not in heaps; how many there are follows from when the bucket would have been empty.
+#[derive(Debug)]
 pub(super) struct TokenBucket {
     start: Instant,
     /// Nanoseconds that a token takes to come.

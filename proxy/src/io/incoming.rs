@@ -1,0 +1,54 @@
+//! A message's body as it comes in from a peer, whatever codec reads it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+/// A body that a codec reads.
+#[derive(Debug)]
+pub enum Incoming {
+    /// hyper's.
+    Hyper(hyper::body::Incoming),
+}
+
+/// Why a codec could not go on with a message.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// hyper's reason. As a cause it is left out, so that whoever looks for an HTTP/2 reason finds it next.
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
+}
+
+impl From<hyper::body::Incoming> for Incoming {
+    fn from(body: hyper::body::Incoming) -> Self {
+        Incoming::Hyper(body)
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = CodecError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
+        match self.get_mut() {
+            Incoming::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Incoming::Hyper(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Incoming::Hyper(body) => body.size_hint(),
+        }
+    }
+}
