@@ -6,6 +6,7 @@ pub mod body;
 mod client_certificate;
 pub mod codec;
 pub mod connection;
+mod cookies;
 mod delayed_close;
 pub mod filters;
 pub mod guard;

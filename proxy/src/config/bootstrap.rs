@@ -106,6 +106,17 @@ impl Bootstrap {
 /// Runtime values by their dotted keys.
 pub type Runtime = std::collections::HashMap<String, serde_json::Value>;
 
+/// The number of a runtime key, or the default where there is none.
+pub fn runtime_number(runtime: &Runtime, key: &str, default: f64) -> f64 {
+    // Numbers of a Struct are floating.
+    runtime.get(key).and_then(serde_json::Value::as_f64).unwrap_or(default)
+}
+
+/// Whether a runtime key is on, or the default where there is none.
+pub fn runtime_flag(runtime: &Runtime, key: &str, default: bool) -> bool {
+    runtime.get(key).and_then(serde_json::Value::as_bool).unwrap_or(default)
+}
+
 /// `Admin`.
 #[derive(Clone, Debug)]
 pub struct Admin {

@@ -25,9 +25,9 @@ use crate::http::overdue::{self, StreamExecutor};
 use crate::http::service;
 use crate::http::stats::HttpStats;
 use crate::http::worker::Worker;
-use crate::io::{Incoming, Stream};
 use crate::io::deadline::Deadline;
 use crate::io::quiet::Quiet;
+use crate::io::{Incoming, Stream};
 use crate::overload::{Point, Timer, TimerChanges};
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
 
@@ -352,11 +352,7 @@ fn shut_down_until(connection: &Connection, since: Instant) -> Instant {
 }
 
 /// Whether a limit has passed, so that the connection must shut down.
-fn expire(
-    connection: &Connection,
-    started: Instant,
-    draining_since: Option<Instant>,
-) -> bool {
+fn expire(connection: &Connection, started: Instant, draining_since: Option<Instant>) -> bool {
     let config = &connection.manager.config;
     let stats = &connection.manager.stats;
     let now = Instant::now();

@@ -11,9 +11,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::request::Parts;
 use proto::google::protobuf::Any;
 
+use crate::config::bootstrap::Runtime;
 use crate::config::hcm;
 use crate::config::http_filter::{HttpFilters, Opaque, RouteFilter};
 use crate::config::matcher::{PseudoHeaders, RequestView};
@@ -26,11 +28,20 @@ use crate::http::stream::Stream;
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::Protocol;
 
+mod adaptive_concurrency;
+mod admission_control;
 mod local_ratelimit;
 pub mod rbac;
+mod stateful_session;
 
 /// Every HTTP filter besides the router.
-static TABLE: &[Registration] = &[local_ratelimit::FILTER, rbac::FILTER];
+static TABLE: &[Registration] = &[
+    adaptive_concurrency::FILTER,
+    admission_control::FILTER,
+    local_ratelimit::FILTER,
+    rbac::FILTER,
+    stateful_session::FILTER,
+];
 
 /// A filter's entry in `TABLE`.
 pub struct Registration {
@@ -66,6 +77,8 @@ pub struct Build<'a> {
     pub store: &'a Store,
     /// Statistics that survive an update.
     pub stats: &'a SharedStats,
+    /// Runtime values of the static layers.
+    pub runtime: &'a Runtime,
     /// Where the connection manager stands, for errors.
     pub at: &'a At<'a>,
 }
@@ -78,6 +91,9 @@ pub trait HttpFilter: Send + Sync {
 
     /// Looks at the head of a response, from a host or of the proxy's own, and may change it.
     fn encode(&self, _response: &mut Response<'_>) {}
+
+    /// A stream of which the filter has kept something is over.
+    fn end(&self, _end: &End<'_>) {}
 }
 
 /// What a filter says to a request.
@@ -146,6 +162,23 @@ impl Response<'_> {
             true => state.downcast_ref(),
             false => None,
         })
+    }
+}
+
+/// The end of a stream as a filter sees it.
+pub struct End<'r> {
+    /// Whether the response was sent whole; else it was broken off, or there was none.
+    pub complete: bool,
+    /// The response's trailers, if there were any.
+    pub trailers: Option<&'r HeaderMap>,
+    /// What the filter has kept of the request.
+    state: &'r dyn Anything,
+}
+
+impl End<'_> {
+    /// What the filter has kept of the request, if it is a `T`.
+    pub fn kept<T: Anything>(&self) -> Option<&T> {
+        self.state.downcast_ref()
     }
 }
 
@@ -236,6 +269,15 @@ pub fn encode(head: &mut http::response::Parts, stream: &Stream) {
         if let OnRoute::Present(config) = entry.on_route(route, chosen) {
             entry.filter.encode(&mut Response { head, stream, config, index });
         }
+    }
+}
+
+/// Tells the filters that have kept something of the stream that it is over.
+pub fn end(stream: &Stream, complete: bool) {
+    let trailers = stream.trailers.as_deref();
+    for (index, state) in &stream.filter_states {
+        let filter = &stream.connection.manager.filters[*index].filter;
+        filter.end(&End { complete, trailers, state: &**state });
     }
 }
 

@@ -23,13 +23,8 @@ use crate::http::router::{self, Plan};
 use crate::http::sanitize::{asks_to_keep_alive, names};
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel};
-<<<<<<< HEAD
 use crate::http::{filters, request, response, sanitize, shedding};
-use crate::io::Body;
-=======
-use crate::http::{filters, request, response, sanitize};
 use crate::io::{Body, Incoming};
->>>>>>> main
 use crate::route::action::{redirect_location, tls_redirect_location};
 use crate::route::request::{ClientCertificate, is_grpc};
 use crate::route::{Found, RouteRequest};

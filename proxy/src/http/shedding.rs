@@ -50,10 +50,7 @@ pub fn refusal(stream: &Stream) -> Option<LocalReply> {
 /// Lets the connection end with the response under way, if the process is too busy to keep it.
 pub fn end_connection(connection: &Connection) {
     let overload = &connection.worker.overload;
-    if overload.is_engaged()
-        && !connection.must_close()
-        && overload.disable_http_keepalive.hits()
-    {
+    if overload.is_engaged() && !connection.must_close() && overload.disable_http_keepalive.hits() {
         connection.manager.stats.downstream_cx_overload_disable_keepalive.inc();
         connection.close_after_response();
     }

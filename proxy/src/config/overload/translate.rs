@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use proto::envoy::config::overload::v3 as pb;
 use proto::envoy::config::overload::v3::scale_timers_overload_action_config::scale_timer::OverloadAdjust;
-use proto::envoy::config::overload::v3::scale_timers_overload_action_config::{ScaleTimer, TimerType};
+use proto::envoy::config::overload::v3::scale_timers_overload_action_config::{
+    ScaleTimer, TimerType,
+};
 use proto::envoy::config::overload::v3::trigger::TriggerOneof;
 use proto::envoy::extensions::resource_monitors::cgroup_memory::v3::CgroupMemoryConfig;
 use proto::envoy::extensions::resource_monitors::cpu_utilization::v3::CpuUtilizationConfig;
@@ -39,10 +41,8 @@ impl OverloadManager {
         if message.resource_monitors.is_empty() {
             return Err(at.field("resource_monitors").error("at least 1 is required"));
         }
-        let interval = value::positive_duration(
-            message.refresh_interval,
-            &at.field("refresh_interval"),
-        )?;
+        let interval =
+            value::positive_duration(message.refresh_interval, &at.field("refresh_interval"))?;
         let mut manager = OverloadManager {
             refresh_interval: interval.unwrap_or(DEFAULT_REFRESH),
             monitors: Vec::new(),
@@ -126,11 +126,7 @@ impl OverloadManager {
         Ok(ShedPoint { name: message.name.as_str().into(), point: *point, triggers })
     }
 
-    fn triggers(
-        &self,
-        messages: &[pb::Trigger],
-        at: &At<'_>,
-    ) -> Result<Vec<Trigger>, ConfigError> {
+    fn triggers(&self, messages: &[pb::Trigger], at: &At<'_>) -> Result<Vec<Trigger>, ConfigError> {
         if messages.is_empty() {
             return Err(at.field("triggers").error("at least 1 is required"));
         }
@@ -149,9 +145,9 @@ impl OverloadManager {
                 TriggerOneof::Scaled(scaled)
                     if scaled.scaling_threshold >= scaled.saturation_threshold =>
                 {
-                    return Err(at.field("scaled").error(
-                        "scaling_threshold must be less than saturation_threshold",
-                    ));
+                    return Err(at
+                        .field("scaled")
+                        .error("scaling_threshold must be less than saturation_threshold"));
                 }
                 TriggerOneof::Scaled(s) => (s.scaling_threshold, s.saturation_threshold),
             };
@@ -204,7 +200,9 @@ impl Monitor {
             }
             "injected_resource.v3.InjectedResourceConfig" => {
                 let config: InjectedResourceConfig = any::open(config, &at)?;
-                Resource::Injected(value::non_empty(&config.filename, &at.field("filename"))?.into())
+                Resource::Injected(
+                    value::non_empty(&config.filename, &at.field("filename"))?.into(),
+                )
             }
             "downstream_connections.v3.DownstreamConnectionsConfig" => {
                 let config: DownstreamConnectionsConfig = any::open(config, &at)?;

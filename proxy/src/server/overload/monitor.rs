@@ -24,9 +24,7 @@ impl Monitor {
     pub fn new(resource: Resource, overload: &Arc<Overload>) -> Self {
         match resource {
             Resource::FixedHeap(max) => Monitor::FixedHeap(max),
-            Resource::CgroupMemory(most) => {
-                Monitor::CgroupMemory { cgroup: Cgroup::own(), most }
-            }
+            Resource::CgroupMemory(most) => Monitor::CgroupMemory { cgroup: Cgroup::own(), most },
             Resource::OwnMemory => Monitor::OwnMemory(Cgroup::own()),
             Resource::Cpu { container: false } => Monitor::Cpu(CpuMeter::of_machine()),
             Resource::Cpu { container: true } => Monitor::Cpu(CpuMeter::of_cgroup(Cgroup::own())),

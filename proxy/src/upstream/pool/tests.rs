@@ -84,7 +84,10 @@ impl Fixture {
         self.pools.http(&self.cluster, &self.host, Protocol::Http11, 0, None, None).await
     }
 
-    async fn send(&self, path: &str) -> Result<(Response<crate::io::Incoming>, ResponseLease), SendError> {
+    async fn send(
+        &self,
+        path: &str,
+    ) -> Result<(Response<crate::io::Incoming>, ResponseLease), SendError> {
         let lease = self.lease().await?;
         let host = self.host.address();
         let (uri, host) = match lease.protocol() {
