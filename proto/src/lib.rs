@@ -20,13 +20,15 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub use envoy_types::pb::{envoy, google, udpa, validate, xds};
+pub use envoy_types::pb::{cel, envoy, google, udpa, validate, xds};
 
 pub mod any;
 mod apart;
 pub mod convert;
+mod declared;
 mod file;
 mod mapping;
+pub mod matchers;
 mod packed;
 mod registry;
 pub mod type_url;

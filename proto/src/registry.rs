@@ -1,13 +1,10 @@
 //! Every message of Envoy's API by name, for reading files and printing dumps.
 
 use prost::{DecodeError, Message, Name};
-use prost_reflect::prost_types::{
-    DescriptorProto, FieldDescriptorProto, FileDescriptorProto,
-    field_descriptor_proto::{Label, Type},
-};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
 use crate::apart::Apart;
+use crate::declared;
 use crate::google::protobuf::Any;
 use crate::mapping::{Document, FieldNames, Format, ParseError, Parsed, Printer};
 use crate::untyped::Untyped;
@@ -32,11 +29,9 @@ impl Registry {
     pub fn load() -> Self {
         let mut pool = DescriptorPool::decode(DESCRIPTORS)
             .expect("build.rs copied a descriptor set that its compiler had linked");
-        for (package, directory) in
-            [("xds.type.v3", "xds/type/v3"), ("udpa.type.v1", "udpa/type/v1")]
-        {
-            pool.add_file_descriptor_proto(typed_struct_file(package, directory))
-                .expect("the types' crate lacks TypedStruct and has Struct");
+        for file in declared::files() {
+            pool.add_file_descriptor_proto(file)
+                .expect("the types' crate lacks these messages and has what they are made of");
         }
         Registry { pool }
     }
@@ -148,32 +143,5 @@ impl Registry {
         self.pool
             .get_message_by_name(&name)
             .unwrap_or_else(|| panic!("{name} is no message of Envoy's API"))
-    }
-}
-
-/// The file that declares [`crate::TypedStruct`] in one of its two packages.
-fn typed_struct_file(package: &str, directory: &str) -> FileDescriptorProto {
-    let field = |name: &str, number, kind: Type, type_name: Option<&str>| FieldDescriptorProto {
-        name: Some(name.into()),
-        number: Some(number),
-        label: Some(Label::Optional.into()),
-        r#type: Some(kind.into()),
-        type_name: type_name.map(Into::into),
-        ..Default::default()
-    };
-    FileDescriptorProto {
-        name: Some(format!("{directory}/typed_struct.proto")),
-        package: Some(package.into()),
-        dependency: vec!["google/protobuf/struct.proto".into()],
-        message_type: vec![DescriptorProto {
-            name: Some("TypedStruct".into()),
-            field: vec![
-                field("type_url", 1, Type::String, None),
-                field("value", 2, Type::Message, Some(".google.protobuf.Struct")),
-            ],
-            ..Default::default()
-        }],
-        syntax: Some("proto3".into()),
-        ..Default::default()
     }
 }

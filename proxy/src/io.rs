@@ -3,8 +3,9 @@
 pub mod address;
 pub mod body;
 pub mod deadline;
+pub mod descriptor;
+pub mod http2;
 pub mod incoming;
-pub mod local;
 pub mod quiet;
 pub mod relay;
 pub mod source;

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod certificate;
+pub mod filter_state;
 pub mod log_format;
 pub mod log_level;
 pub mod log_writer;

@@ -3,6 +3,7 @@
 mod filter_chain;
 mod listener_filter;
 mod predicate;
+mod source_type;
 mod translate;
 
 use std::sync::Arc;
@@ -11,8 +12,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use predicate::Predicate;
+pub use source_type::SourceType;
 
 use crate::config::access_log::AccessLog;
+use crate::config::matcher::tree::Tree;
 use crate::config::network_filter::NetworkFilter;
 use crate::config::tls::DownstreamTls;
 use crate::io::Address;
@@ -52,6 +55,8 @@ pub struct Listener {
     pub filter_chains: Vec<Arc<FilterChain>>,
     /// `default_filter_chain`
     pub default_filter_chain: Option<Arc<FilterChain>>,
+    /// `filter_chain_matcher`: chooses among the chains by their names, whatever each of them matches.
+    pub chain_tree: Option<ChainTree>,
     /// `access_log`: for connections that no chain served.
     pub access_log: Vec<AccessLog>,
     /// `drain_type` is `MODIFY_ONLY`: not drained by a failed health check.
@@ -145,14 +150,14 @@ pub struct FilterChainMatch {
     pub source_ports: Vec<u16>,
 }
 
-/// `ConnectionSourceType`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SourceType {
-    /// `ANY`
-    #[default]
-    Any,
-    /// `SAME_IP_OR_LOOPBACK`
-    Local,
-    /// `EXTERNAL`
-    External,
+/// `filter_chain_matcher`: where it leads nowhere, the default chain serves.
+pub type ChainTree = Arc<Tree<ChainName>>;
+
+/// A filter chain that a tree names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainName {
+    /// Its place among `filter_chains`.
+    Known(usize),
+    /// There is none of the name: the connection has no chain.
+    Unknown,
 }

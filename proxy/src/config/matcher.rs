@@ -11,7 +11,7 @@ pub mod uri_template;
 use regex::Regex;
 
 pub use evaluate::{PseudoHeaders, query_parameter};
-pub use input::{ConnectionView, MatchInput, RequestView, TlsView};
+pub use input::{ConnectionView, MatchInput, RequestView, ResponseView, TlsView};
 pub use metadata::{MetadataMatcher, MetadataPath, ValueMatcher};
 pub use re2::search;
 

@@ -10,6 +10,7 @@ mod retry_on;
 mod rewrite;
 mod route_match;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::config::endpoint::Metadata;
 use crate::config::hash_policy::HashPolicies;
 use crate::config::headers::HeaderMutations;
 use crate::config::http_filter::RouteFilters;
+use crate::config::matcher::tree::Tree;
 use crate::config::matcher::{FullRegex, HeaderMatcher, QueryMatcher};
 use crate::config::metadata_match::MetadataMatch;
 
@@ -60,8 +62,10 @@ pub struct VirtualHost {
     pub name: Arc<str>,
     /// `domains` in lower case.
     pub domains: Vec<Box<str>>,
-    /// `routes`, in order.
+    /// `routes`, in order; or those of the actions of `matcher`, one action's after the other's.
     pub routes: Vec<Arc<Route>>,
+    /// `matcher`: chooses a part of `routes`, of which the first that matches takes the request.
+    pub tree: Option<RouteTree>,
     /// `require_tls`
     pub require_tls: RequireTls,
     /// `request_headers_to_add`, `request_headers_to_remove`
@@ -77,6 +81,9 @@ pub struct VirtualHost {
     /// `typed_per_filter_config`
     pub filters: RouteFilters,
 }
+
+/// `VirtualHost.matcher`, which leads to a part of the virtual host's routes.
+pub type RouteTree = Tree<Range<usize>>;
 
 /// `TlsRequirementType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

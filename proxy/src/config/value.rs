@@ -114,6 +114,17 @@ pub fn fraction(value: &FractionalPercent, at: &At<'_>) -> Result<(u32, u32), Co
         })
 }
 
+/// A `RuntimeFractionalPercent` as numerator and denominator: its default value, as runtime keys are not asked for.
+pub fn runtime_fraction(
+    value: &core::RuntimeFractionalPercent,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<(u32, u32), ConfigError> {
+    warn_set!(context, at, value, [runtime_key], "the default value is always used");
+    let at = at.field("default_value");
+    fraction(required(&value.default_value, &at)?, &at)
+}
+
 /// A header's name, in lower case.
 pub fn header_name(name: &str, at: &At<'_>) -> Result<HeaderName, ConfigError> {
     HeaderName::from_bytes(name.as_bytes())

@@ -15,23 +15,87 @@ use crate::downstream::worker::Worker;
 use crate::io::{Address, Stream};
 use crate::overload::{CountedConnection, Overload, Point};
 
+/// Whether sockets are accepted from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Accepting {
+    /// Connections are taken.
+    #[default]
+    Open,
+    /// Another process has the sockets too and takes what comes; they are kept in case that it dies.
+    Paused,
+    /// Never again: the sockets are closed.
+    Stopped,
+}
+
+/// Lets sockets be accepted from, or not.
+#[derive(Debug, Default)]
+pub struct Switch(watch::Sender<Accepting>);
+
+impl Switch {
+    /// What holds from now on. What is stopped stays so.
+    pub fn set(&self, accepting: Accepting) {
+        self.0.send_if_modified(|now| {
+            let changes = *now != Accepting::Stopped && *now != accepting;
+            if changes {
+                *now = accepting;
+            }
+            changes
+        });
+    }
+
+    /// What holds now.
+    pub fn get(&self) -> Accepting {
+        *self.0.borrow()
+    }
+
+    /// Follows the switch.
+    pub fn follow(&self) -> Follower {
+        Follower(self.0.subscribe())
+    }
+}
+
+/// Follows a [`Switch`].
+pub struct Follower(watch::Receiver<Accepting>);
+
+impl Follower {
+    /// Waits until nothing is accepted any more, ever.
+    async fn stopped(&mut self) {
+        // Whoever could stop it otherwise is gone.
+        let _ = self.0.wait_for(|accepting| *accepting == Accepting::Stopped).await;
+    }
+
+    /// The next connection while the switch is open; none once it is stopped.
+    pub async fn accept(&mut self, acceptor: &Acceptor) -> Option<Accepted> {
+        loop {
+            let accepting = *self.0.borrow_and_update();
+            let changed = self.0.changed();
+            let changed = match accepting {
+                Accepting::Stopped => return None,
+                Accepting::Paused => changed.await,
+                Accepting::Open => tokio::select! {
+                    accepted = acceptor.accept() => return Some(accepted),
+                    changed = changed => changed,
+                },
+            };
+            // Whoever could open it again is gone.
+            changed.ok()?;
+        }
+    }
+}
+
 /// A bound address with the listener that serves it now. An update of the listener keeps the sockets, so that no
 /// connection is refused meanwhile.
 pub struct Binding {
     /// The listener.
     pub listener: ArcSwap<Listener>,
-    stopped: watch::Sender<bool>,
+    /// Whether workers accept. Once it is stopped, they have taken what waited already.
+    pub switch: Switch,
 }
 
 impl Binding {
     /// A binding that accepts.
     pub fn new(listener: Arc<Listener>) -> Arc<Self> {
-        Arc::new(Binding { listener: ArcSwap::new(listener), stopped: watch::Sender::new(false) })
-    }
-
-    /// Every worker stops accepting, after it has taken what waits already.
-    pub fn stop(&self) {
-        self.stopped.send_replace(true);
+        Arc::new(Binding { listener: ArcSwap::new(listener), switch: Switch::default() })
     }
 }
 
@@ -39,14 +103,10 @@ impl Binding {
 type Accepted = io::Result<(Stream, Address, Address)>;
 
 /// Accepts until the binding stops.
-pub async fn run(acceptor: Acceptor, binding: Arc<Binding>, worker: Rc<Worker>) {
-    let mut stopped = binding.stopped.subscribe();
+pub async fn run(acceptor: Rc<Acceptor>, binding: Arc<Binding>, worker: Rc<Worker>) {
+    let mut follower = binding.switch.follow();
     let mut paused = worker.http.overload.paused();
-    loop {
-        let accepted = tokio::select! {
-            accepted = accept(&acceptor, &mut paused) => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => break,
-        };
+    while let Some(accepted) = accept(&mut follower, &acceptor, &mut paused).await {
         match accepted {
             Ok((stream, local, remote)) => start(stream, local, remote, &binding, &worker),
             Err(error) => survive(&error).await,
@@ -58,15 +118,23 @@ pub async fn run(acceptor: Acceptor, binding: Arc<Binding>, worker: Rc<Worker>) 
     }
 }
 
-/// Accepts the next connection, but none while overload pauses listeners.
-async fn accept(acceptor: &Acceptor, paused: &mut watch::Receiver<bool>) -> Accepted {
+/// The next connection, but none while overload pauses listeners.
+async fn accept(
+    follower: &mut Follower,
+    acceptor: &Acceptor,
+    paused: &mut watch::Receiver<bool>,
+) -> Option<Accepted> {
     loop {
-        // The sender lives as long as the worker.
-        let _ = paused.wait_for(|paused| !*paused).await;
+        if *paused.borrow_and_update() {
+            tokio::select! {
+                _ = paused.changed() => continue,
+                () = follower.stopped() => return None,
+            }
+        }
         tokio::select! {
             biased;
             _ = paused.changed() => {}
-            accepted = acceptor.accept() => return accepted,
+            accepted = follower.accept(acceptor) => return accepted,
         }
     }
 }

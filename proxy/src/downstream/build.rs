@@ -113,7 +113,7 @@ impl Builder {
         Ok(State {
             filters: filters.map(|filter| self.inspectors.filter(filter, &self.store)).collect(),
             connection_limit: self.connection_limit(&config.name),
-            chains: FilterChains::new(chains, default),
+            chains: FilterChains::new(chains, default).chosen_by(config.chain_tree.clone()),
             access_logs,
             config,
         })

@@ -19,6 +19,7 @@ use crate::drain::DrainSignal;
 use crate::http;
 use crate::io::{Address, Stream};
 use crate::overload::Timer;
+use crate::telemetry::filter_state::FilterState;
 use crate::telemetry::log_format::FormatContext;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::{ConnectionInfo, StreamInfo, TlsInfo};
@@ -236,6 +237,9 @@ fn connection_info(
         remote: facts.remote,
         direct_remote: facts.direct_remote,
         requested_server_name: (!facts.server_name.is_empty()).then_some(facts.server_name),
+        transport_protocol: facts.transport_protocol,
+        application_protocols: facts.application_protocols,
+        filter_state: facts.filter_state,
         filter_chain_name: chain
             .map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
         tls: None,
@@ -280,5 +284,6 @@ pub fn first_facts(local: Address, remote: Address) -> Facts {
         server_name: Arc::from(""),
         transport_protocol: "raw_buffer",
         application_protocols: Vec::new(),
+        filter_state: FilterState::default(),
     }
 }

@@ -1,12 +1,14 @@
 //! Which filter chain serves a connection: Envoy's order of criteria, most specific first, without going back.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::listener::{FilterChainMatch, SourceType};
+use crate::config::listener::{ChainName, ChainTree, FilterChainMatch, SourceType};
+use crate::config::matcher::{ConnectionView, MatchInput};
 use crate::io::{Address, Source};
+use crate::telemetry::filter_state::FilterState;
 
 /// What is known of a connection when its filter chain is chosen.
 #[derive(Clone, Debug)]
@@ -27,18 +29,43 @@ pub struct Facts {
     pub transport_protocol: &'static str,
     /// The client's ALPN list, in its order.
     pub application_protocols: Vec<String>,
+    /// What listener filters left.
+    pub filter_state: FilterState,
+}
+
+impl Facts {
+    fn view(&self) -> MatchInput<'_> {
+        MatchInput::connection(ConnectionView {
+            id: 0,
+            local: &self.local,
+            remote: &self.remote,
+            direct_remote: &self.direct_remote,
+            server_name: &self.server_name,
+            transport_protocol: self.transport_protocol,
+            application_protocols: &self.application_protocols,
+            filter_state: Some(&self.filter_state),
+            tls: None,
+        })
+    }
 }
 
 /// The chains of a listener with what each matches. `T` is what serves the connection.
 pub struct FilterChains<T> {
     chains: Vec<(FilterChainMatch, T)>,
     default: Option<T>,
+    /// `filter_chain_matcher`: chooses instead of what the chains match.
+    tree: Option<ChainTree>,
 }
 
 impl<T> FilterChains<T> {
     /// Chains whose matches are unique.
     pub fn new(chains: Vec<(FilterChainMatch, T)>, default: Option<T>) -> Self {
-        FilterChains { chains, default }
+        FilterChains { chains, default, tree: None }
+    }
+
+    /// The same with a tree that chooses.
+    pub fn chosen_by(self, tree: Option<ChainTree>) -> Self {
+        FilterChains { tree, ..self }
     }
 
     /// Every chain, the default one last.
@@ -49,6 +76,13 @@ impl<T> FilterChains<T> {
     /// The chain for a connection. Each criterion keeps only the chains with the most specific value that fits; when none
     /// is left, the default chain serves, even if a less specific value of an earlier criterion would have led further.
     pub fn find(&self, facts: &Facts) -> Option<&T> {
+        if let Some(tree) = &self.tree {
+            return match tree.find(&facts.view()) {
+                Ok(Some(ChainName::Known(index))) => self.chains.get(*index).map(|(_, c)| c),
+                Ok(Some(ChainName::Unknown)) => None,
+                Ok(None) | Err(_) => self.default.as_ref(),
+            };
+        }
         // A single chain that matches everything is the usual case.
         if let [(only, chain)] = self.chains.as_slice()
             && *only == FilterChainMatch::default()
@@ -140,17 +174,8 @@ fn by_application_protocol<T>(left: &mut Left<'_, T>, offered: &[String]) {
 }
 
 fn by_source_type<T>(left: &mut Left<'_, T>, facts: &Facts) {
-    let local = match (facts.remote.ip(), facts.local.ip()) {
-        (Some(remote), Some(local)) => remote.ip() == local.ip() || is_loopback(remote.ip()),
-        _ => true,
-    };
-    let wanted = if local { SourceType::Local } else { SourceType::External };
+    let wanted = SourceType::of(&facts.remote, &facts.local);
     narrow(left, |m| m.source_type == wanted, |m| m.source_type == SourceType::Any);
-}
-
-/// As in Envoy, only the loopback addresses themselves, not all of 127.0.0.0/8.
-fn is_loopback(address: IpAddr) -> bool {
-    address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
 }
 
 fn by_source_port<T>(left: &mut Left<'_, T>, port: Option<u16>) {
@@ -175,6 +200,7 @@ mod tests {
             server_name: "a.b.example.com".into(),
             transport_protocol: "tls",
             application_protocols: vec!["istio".into(), "h2".into()],
+            filter_state: FilterState::default(),
         }
     }
 

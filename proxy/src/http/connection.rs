@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use crate::drain::{DrainSignal, Phase};
+use crate::drain::DrainSignal;
 use crate::http::guard::Verdicts;
 use crate::http::manager::ConnectionManager;
 use crate::http::stream::Shared;
@@ -118,13 +118,16 @@ impl Connection {
         }
     }
 
-    /// Whether the listener drains.
-    pub fn is_draining(&self) -> bool {
-        self.drain.phase() != Phase::Serving
+    /// A response is about to be sent: if the listener drains and wants it so, it is the connection's last.
+    pub fn follow_drain(&self) {
+        if !self.closing.get() && self.drain.closes() {
+            self.manager.stats.downstream_cx_drain_close.inc();
+            self.close_after_response();
+        }
     }
 
     /// Whether the next HTTP/1 response must say `connection: close`.
     pub fn must_close(&self) -> bool {
-        self.closing.get() || self.is_draining()
+        self.closing.get()
     }
 }

@@ -205,14 +205,17 @@ pub fn find_route(stream: &mut Stream, parts: &mut Parts, random: u64) -> Routed
             parts.headers.remove(name);
         }
     }
-    match table.find(&route_request(parts, stream, random)) {
-        Found::Route(route) => {
-            note_route(stream, route);
-            Routed::Route(Arc::clone(route))
+    let found = {
+        let info = stream.shared.info.borrow();
+        let wanted = route_request(parts, stream, random);
+        match table.find(&RouteRequest { info: Some(&info), ..wanted }) {
+            Found::Route(route) => Arc::clone(route),
+            Found::TlsRequired => return Routed::TlsRequired,
+            Found::Nothing => return Routed::Nothing("route_not_found"),
         }
-        Found::TlsRequired => Routed::TlsRequired,
-        Found::Nothing => Routed::Nothing("route_not_found"),
-    }
+    };
+    note_route(stream, &found);
+    Routed::Route(found)
 }
 
 /// What becomes of the request by its route: how it goes on, or the answer to it.
@@ -281,6 +284,7 @@ pub fn route_request<'a>(parts: &'a Parts, stream: &Stream, random: u64) -> Rout
             presented: tls.is_some_and(|tls| tls.peer.is_some()),
             validated: tls.is_some_and(|tls| tls.validated),
         },
+        info: None,
         random,
     }
 }
@@ -363,6 +367,7 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     if let Some(id) = stream.request_id.take() {
         answer.head.headers.insert(&names::X_REQUEST_ID, id);
     }
+    connection.follow_drain();
     if connection.protocol != Protocol::Http2 && ends_http1(&answer, &stream) {
         connection.close_after_response();
     }

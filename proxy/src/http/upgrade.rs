@@ -121,7 +121,7 @@ impl Upgrade {
             return;
         }
         *request.method_mut() = Method::CONNECT;
-        request.extensions_mut().insert(ExtendedConnect::from(&*self.protocol));
+        request.extensions_mut().insert(h2::ext::Protocol::from(&*self.protocol));
         request.headers_mut().remove(UPGRADE);
         request.headers_mut().remove(CONNECTION);
     }

@@ -6,11 +6,16 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::io::BodyError;
+use crate::io::http2::{Http2Body, Http2Tunnel};
+
 /// A body that a codec reads.
 #[derive(Debug)]
 pub enum Incoming {
     /// hyper's.
     Hyper(hyper::body::Incoming),
+    /// One on a stream of HTTP/2.
+    Http2(Http2Body),
 }
 
 /// Why a codec could not go on with a message.
@@ -19,6 +24,22 @@ pub enum CodecError {
     /// hyper's reason. As a cause it is left out, so that whoever looks for an HTTP/2 reason finds it next.
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
+    /// A stream or connection of HTTP/2 broke.
+    #[error("{0}")]
+    Http2(#[from] h2::Error),
+    /// The body that was to be sent broke off.
+    #[error("{0}")]
+    Body(BodyError),
+}
+
+impl Incoming {
+    /// The stream of HTTP/2 that it comes over, if that can be a tunnel.
+    pub fn into_tunnel(self) -> Option<Http2Tunnel> {
+        match self {
+            Incoming::Http2(body) => body.into_tunnel(),
+            Incoming::Hyper(_) => None,
+        }
+    }
 }
 
 impl From<hyper::body::Incoming> for Incoming {
@@ -37,18 +58,21 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         match self.get_mut() {
             Incoming::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
+            Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Incoming::Hyper(body) => body.is_end_stream(),
+            Incoming::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Incoming::Hyper(body) => body.size_hint(),
+            Incoming::Http2(body) => body.size_hint(),
         }
     }
 }

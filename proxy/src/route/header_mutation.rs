@@ -202,6 +202,7 @@ mod tests {
             path: "/",
             headers,
             certificate: Default::default(),
+            info: None,
             random: 0,
         }
     }
@@ -217,6 +218,9 @@ mod tests {
             local_restored: false,
             source: None,
             requested_server_name: None,
+            transport_protocol: "raw_buffer",
+            application_protocols: Vec::new(),
+            filter_state: Default::default(),
             filter_chain_name: "".into(),
             tls: None,
             transport_failure: None,

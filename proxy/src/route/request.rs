@@ -2,7 +2,8 @@
 
 use http::{HeaderMap, Method, header};
 
-use crate::config::matcher::PseudoHeaders;
+use crate::config::matcher::{MatchInput, PseudoHeaders, RequestView};
+use crate::telemetry::stream_info::StreamInfo;
 
 /// A request as routing sees it. Borrowed, so that asking costs nothing.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub struct RouteRequest<'a> {
     pub headers: &'a HeaderMap,
     /// What is known of the client's certificate.
     pub certificate: ClientCertificate,
+    /// The stream, for trees that ask for filter state; none where no route is looked up.
+    pub info: Option<&'a StreamInfo>,
     /// A random number that stays the same for the whole stream, so that every evaluation gives the same answer.
     pub random: u64,
 }
@@ -41,6 +44,14 @@ impl<'a> RouteRequest<'a> {
             authority: self.authority,
             path: self.path,
         }
+    }
+
+    /// The request as matcher trees see it.
+    pub fn match_input(&self) -> Option<MatchInput<'a>> {
+        let info = self.info?;
+        let protocol = info.protocol.map_or("", |protocol| protocol.as_str());
+        let view = RequestView { pseudo: self.pseudo(), headers: self.headers, protocol };
+        Some(MatchInput::stream(info, Some(view), None))
     }
 
     /// The first value of a header, `:authority` and the like included; none if it is absent or no text.

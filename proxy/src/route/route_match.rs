@@ -83,8 +83,16 @@ mod tests {
     ) -> bool {
         let certificate = ClientCertificate::default();
         let (scheme, authority) = ("http", "a");
-        let request =
-            RouteRequest { method, scheme, authority, path, headers, certificate, random };
+        let request = RouteRequest {
+            method,
+            scheme,
+            authority,
+            path,
+            headers,
+            certificate,
+            info: None,
+            random,
+        };
         matches(rule, &request, matched_path(path, false))
     }
 

@@ -101,10 +101,19 @@ impl<S> RouteTable<S> {
             return Found::TlsRequired;
         }
         let path = route_match::matched_path(request.path, self.config.ignore_path_parameters);
-        let mut routes = host.routes.iter();
+        let mut routes = host.candidates(request).iter();
         routes
             .find(|route| route_match::matches(&route.config.matches, request, path))
             .map_or(Found::Nothing, Found::Route)
+    }
+}
+
+impl<S> VirtualHostEntry<S> {
+    /// The routes that may take the request: all, or those that the tree leads to.
+    fn candidates(&self, request: &RouteRequest<'_>) -> &[Arc<RouteEntry<S>>] {
+        let Some(tree) = &self.config.tree else { return &self.routes };
+        let found = request.match_input().and_then(|input| tree.find(&input).ok().flatten());
+        found.map_or(&[], |range| &self.routes[range.clone()])
     }
 }
 
@@ -220,8 +229,16 @@ mod tests {
         let method = &Method::GET;
         let certificate = Default::default();
         let scheme = "http";
-        let request =
-            RouteRequest { method, scheme, authority, path, headers, certificate, random: 0 };
+        let request = RouteRequest {
+            method,
+            scheme,
+            authority,
+            path,
+            headers,
+            certificate,
+            info: None,
+            random: 0,
+        };
         match table.find(&request) {
             Found::Route(route) => route.clusters[0].clone().unwrap_or_default(),
             Found::TlsRequired => "tls".into(),

@@ -22,6 +22,7 @@ mod value;
 
 pub use json::JsonFormat;
 use operators::Operator;
+pub use target::decoded_query_parameter;
 use value::Value;
 
 /// A time in UTC with milliseconds, as `%START_TIME%` prints it.

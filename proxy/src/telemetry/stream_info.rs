@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::json;
 
 use crate::io::Address;
+use crate::telemetry::filter_state::FilterState;
 use crate::telemetry::response_flags::ResponseFlags;
 
 /// Metadata, by namespace: each value is an object.
@@ -106,6 +107,12 @@ pub struct ConnectionInfo {
     pub source: Option<crate::io::Source>,
     /// The SNI that the client asked for, in lower case.
     pub requested_server_name: Option<Arc<str>>,
+    /// `tls` or `raw_buffer`, as listener filters found out.
+    pub transport_protocol: &'static str,
+    /// The client's ALPN list, or the version of HTTP that it speaks, as listener filters found out.
+    pub application_protocols: Vec<String>,
+    /// What filters left for every stream of the connection.
+    pub filter_state: FilterState,
     /// The name of the filter chain that serves the connection.
     pub filter_chain_name: Arc<str>,
     /// The TLS session, if there is one.
@@ -195,6 +202,8 @@ pub struct StreamInfo {
     pub traced: bool,
     /// Dynamic metadata; none until a filter sets some.
     pub dynamic_metadata: Option<Box<Metadata>>,
+    /// What filters left for this stream alone.
+    pub filter_state: FilterState,
     /// The upstream side.
     pub upstream: UpstreamInfo,
     /// `%BYTES_RECEIVED%`: body bytes from the downstream.
@@ -228,6 +237,7 @@ impl StreamInfo {
             health_check: false,
             traced: false,
             dynamic_metadata: None,
+            filter_state: FilterState::default(),
             upstream: UpstreamInfo::default(),
             bytes_received: 0,
             bytes_sent: 0,
@@ -240,6 +250,11 @@ impl StreamInfo {
     /// `%DOWNSTREAM_REMOTE_ADDRESS%`
     pub fn remote(&self) -> &Address {
         self.forwarded_for.as_ref().unwrap_or(&self.connection.remote)
+    }
+
+    /// The text that a filter left under `key`, for this stream or for its connection.
+    pub fn filter_state(&self, key: &str) -> Option<&str> {
+        self.filter_state.get(key).or_else(|| self.connection.filter_state.get(key))
     }
 
     /// Sets a value of dynamic metadata: `key` in `namespace`.

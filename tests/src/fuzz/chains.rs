@@ -93,6 +93,7 @@ fn facts(rng: &mut Rng) -> Facts {
         server_name: Arc::from(one(rng, NAMES).trim_start_matches("*.")),
         transport_protocol: one::<&str>(rng, &["tls", "raw_buffer"]),
         application_protocols: some(rng, 2, |rng| (*one(rng, PROTOCOLS)).to_owned()),
+        filter_state: Default::default(),
     }
 }
 

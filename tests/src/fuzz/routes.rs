@@ -39,6 +39,7 @@ pub fn routes() -> Check {
                 (text(rng, HOSTS, &[".", ":"]), text(rng, PATHS, &["/a", "?", ";", "#"]));
             let method = one(rng, &[Method::GET, Method::CONNECT]).clone();
             let request = RouteRequest {
+                info: None,
                 certificate: Default::default(),
                 method: &method,
                 scheme: one::<&str>(rng, &["http", "https"]),

@@ -54,6 +54,9 @@ pub fn log_format() -> Check {
 pub fn stream() -> StreamInfo {
     let address = || Address::Ip(([127, 0, 0, 1], 80).into());
     let connection = ConnectionInfo {
+        transport_protocol: "raw_buffer",
+        application_protocols: Vec::new(),
+        filter_state: Default::default(),
         id: 1,
         remote: address(),
         direct_remote: address(),

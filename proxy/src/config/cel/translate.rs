@@ -1,9 +1,14 @@
 //! Translating a parsed expression. What would only fail later, on every request, is refused here: a policy that denies
 //! would otherwise never do so.
 
+use prost::Message;
+use proto::cel::expr::{CheckedExpr, ParsedExpr};
 use proto::google::api::expr::v1alpha1 as pb;
 use proto::google::api::expr::v1alpha1::constant::ConstantKind;
 use proto::google::api::expr::v1alpha1::expr::ExprKind;
+
+use proto::xds::r#type::v3::CelExpression;
+use proto::xds::r#type::v3::cel_expression::ExprSpecifier;
 
 use super::attributes::Attribute;
 use super::value::Constant;
@@ -11,6 +16,7 @@ use super::{Condition, Expression, Function};
 use crate::config::matcher::re2;
 use crate::config::value::required;
 use crate::config::{At, ConfigError};
+use crate::refuse_set;
 
 /// How deep expressions may be nested.
 const MAX_DEPTH: usize = 64;
@@ -40,6 +46,31 @@ const FUNCTIONS: &[(&str, Function)] = &[
 ];
 
 impl Condition {
+    /// The condition of a matcher tree's `CelMatcher`.
+    pub fn from_xds(message: &CelExpression, at: &At<'_>) -> Result<Condition, ConfigError> {
+        refuse_set!(at, message, [cel_expr_string]);
+        let newer = |bytes: Vec<u8>, field: &str| {
+            // Both packages have the same messages.
+            pb::Expr::decode(bytes.as_slice()).map_err(|error| at.field(field).error(error))
+        };
+        let (field, expression) = match (&message.cel_expr_parsed, &message.cel_expr_checked) {
+            (Some(ParsedExpr { expr: Some(expr), .. }), _) => {
+                ("cel_expr_parsed", Some(newer(expr.encode_to_vec(), "cel_expr_parsed")?))
+            }
+            (_, Some(CheckedExpr { expr: Some(expr), .. })) => {
+                ("cel_expr_checked", Some(newer(expr.encode_to_vec(), "cel_expr_checked")?))
+            }
+            _ => match &message.expr_specifier {
+                Some(ExprSpecifier::ParsedExpr(parsed)) => ("parsed_expr", parsed.expr.clone()),
+                Some(ExprSpecifier::CheckedExpr(checked)) => ("checked_expr", checked.expr.clone()),
+                None => ("cel_expr_parsed", None),
+            },
+        };
+        let at = at.field(field);
+        let at = at.field("expr");
+        Condition::from_proto(required(&expression, &at)?, &at)
+    }
+
     /// The condition that a parsed expression states.
     pub fn from_proto(message: &pb::Expr, at: &At<'_>) -> Result<Condition, ConfigError> {
         Expression::from_proto(message, 0, at).map(Condition)

@@ -1,17 +1,23 @@
 //! Translating listeners.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::envoy::config::core::v3::TrafficDirection;
 use proto::envoy::config::listener::v3 as pb;
 use proto::envoy::config::listener::v3::listener::DrainType;
+use proto::xds::core::v3::TypedExtensionConfig;
 
 use super::filter_chain::check_unique;
-use super::{Direction, FilterChain, Listener, ListenerFilter, ListenerFilterKind};
+use super::{
+    ChainName, ChainTree, Direction, FilterChain, FilterChainMatch, Listener, ListenerFilter,
+    ListenerFilterKind,
+};
 use crate::config::access_log::AccessLog;
-use crate::config::value::{address, enumeration, required, timeout, within};
-use crate::config::{At, ConfigError, Context};
+use crate::config::matcher::tree::{Scope, Tree};
+use crate::config::value::{address, enumeration, non_empty, required, timeout, within};
+use crate::config::{At, ConfigError, Context, any};
 use crate::io::Address;
 use crate::{refuse_set, warn_set};
 
@@ -35,8 +41,11 @@ impl Listener {
         let buffer_limit = limit.map_or(DEFAULT_BUFFER_LIMIT, |limit| limit.value);
         let (filter_chains, default_filter_chain) =
             filter_chains(message, buffer_limit, at, context)?;
+        let chain_tree = chain_tree(message, &filter_chains, at, context)?;
         let listener_filters = listener_filters(message, at, context)?;
-        warn_without_inspector(&filter_chains, &listener_filters, at, context);
+        if chain_tree.is_none() {
+            warn_without_inspector(&filter_chains, &listener_filters, at, context);
+        }
         let on = |value: Option<proto::google::protobuf::BoolValue>, default: bool| {
             value.map_or(default, |value| value.value)
         };
@@ -68,6 +77,7 @@ impl Listener {
             continue_on_timeout: message.continue_on_listener_filters_timeout,
             filter_chains,
             default_filter_chain,
+            chain_tree,
             access_log: AccessLog::from_list(&message.access_log, "access_log", at, context)?,
             drain_modify_only: drain == DrainType::ModifyOnly,
             ignore_global_connection_limit: message.ignore_global_conn_limit,
@@ -76,7 +86,7 @@ impl Listener {
 }
 
 fn check_unsupported(message: &pb::Listener, at: &At<'_>) -> Result<(), ConfigError> {
-    refuse_set!(at, message, [fcds_config, filter_chain_matcher, api_listener]);
+    refuse_set!(at, message, [fcds_config, api_listener]);
     refuse_set!(at, message, [udp_listener_config, socket_options, tcp_keepalive]);
     refuse_set!(at, message, [per_connection_buffer_high_watermark_timeout]);
     if message.listener_specifier.is_some() {
@@ -152,13 +162,68 @@ fn filter_chains(
     let chains = message.filter_chains.iter().enumerate();
     let chains = chains.map(|(index, message)| chain(message, &at.index("filter_chains", index)));
     let chains = chains.collect::<Result<Vec<_>, _>>()?;
-    check_unique(&chains, at)?;
+    match message.filter_chain_matcher {
+        Some(_) => check_names(&chains, at, context)?,
+        None => check_unique(&chains, at)?,
+    }
     let default = message.default_filter_chain.as_ref();
     let default = default.map(|default| chain(default, &at.field("default_filter_chain")));
     if chains.is_empty() && default.is_none() {
         return Err(at.field("filter_chains").error("no filter chains specified"));
     }
     Ok((chains, default.transpose()?))
+}
+
+/// Where a tree chooses, it does so by names, and what the chains match is not asked.
+fn check_names(
+    chains: &[Arc<FilterChain>],
+    at: &At<'_>,
+    context: &Context,
+) -> Result<(), ConfigError> {
+    let mut seen = HashSet::new();
+    for (index, chain) in chains.iter().enumerate() {
+        let at = at.index("filter_chains", index);
+        let at_name = at.field("name");
+        non_empty(&chain.name, &at_name)?;
+        if !seen.insert(&chain.name) {
+            return Err(at_name.error(format_args!("{:?} stands in another chain", &*chain.name)));
+        }
+        if chain.matches != FilterChainMatch::default() {
+            context.warn(&at.field("filter_chain_match"), "filter_chain_matcher chooses");
+        }
+    }
+    Ok(())
+}
+
+/// `filter_chain_matcher`, whose actions are names of chains.
+fn chain_tree(
+    message: &pb::Listener,
+    chains: &[Arc<FilterChain>],
+    at: &At<'_>,
+    context: &Context,
+) -> Result<Option<ChainTree>, ConfigError> {
+    let Some(matcher) = &message.filter_chain_matcher else { return Ok(None) };
+    let action = |extension: &TypedExtensionConfig, at: &At<'_>| {
+        let config = extension.typed_config.as_ref();
+        let at = at.field("typed_config");
+        if !any::is::<String>(config) {
+            return Err(any::unknown(&extension.name, config, &at));
+        }
+        let name: String = any::open(config, &at)?;
+        let position = chains.iter().position(|chain| *chain.name == *name);
+        if position.is_none() {
+            context.warn(
+                &at,
+                format_args!(
+                    "there is no filter chain {name:?}: connections that this leads to are closed"
+                ),
+            );
+        }
+        Ok(position.map_or(ChainName::Unknown, ChainName::Known))
+    };
+    let at = at.field("filter_chain_matcher");
+    let tree = Tree::from_proto(matcher, Scope::Listener, &action, &at, context)?;
+    Ok(Some(Arc::new(tree)))
 }
 
 /// `listener_filters`. Like Envoy, `use_original_dst` adds the filter that it needs.

@@ -1,9 +1,10 @@
 //! What a connection and its request show to matchers.
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use super::PseudoHeaders;
 use crate::io::Address;
+use crate::telemetry::filter_state::FilterState;
 use crate::telemetry::stream_info::{CertificateInfo, ConnectionInfo, Metadata, StreamInfo};
 
 /// A connection, and the request on it if there is one, as matchers see them. Borrowed, so that making it costs nothing.
@@ -15,6 +16,10 @@ pub struct MatchInput<'a> {
     pub remote: &'a Address,
     /// The request; none for a connection that is not HTTP, or not yet.
     pub request: Option<RequestView<'a>>,
+    /// The response's head, once it has come.
+    pub response: Option<ResponseView<'a>>,
+    /// What filters left for the stream.
+    pub filter_state: Option<&'a FilterState>,
     /// Dynamic metadata: what filters have said so far.
     pub metadata: Option<&'a Metadata>,
     /// Metadata of the route; none without a route.
@@ -32,6 +37,15 @@ pub struct RequestView<'a> {
     pub protocol: &'static str,
 }
 
+/// A response's head.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseView<'a> {
+    /// `:status`
+    pub status: StatusCode,
+    /// The other headers.
+    pub headers: &'a HeaderMap,
+}
+
 /// A connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionView<'a> {
@@ -45,6 +59,12 @@ pub struct ConnectionView<'a> {
     pub direct_remote: &'a Address,
     /// SNI in lower case; empty if none.
     pub server_name: &'a str,
+    /// `tls` or `raw_buffer`.
+    pub transport_protocol: &'a str,
+    /// The client's ALPN list.
+    pub application_protocols: &'a [String],
+    /// What filters left for the connection.
+    pub filter_state: Option<&'a FilterState>,
     /// The TLS session, once there is one.
     pub tls: Option<TlsView<'a>>,
 }
@@ -69,6 +89,9 @@ impl<'a> ConnectionView<'a> {
             remote: &info.remote,
             direct_remote: &info.direct_remote,
             server_name: info.requested_server_name.as_deref().unwrap_or_default(),
+            transport_protocol: info.transport_protocol,
+            application_protocols: &info.application_protocols,
+            filter_state: Some(&info.filter_state),
             tls: info.tls.as_ref().map(|tls| TlsView {
                 version: tls.version,
                 peer: tls.peer.as_deref(),
@@ -82,7 +105,15 @@ impl<'a> MatchInput<'a> {
     /// A connection without a request.
     pub fn connection(connection: ConnectionView<'a>) -> Self {
         let remote = connection.remote;
-        MatchInput { connection, remote, request: None, metadata: None, route_metadata: None }
+        MatchInput {
+            connection,
+            remote,
+            request: None,
+            response: None,
+            filter_state: None,
+            metadata: None,
+            route_metadata: None,
+        }
     }
 
     /// A stream, with its request if it is HTTP.
@@ -95,9 +126,17 @@ impl<'a> MatchInput<'a> {
             connection: ConnectionView::of(&info.connection),
             remote: info.remote(),
             request,
+            response: None,
+            filter_state: Some(&info.filter_state),
             metadata: info.dynamic_metadata.as_deref(),
             route_metadata,
         }
+    }
+
+    /// The text that a filter left under `key`, for the stream or for its connection.
+    pub fn filter_state(&self, key: &str) -> Option<&'a str> {
+        let get = |state: Option<&'a FilterState>| state.and_then(|state| state.get(key));
+        get(self.filter_state).or_else(|| get(self.connection.filter_state))
     }
 
     /// The request's path without query and fragment.

@@ -1,16 +1,17 @@
 //! The matcher tree (`xds.type.matcher.v3.Matcher`): from what a connection or request shows to one of many actions.
 
 mod input;
+mod ranges;
+mod rule;
 mod translate;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
-use ipnet::IpNet;
-
-use super::{MatchInput, StringMatcher, ValueMatcher};
+use super::MatchInput;
+use ranges::{Domains, Ranges};
 
 pub use input::{Input, Scope};
+pub use rule::Rule;
 
 /// A matcher: `A` is what it leads to.
 #[derive(Clone, Debug)]
@@ -31,6 +32,10 @@ enum Branches<A> {
     Exact(Input, HashMap<Box<str>, Branch<A>>),
     /// `matcher_tree.prefix_match_map`, longest prefix first.
     Prefix(Input, Box<[(Box<str>, Branch<A>)]>),
+    /// `matcher_tree.custom_match` by `xds.type.matcher.v3.IPMatcher`
+    Ranges(Input, Ranges<A>),
+    /// `matcher_tree.custom_match` by `xds.type.matcher.v3.ServerNameMatcher`
+    Domains(Input, Domains<A>),
 }
 
 /// `OnMatch`.
@@ -60,22 +65,6 @@ pub enum Predicate {
     Not(Box<Predicate>),
 }
 
-/// What is asked of an input.
-#[derive(Clone, Debug)]
-pub enum Rule {
-    /// `value_match`
-    Text(StringMatcher),
-    /// `custom_match` by `envoy.extensions.matching.input_matchers.ip.v3.Ip`
-    Ip(Box<[IpNet]>),
-    /// `custom_match` by `envoy.extensions.matching.input_matchers.metadata.v3.Metadata`
-    Metadata {
-        /// `value`
-        value: ValueMatcher,
-        /// `invert`
-        invert: bool,
-    },
-}
-
 /// An input that is asked for cannot be told, such as the names of a peer without TLS: then nothing can be said, not even
 /// that something does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +87,14 @@ impl<A> Tree<A> {
                 Some(text) => longest(&text, prefixes, input)?,
                 None => None,
             },
+            Branches::Ranges(key, ranges) => match key.text(input)? {
+                Some(text) => ranges.find(&text, input)?,
+                None => None,
+            },
+            Branches::Domains(key, domains) => match key.text(input)? {
+                Some(text) => domains.find(&text, input)?,
+                None => None,
+            },
         };
         match (found, &self.otherwise) {
             (None, Some(branch)) => branch.follow(input),
@@ -112,6 +109,8 @@ impl<A> Tree<A> {
             Branches::List(branches) => branches.iter().for_each(|(_, b)| b.visit(visit)),
             Branches::Exact(_, map) => map.values().for_each(|branch| branch.visit(visit)),
             Branches::Prefix(_, prefixes) => prefixes.iter().for_each(|(_, b)| b.visit(visit)),
+            Branches::Ranges(_, ranges) => ranges.branches().for_each(|b| b.visit(visit)),
+            Branches::Domains(_, domains) => domains.branches().for_each(|b| b.visit(visit)),
         }
         self.otherwise.iter().for_each(|branch| branch.visit(visit));
     }
@@ -191,22 +190,6 @@ impl Predicate {
             }
             Predicate::Not(predicate) => Ok(!predicate.holds(input)?),
         }
-    }
-}
-
-impl Rule {
-    fn accepts(&self, value: &Input, input: &MatchInput<'_>) -> Result<bool, Unknown> {
-        Ok(match self {
-            Rule::Text(matcher) => value.text(input)?.is_some_and(|text| matcher.matches(&text)),
-            Rule::Ip(ranges) => {
-                let address = value.text(input)?.and_then(|text| text.parse::<IpAddr>().ok());
-                address.is_some_and(|address| ranges.iter().any(|range| range.contains(&address)))
-            }
-            Rule::Metadata { value: matcher, invert } => {
-                let found = value.metadata(input);
-                found.is_some_and(|found| matcher.matches(found)) != *invert
-            }
-        })
     }
 }
 

@@ -160,12 +160,10 @@ fn header(
     at: &At<'_>,
 ) -> Result<Rule, ConfigError> {
     let at = at.field("header");
-    match side.scope {
-        Scope::Connection => {
-            Err(at.error("a connection has no headers; the HTTP filter sees them"))
-        }
-        Scope::Request => HeaderMatcher::from_proto(message, &at, side.context).map(Rule::Header),
+    if side.scope != Scope::Request {
+        return Err(at.error("a connection has no headers; the HTTP filter sees them"));
     }
+    HeaderMatcher::from_proto(message, &at, side.context).map(Rule::Header)
 }
 
 fn path(

@@ -1,22 +1,25 @@
 //! Translating route configurations, virtual hosts and routes.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use proto::envoy::config::route::v3 as pb;
 use proto::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use proto::google::protobuf::{UInt32Value, UInt64Value};
+use proto::xds::core::v3::TypedExtensionConfig;
 
 use super::mirror::mirrors;
 use super::retry::hedge_on_per_try_timeout;
 use super::{
     Action, DirectResponse, Mirror, Redirect, RequireTls, RetryPolicy, Route, RouteAction,
-    RouteConfiguration, RouteMatch, VirtualHost,
+    RouteConfiguration, RouteMatch, RouteTree, VirtualHost,
 };
 use crate::config::headers::HeaderMutations;
 use crate::config::http_filter::RouteFilters;
+use crate::config::matcher::tree::{Scope, Tree};
 use crate::config::value::{enumeration, header_name, metadata, non_empty, required};
-use crate::config::{At, ConfigError, Context};
+use crate::config::{At, ConfigError, Context, any};
 use crate::{refuse_set, warn_set};
 
 /// `max_direct_response_body_size_bytes`, when it is not set.
@@ -111,7 +114,7 @@ impl VirtualHost {
         at: &At<'_>,
         context: &Context,
     ) -> Result<VirtualHost, ConfigError> {
-        refuse_set!(at, message, [matcher, retry_policy_typed_config, route_specifiers]);
+        refuse_set!(at, message, [retry_policy_typed_config, route_specifiers]);
         warn_set!(context, at, message, [virtual_clusters], "they only have statistics");
         warn_set!(context, at, message, [rate_limits, cors], NO_FILTER);
         warn_set!(context, at, message, [metadata], "nothing in Pillion reads it");
@@ -119,9 +122,7 @@ impl VirtualHost {
             return Err(at.field("domains").error("must not be empty"));
         }
         let inherited = inherited.with_virtual_host(message, at, context)?;
-        let routes = message.routes.iter().enumerate().map(|(index, route)| {
-            Route::from_proto(route, &inherited, &at.index("routes", index), context).map(Arc::new)
-        });
+        let (routes, tree) = routes(message, &inherited, at, context)?;
         let (request_headers, response_headers) = HeaderMutations::both_from_proto(
             (&message.request_headers_to_add, &message.request_headers_to_remove),
             (&message.response_headers_to_add, &message.response_headers_to_remove),
@@ -134,7 +135,8 @@ impl VirtualHost {
                 .iter()
                 .map(|domain| domain.to_ascii_lowercase().into())
                 .collect(),
-            routes: routes.collect::<Result<_, _>>()?,
+            routes,
+            tree,
             require_tls: match enumeration(message.require_tls, &at.field("require_tls"))? {
                 TlsRequirementType::None => RequireTls::None,
                 TlsRequirementType::ExternalOnly => RequireTls::ExternalOnly,
@@ -148,6 +150,45 @@ impl VirtualHost {
             filters: RouteFilters::from_proto(&message.typed_per_filter_config, at, context)?,
         })
     }
+}
+
+/// `routes`, or those of the actions of `matcher` with the tree that chooses among them.
+fn routes(
+    message: &pb::VirtualHost,
+    inherited: &Inherited,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<(Vec<Arc<Route>>, Option<RouteTree>), ConfigError> {
+    let translate = |routes: &[pb::Route], at: &At<'_>| {
+        let routes = routes.iter().enumerate().map(|(index, route)| {
+            Route::from_proto(route, inherited, &at.index("routes", index), context).map(Arc::new)
+        });
+        routes.collect::<Result<Vec<_>, _>>()
+    };
+    let routes = translate(&message.routes, at)?;
+    let Some(matcher) = &message.matcher else { return Ok((routes, None)) };
+    let at = at.field("matcher");
+    if !routes.is_empty() {
+        return Err(at.error("only one of routes and matcher can be set"));
+    }
+    let all = RefCell::new(routes);
+    let action = |extension: &TypedExtensionConfig, at: &At<'_>| {
+        let config = extension.typed_config.as_ref();
+        let at = at.field("typed_config");
+        let more = if any::is::<pb::Route>(config) {
+            vec![Arc::new(Route::from_proto(&any::open(config, &at)?, inherited, &at, context)?)]
+        } else if any::is::<pb::RouteList>(config) {
+            translate(&any::open::<pb::RouteList>(config, &at)?.routes, &at)?
+        } else {
+            return Err(any::unknown(&extension.name, config, &at));
+        };
+        let mut all = all.borrow_mut();
+        let start = all.len();
+        all.extend(more);
+        Ok(start..all.len())
+    };
+    let tree = Tree::from_proto(matcher, Scope::Route, &action, &at, context)?;
+    Ok((all.into_inner(), Some(tree)))
 }
 
 impl Inherited {

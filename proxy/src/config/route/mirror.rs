@@ -9,7 +9,7 @@ use proto::envoy::config::route::v3::route_action::RequestMirrorPolicy;
 
 use super::cluster_specifier::request_header;
 use crate::config::headers::{HeaderAdd, HeaderMutations};
-use crate::config::value::{fraction, header_name, required};
+use crate::config::value::{header_name, runtime_fraction};
 use crate::config::{At, ConfigError, Context};
 use crate::warn_set;
 
@@ -65,12 +65,9 @@ impl Mirror {
             }
             _ => return Err(at.error("only one of cluster and cluster_header can be set")),
         };
-        let share = message.runtime_fraction.as_ref().map(|runtime| {
-            let at = at.field("runtime_fraction");
-            warn_set!(context, at, runtime, [runtime_key], "the default value is always used");
-            let at = at.field("default_value");
-            fraction(required(&runtime.default_value, &at)?, &at)
-        });
+        let share = message.runtime_fraction.as_ref();
+        let share =
+            share.map(|value| runtime_fraction(value, &at.field("runtime_fraction"), context));
         let mutations = message
             .request_headers_mutations
             .iter()

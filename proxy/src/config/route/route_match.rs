@@ -5,9 +5,9 @@ use proto::envoy::config::route::v3::route_match::PathSpecifier;
 
 use super::{PathMatch, RouteMatch};
 use crate::config::matcher::{FullRegex, HeaderMatcher, QueryMatcher};
-use crate::config::value::{fraction, required};
+use crate::config::value::runtime_fraction;
 use crate::config::{At, ConfigError, Context};
-use crate::{refuse_set, warn_set};
+use crate::refuse_set;
 
 impl RouteMatch {
     /// An `envoy.config.route.v3.RouteMatch`.
@@ -18,12 +18,9 @@ impl RouteMatch {
     ) -> Result<RouteMatch, ConfigError> {
         refuse_set!(at, message, [dynamic_metadata, filter_state, cookies]);
         let case_sensitive = message.case_sensitive.is_none_or(|value| value.value);
-        let fraction = message.runtime_fraction.as_ref().map(|runtime| {
-            let at = at.field("runtime_fraction");
-            warn_set!(context, at, runtime, [runtime_key], "the default value is always used");
-            let at = at.field("default_value");
-            fraction(required(&runtime.default_value, &at)?, &at)
-        });
+        let fraction = message.runtime_fraction.as_ref();
+        let fraction =
+            fraction.map(|value| runtime_fraction(value, &at.field("runtime_fraction"), context));
         let headers = message.headers.iter().enumerate().map(|(index, header)| {
             HeaderMatcher::from_proto(header, &at.index("headers", index), context)
         });

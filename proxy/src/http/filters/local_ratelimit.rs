@@ -119,11 +119,7 @@ fn share(
     at: &At<'_>,
     context: &Context,
 ) -> Result<(u32, u32), ConfigError> {
-    let Some(message) = message else { return Ok((0, 100)) };
-    let at = at.field(field);
-    warn_set!(context, at, message, [runtime_key], "the default value is always used");
-    let at = at.field("default_value");
-    value::fraction(value::required(&message.default_value, &at)?, &at)
+    message.map_or(Ok((0, 100)), |share| value::runtime_fraction(share, &at.field(field), context))
 }
 
 fn added(

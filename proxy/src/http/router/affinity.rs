@@ -145,6 +145,7 @@ fn header_hash(
                 authority: request::authority(&parts.headers),
                 path: request::path(&parts.uri),
                 headers: &parts.headers,
+                info: None,
                 random: 0,
             };
             wanted.header(name).map(Cow::from).into_iter().collect()

@@ -52,7 +52,10 @@ pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: An
     let limits = plan.timeouts.for_response(stream);
     match plan.upgrade {
         Some(upgrade) if upgrade.is_accepted(head.status) => {
-            let upstream = UpstreamSide::Upgraded(upstream, lease);
+            let upstream = match body.into_tunnel() {
+                Some(stream) => UpstreamSide::Http2(stream, lease),
+                None => UpstreamSide::Upgraded(upstream, lease),
+            };
             let tunnel = Some(Tunnel::new(upgrade, upstream, limits));
             let source = Source::Local(bytes::Bytes::new());
             return Answer { head, source, limits, tunnel };

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Upgrade;
 use crate::http::overdue::Limits;
 use crate::http::stream::Stream;
+use crate::io::http2::Http2Tunnel;
 use crate::io::relay::{Ended, relay};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::pool::{ResponseLease, TcpLease};
@@ -17,6 +18,8 @@ use crate::upstream::pool::{ResponseLease, TcpLease};
 pub enum UpstreamSide {
     /// It has left HTTP too.
     Upgraded(OnUpgrade, ResponseLease),
+    /// It is a stream of HTTP/2.
+    Http2(Http2Tunnel, ResponseLease),
     /// It never spoke HTTP: CONNECT ends at the proxy.
     Tcp(TcpLease),
 }
@@ -46,6 +49,9 @@ impl Tunnel {
                     return stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
                 };
                 join(&mut stream, downstream, TokioIo::new(upstream), self.limits).await;
+            }
+            UpstreamSide::Http2(upstream, _lease) => {
+                join(&mut stream, downstream, upstream, self.limits).await;
             }
             UpstreamSide::Tcp(mut lease) => {
                 join(&mut stream, downstream, &mut lease.stream, self.limits).await;

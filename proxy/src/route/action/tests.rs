@@ -40,7 +40,16 @@ fn request<'a>(
 ) -> RouteRequest<'a> {
     let certificate = Default::default();
     let method = &Method::GET;
-    RouteRequest { method, scheme: "http", authority, path, headers, certificate, random }
+    RouteRequest {
+        method,
+        scheme: "http",
+        authority,
+        path,
+        headers,
+        certificate,
+        info: None,
+        random,
+    }
 }
 
 /// The only route of a table.

@@ -77,6 +77,9 @@ fn connection() -> ConnectionInfo {
         local_restored: false,
         source: None,
         requested_server_name: Some("sni.example".into()),
+        transport_protocol: "raw_buffer",
+        application_protocols: Vec::new(),
+        filter_state: Default::default(),
         filter_chain_name: "chain".into(),
         tls: Some(TlsInfo {
             version: "TLSv1.3",

@@ -56,16 +56,19 @@ fn without_query(path: &str) -> &str {
 pub(super) fn query_parameter<'a>(wanted: &str, context: FormatContext<'a>) -> Value<'a> {
     let Some(request) = context.request else { return Value::Missing };
     let path = original_path(request).unwrap_or(&request.path);
-    let Some((_, query)) = path.split_once('?') else { return Value::Missing };
-    let query = query.split('#').next().unwrap_or(query);
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    match pairs.into_iter().find(|(name, _)| decode(name) == wanted) {
+    match decoded_query_parameter(path, wanted) {
         None => Value::Missing,
-        Some((_, value)) => match decode(value) {
-            Cow::Borrowed(text) => Value::Text(text),
-            Cow::Owned(text) => Value::Made(text),
-        },
+        Some(Cow::Borrowed(text)) => Value::Text(text),
+        Some(Cow::Owned(text)) => Value::Made(text),
     }
+}
+
+/// The first value of a query parameter of a path, percent-decoded as its name is.
+pub fn decoded_query_parameter<'a>(path: &'a str, wanted: &str) -> Option<Cow<'a, str>> {
+    let (_, query) = path.split_once('?')?;
+    let query = query.split('#').next().unwrap_or(query);
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|(name, _)| decode(name) == wanted).map(|(_, value)| decode(value))
 }
 
 /// Replaces `%41` by `A`; what is no such escape stays.

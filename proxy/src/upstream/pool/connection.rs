@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::Either;
+use h2::client::SendRequest;
 use http::{Request, Response};
 use hyper::client::conn::{self, TrySendError};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::host_pool::HostPool;
+use super::http2;
 use crate::io::{Address, Body, CodecError, Incoming};
 use crate::telemetry::stream_info::{Protocol, TlsInfo};
 use crate::upstream::count::ConnectionCount;
@@ -26,7 +29,7 @@ const BRIEF: Duration = Duration::from_millis(1);
 /// What hands requests to a connection.
 pub(super) enum Sender {
     Http1(conn::http1::SendRequest<Body>),
-    Http2(conn::http2::SendRequest<Body>),
+    Http2(SendRequest<Bytes>),
     /// No more: the connection closes when its requests are done.
     Closed,
 }
@@ -35,21 +38,24 @@ pub(super) enum Sender {
 pub(super) struct Unanswered {
     pub error: CodecError,
     /// The request, if nothing of it was sent.
-    pub unsent: Option<Request<Body>>,
+    pub unsent: Option<Box<Request<Body>>>,
 }
 
 impl From<TrySendError<Request<Body>>> for Unanswered {
     fn from(mut error: TrySendError<Request<Body>>) -> Self {
-        let unsent = error.take_message();
+        let unsent = error.take_message().map(Box::new);
         Unanswered { error: error.into_error().into(), unsent }
     }
 }
+
+/// What moves a connection's bytes; ends with the connection.
+type Driver = Pin<Box<dyn Future<Output = Result<(), CodecError>>>>;
 
 /// A connection after its handshake, before anybody drives it.
 pub(super) struct Established {
     pub sender: Sender,
     /// Moves the connection's bytes; ends with the connection.
-    pub driver: Pin<Box<dyn Future<Output = hyper::Result<()>>>>,
+    pub driver: Driver,
     /// How many requests the connection takes at once; HTTP/2 peers may change it.
     pub capacity: Rc<Cell<usize>>,
     /// Whether bytes came since this was last reset.
@@ -134,12 +140,12 @@ impl Connection {
 
     /// Whether a request may be put on the connection now.
     pub(super) fn is_ready(&self) -> bool {
-        let is_open = match &*self.sender.borrow() {
+        let is_open = match &mut *self.sender.borrow_mut() {
             // hyper takes the first request before the connection is driven, and so before it says it is ready.
             Sender::Http1(sender) => {
                 !sender.is_closed() && (sender.is_ready() || self.served.get() == 0)
             }
-            Sender::Http2(sender) => !sender.is_closed(),
+            Sender::Http2(sender) => http2::is_open(sender),
             Sender::Closed => false,
         };
         is_open && !self.is_draining.get() && self.has_capacity()
@@ -152,9 +158,9 @@ impl Connection {
 
     /// Whether no more requests may come, though some may still be on it.
     pub(super) fn is_ending(&self) -> bool {
-        let is_closed = match &*self.sender.borrow() {
+        let is_closed = match &mut *self.sender.borrow_mut() {
             Sender::Http1(sender) => sender.is_closed(),
-            Sender::Http2(sender) => sender.is_closed(),
+            Sender::Http2(sender) => !http2::is_open(sender),
             Sender::Closed => true,
         };
         is_closed || self.is_draining.get()
@@ -200,11 +206,16 @@ impl Connection {
         }
         let sent = match &mut *self.sender.borrow_mut() {
             Sender::Http1(sender) => Some(Either::Left(sender.try_send_request(request))),
-            Sender::Http2(sender) => Some(Either::Right(sender.try_send_request(request))),
+            Sender::Http2(sender) => Some(Either::Right(http2::send(sender, request))),
             Sender::Closed => None,
         };
         let sent = sent.expect("only a connection without requests is given up, and it has one");
-        async move { Ok(sent.await?.map(Incoming::from)) }
+        async move {
+            match sent {
+                Either::Left(response) => Ok(response.await?.map(Incoming::from)),
+                Either::Right(sent) => sent?.answer().await,
+            }
+        }
     }
 
     /// Whether a part of the response to the request on an HTTP/1 connection has come.
@@ -273,7 +284,7 @@ impl Drop for Ending {
 }
 
 /// Drives a connection to its end; after `max_connection_duration` it drains.
-async fn drive(ending: Ending, mut driver: Pin<Box<dyn Future<Output = hyper::Result<()>>>>) {
+async fn drive(ending: Ending, mut driver: Driver) {
     let connection = &ending.0;
     let cluster = connection.pool.cluster();
     if let Some(limit) = cluster.config().http.max_connection_duration {
@@ -283,7 +294,7 @@ async fn drive(ending: Ending, mut driver: Pin<Box<dyn Future<Output = hyper::Re
         cluster.stats().upstream_cx_max_duration_reached.inc();
         connection.drain();
     }
-    // Requests on the connection are told the error by hyper; nobody else needs to know it.
+    // Requests on the connection are told the error by the codec; nobody else needs to know it.
     if let Err(error) = driver.await {
         tracing::debug!(cluster = %cluster.name(), %error, "upstream connection ended");
     }

@@ -47,10 +47,14 @@ impl ResetReason {
         }
     }
 
-    /// The reason that an error of hyper comes to, on a request's or on a response body's side. A response that has begun
+    /// The reason that an error of a codec comes to, on a request's or on a response body's side. A response that has begun
     /// and is cut off is as broken as one that cannot be parsed.
     pub fn of(error: &CodecError, has_begun: bool) -> ResetReason {
-        let CodecError::Hyper(error) = error;
+        let error = match error {
+            CodecError::Hyper(error) => error,
+            CodecError::Http2(error) => return ResetReason::of_h2(error),
+            CodecError::Body(_) => return ResetReason::LocalReset,
+        };
         if error.is_parse() || (error.is_incomplete_message() && has_begun) {
             return ResetReason::ProtocolError;
         }
@@ -128,7 +132,7 @@ impl PoolError {
     }
 
     /// The HTTP/2 preface could not be sent.
-    pub(in crate::upstream) fn handshake(error: hyper::Error) -> Self {
+    pub(in crate::upstream) fn handshake(error: impl std::fmt::Display) -> Self {
         let reason = ResetReason::RemoteConnectionFailure;
         PoolError { reason, transport_failure: Some(error.to_string().into()) }
     }

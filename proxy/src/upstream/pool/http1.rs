@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 
 use super::connection::{Established, Sender};
 use crate::config::cluster::Cluster as Config;
+use crate::io::CodecError;
 use crate::upstream::meter::Metered;
 
 /// hyper's own limit of headers, which costs no allocation.
@@ -17,7 +18,7 @@ const DEFAULT_MAX_HEADERS: u32 = 100;
 ///
 /// # Errors
 /// hyper reports none today.
-pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result<Established> {
+pub(super) async fn handshake(stream: Metered, config: &Config) -> Result<Established, CodecError> {
     let mut builder = Builder::new();
     builder.max_header_size(config.http.max_response_headers_kb as usize * 1024);
     if config.http.max_headers_count != DEFAULT_MAX_HEADERS {
@@ -28,7 +29,7 @@ pub(super) async fn handshake(stream: Metered, config: &Config) -> hyper::Result
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     Ok(Established {
         sender: Sender::Http1(sender),
-        driver: Box::pin(connection.with_upgrades()),
+        driver: Box::pin(async move { Ok(connection.with_upgrades().await?) }),
         capacity: Rc::new(Cell::new(1)),
         has_read,
         written,

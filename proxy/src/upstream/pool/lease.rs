@@ -70,7 +70,7 @@ impl Stream {
     }
 
     /// What the caller is told when hyper gave up on the request.
-    fn failed(mut self, error: CodecError, unsent: Option<Request<Body>>) -> SendError {
+    fn failed(mut self, error: CodecError, unsent: Option<Box<Request<Body>>>) -> SendError {
         let reason = ResetReason::of(&error, self.connection.has_begun_response());
         let stats = self.connection.pool.cluster().stats();
         match reason {
@@ -87,7 +87,7 @@ impl Stream {
             reason,
             transport_failure: None,
             is_reused: self.connection.is_reused(),
-            unsent: unsent.map(Box::new),
+            unsent,
             source: Some(error),
         }
     }
@@ -198,7 +198,7 @@ impl HttpLease {
             let unsent = error.unsent.take();
             let replaced = match unsent {
                 Some(unsent) if resends < MAX_RESENDS => {
-                    request = unsent;
+                    request = *unsent;
                     stream.replace().await
                 }
                 None if may_replay && stream.is_lost(&error.error) => {

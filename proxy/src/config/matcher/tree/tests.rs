@@ -55,10 +55,15 @@ impl World {
                 remote: &self.remote,
                 direct_remote: &self.remote,
                 server_name: "sni.example",
+                transport_protocol: "tls",
+                application_protocols: &[],
+                filter_state: None,
                 tls: Some(TlsView { version: "TLSv1.3", peer: Some(&self.peer), local: None }),
             },
             remote: &self.remote,
             request: Some(RequestView { pseudo, headers: &self.headers, protocol: "HTTP/1.1" }),
+            response: None,
+            filter_state: None,
             metadata: Some(&self.metadata),
             route_metadata: None,
         }
@@ -267,7 +272,7 @@ fn mistakes_are_refused_by_their_path() {
         ),
         (
             format!("{{matcher_tree: {{input: {}, custom_match: {{name: c}}}}}}", input(&port)),
-            "matcher_tree.custom_match".to_owned(),
+            "matcher_tree.custom_match.typed_config".to_owned(),
         ),
     ] {
         let error = tree(&yaml).map(|_| ()).unwrap_err();

@@ -2,21 +2,20 @@
 
 use std::collections::HashMap;
 
-use proto::envoy::extensions::matching::common_inputs::network::v3 as network;
-use proto::envoy::extensions::matching::common_inputs::network::v3::dynamic_metadata_input::path_segment::Segment;
-use proto::envoy::extensions::matching::input_matchers::ip::v3::Ip;
-use proto::envoy::extensions::matching::input_matchers::metadata::v3::Metadata;
-use proto::envoy::r#type::matcher::v3::HttpRequestHeaderMatchInput;
+use proto::matchers::{IpMatcher, ServerNameMatcher};
 use proto::xds::core::v3::TypedExtensionConfig;
 use proto::xds::r#type::matcher::v3 as pb;
 use proto::xds::r#type::matcher::v3::matcher::matcher_list::predicate::single_predicate;
 use proto::xds::r#type::matcher::v3::matcher::matcher_list::{self, predicate};
 use proto::xds::r#type::matcher::v3::matcher::matcher_tree::{MatchMap, TreeType};
-use proto::xds::r#type::matcher::v3::matcher::{self as pb_matcher, MatcherType, OnMatch, on_match};
+use proto::xds::r#type::matcher::v3::matcher::{
+    self as pb_matcher, MatcherType, OnMatch, on_match,
+};
 
+use super::ranges::{Domains, Ranges};
 use super::{Branch, Branches, Input, Predicate, Rule, Scope, Then, Tree};
-use crate::config::matcher::{MetadataPath, StringMatcher, ValueMatcher};
-use crate::config::value::{cidr, header_name, non_empty, required};
+use crate::config::matcher::StringMatcher;
+use crate::config::value::required;
 use crate::config::{At, ConfigError, Context, any};
 
 /// How deep trees and predicates may be nested.
@@ -106,6 +105,9 @@ impl<A> Translation<'_, A> {
                 Then::Action((self.action)(action, &at.field("action"))?)
             }
         };
+        if message.keep_matching && self.scope == Scope::Route {
+            return Err(at.field("keep_matching").error("a route that was found is final"));
+        }
         Ok(Branch { then, keep_matching: message.keep_matching })
     }
 
@@ -117,6 +119,9 @@ impl<A> Translation<'_, A> {
     ) -> Result<Branches<A>, ConfigError> {
         let at_input = at.field("input");
         let input = Input::from_proto(required(&message.input, &at_input)?, self.scope, &at_input)?;
+        if !input.is_text() {
+            return Err(at_input.error("gives no text that a map could look up"));
+        }
         match required(&message.tree_type, at)? {
             TreeType::ExactMatchMap(map) => {
                 let at = at.field("exact_match_map");
@@ -128,8 +133,32 @@ impl<A> Translation<'_, A> {
                 prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
                 Ok(Branches::Prefix(input, prefixes.into()))
             }
-            TreeType::CustomMatch(_) => Err(at.field("custom_match").unsupported()),
+            TreeType::CustomMatch(custom) => {
+                self.custom(custom, input, depth, &at.field("custom_match"))
+            }
         }
+    }
+
+    fn custom(
+        &self,
+        extension: &TypedExtensionConfig,
+        input: Input,
+        depth: usize,
+        at: &At<'_>,
+    ) -> Result<Branches<A>, ConfigError> {
+        let config = extension.typed_config.as_ref();
+        let at = at.field("typed_config");
+        let branch =
+            |branch: &Option<OnMatch>, at: &At<'_>| self.branch(required(branch, at)?, depth, at);
+        if any::is::<IpMatcher>(config) {
+            let ranges = Ranges::from_proto(&any::open(config, &at)?, &branch, &at)?;
+            return Ok(Branches::Ranges(input, ranges));
+        }
+        if any::is::<ServerNameMatcher>(config) {
+            let domains = Domains::from_proto(&any::open(config, &at)?, &branch, &at)?;
+            return Ok(Branches::Domains(input, domains));
+        }
+        Err(any::unknown(&extension.name, config, &at))
     }
 
     fn entries(
@@ -202,93 +231,17 @@ fn single_from_proto(
             Rule::custom(extension, &at.field("custom_match"), context)?
         }
     };
-    let wants_metadata = matches!(rule, Rule::Metadata { .. });
-    if wants_metadata != matches!(input, Input::DynamicMetadata(_)) {
-        return Err(at.error("metadata is matched by the Metadata matcher, and nothing else is"));
+    let fits = match (&rule, &input) {
+        (Rule::Metadata { .. }, Input::DynamicMetadata(_)) => true,
+        (Rule::Cel(_), Input::Attributes) => true,
+        (Rule::Metadata { .. } | Rule::Cel(_), _) => false,
+        (_, input) => input.is_text(),
+    };
+    if !fits {
+        return Err(at.error(
+            "metadata is matched by the Metadata matcher, attributes by the CelMatcher, and \
+             nothing else is",
+        ));
     }
     Ok(Predicate::Value(input, rule))
 }
-
-impl Rule {
-    fn custom(
-        extension: &TypedExtensionConfig,
-        at: &At<'_>,
-        context: &Context,
-    ) -> Result<Rule, ConfigError> {
-        let config = extension.typed_config.as_ref();
-        let at = at.field("typed_config");
-        if any::is::<Ip>(config) {
-            let message: Ip = any::open(config, &at)?;
-            let ranges = message.cidr_ranges.iter().enumerate();
-            let ranges = ranges.map(|(index, range)| cidr(range, &at.index("cidr_ranges", index)));
-            return Ok(Rule::Ip(ranges.collect::<Result<_, _>>()?));
-        }
-        if any::is::<Metadata>(config) {
-            let message: Metadata = any::open(config, &at)?;
-            let at = at.field("value");
-            let value = required(&message.value, &at)?;
-            let value = ValueMatcher::from_proto(value, &at, context)?;
-            return Ok(Rule::Metadata { value, invert: message.invert });
-        }
-        Err(any::unknown(&extension.name, config, &at))
-    }
-}
-
-impl Input {
-    /// An input; what a connection does not show is none of its inputs.
-    fn from_proto(
-        extension: &TypedExtensionConfig,
-        scope: Scope,
-        at: &At<'_>,
-    ) -> Result<Input, ConfigError> {
-        let config = extension.typed_config.as_ref();
-        let at = at.field("typed_config");
-        let name = any::type_name(config);
-        let plain = PLAIN.iter().find(|(plain, _)| name.strip_prefix(COMMON) == Some(plain));
-        if let Some((_, input)) = plain {
-            return Ok(input.clone());
-        }
-        if any::is::<network::FilterStateInput>(config) {
-            let message: network::FilterStateInput = any::open(config, &at)?;
-            non_empty(&message.key, &at.field("key"))?;
-            return Ok(Input::FilterState);
-        }
-        if scope == Scope::Request && any::is::<network::DynamicMetadataInput>(config) {
-            let message: network::DynamicMetadataInput = any::open(config, &at)?;
-            let keys = message.path.iter().map(|segment| match &segment.segment {
-                Some(Segment::Key(key)) => key.as_str(),
-                None => "",
-            });
-            return MetadataPath::new(&message.filter, keys, &at).map(Input::DynamicMetadata);
-        }
-        if scope == Scope::Request && any::is::<HttpRequestHeaderMatchInput>(config) {
-            let message: HttpRequestHeaderMatchInput = any::open(config, &at)?;
-            return Input::header(&message.header_name, &at.field("header_name"));
-        }
-        Err(any::unknown(&extension.name, config, &at))
-    }
-
-    fn header(name: &str, at: &At<'_>) -> Result<Input, ConfigError> {
-        match name.to_ascii_lowercase().as_str() {
-            "host" => Ok(Input::PseudoHeader(":authority".into())),
-            name if name.starts_with(':') => Ok(Input::PseudoHeader(name.into())),
-            name => header_name(name, at).map(Input::Header),
-        }
-    }
-}
-
-/// What the names of the common inputs begin with.
-const COMMON: &str = "envoy.extensions.matching.common_inputs.";
-
-/// The inputs without fields.
-const PLAIN: &[(&str, Input)] = &[
-    ("network.v3.DestinationIPInput", Input::DestinationIp),
-    ("network.v3.DestinationPortInput", Input::DestinationPort),
-    ("network.v3.SourceIPInput", Input::SourceIp),
-    ("network.v3.SourcePortInput", Input::SourcePort),
-    ("network.v3.DirectSourceIPInput", Input::DirectSourceIp),
-    ("network.v3.ServerNameInput", Input::ServerName),
-    ("ssl.v3.UriSanInput", Input::UriSan),
-    ("ssl.v3.DnsSanInput", Input::DnsSan),
-    ("ssl.v3.SubjectInput", Input::Subject),
-];

@@ -161,7 +161,7 @@ impl Controller {
         let headroom = limit.sqrt();
         self.stats.burst_queue_size.set(headroom as u64);
         let limit = ((limit + headroom) as u32).min(self.parameters.max);
-        self.set_limit(state, limit.max(self.parameters.min), now);
+        self.set_limit(state, limit.max(self.parameters.floor), now);
     }
 
     fn take_quantile(&self, state: &mut State) -> Duration {
@@ -179,8 +179,8 @@ impl Controller {
     fn set_limit(&self, state: &mut State, limit: u32, now: Instant) {
         let before = self.limit.swap(limit, Relaxed);
         self.stats.concurrency_limit.set(limit.into());
-        let min = self.parameters.min;
-        let stays_at_min = state.deferred.is_none() && before == min && limit == min;
+        let floor = self.parameters.floor;
+        let stays_at_min = state.deferred.is_none() && before == floor && limit == floor;
         state.windows_at_min = if stays_at_min { state.windows_at_min + 1 } else { 0 };
         let is_measured = matches!(self.parameters.min_rtt, MinRtt::Measured { .. });
         if state.windows_at_min >= MIN_WINDOWS && is_measured {
@@ -225,7 +225,7 @@ mod tests {
 
     fn parameters(min_rtt: MinRtt) -> Parameters {
         let update = 100 * MS;
-        Parameters { percentile: 0.5, max: 1000, update, min_rtt, min: 3, buffer: 0.25 }
+        Parameters { percentile: 0.5, max: 1000, floor: 3, update, min_rtt, min: 3, buffer: 0.25 }
     }
 
     fn measured() -> MinRtt {

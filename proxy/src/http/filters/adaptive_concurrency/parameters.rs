@@ -17,6 +17,8 @@ pub struct Parameters {
     pub percentile: f64,
     /// `max_concurrency_limit`; default 1000.
     pub max: u32,
+    /// `min_concurrency_limit`: a calculated limit is never less; default `min_concurrency`.
+    pub floor: u32,
     /// `concurrency_update_interval`
     pub update: Duration,
     /// How the least latency is found out.
@@ -60,15 +62,12 @@ impl Parameters {
         let rtt = value::required(&message.min_rtt_calc_params, &at_rtt)?;
         let percentile = message.sample_aggregate_percentile.as_ref();
         let (max, update, least) = limit_of(limit, &at_limit)?;
-        let min = value::within(
-            rtt.min_concurrency,
-            least.unwrap_or(3),
-            (1, u32::MAX),
-            &at_rtt.field("min_concurrency"),
-        )?;
+        let min =
+            value::within(rtt.min_concurrency, 3, (1, u32::MAX), &at_rtt.field("min_concurrency"))?;
         Ok(Parameters {
             percentile: share(percentile, 50.0, &at.field("sample_aggregate_percentile"))?,
             max,
+            floor: least.unwrap_or(min),
             update,
             min_rtt: MinRtt::from_proto(rtt, &at_rtt)?,
             min,

@@ -1,0 +1,111 @@
+//! Descriptors of the messages that the crate of Envoy's types lacks, so that texts with them are read and printed as others.
+
+use prost_reflect::prost_types::{
+    DescriptorProto, FieldDescriptorProto, FileDescriptorProto,
+    field_descriptor_proto::{Label, Type},
+};
+
+use crate::matchers;
+
+/// The files that declare [`crate::TypedStruct`] in its two packages, and those of [`crate::matchers`].
+pub(crate) fn files() -> [FileDescriptorProto; 3] {
+    [
+        typed_struct("xds.type.v3", "xds/type/v3"),
+        typed_struct("udpa.type.v1", "udpa/type/v1"),
+        matchers(),
+    ]
+}
+
+fn typed_struct(package: &str, directory: &str) -> FileDescriptorProto {
+    let message = message(
+        "TypedStruct",
+        vec![text("type_url", 1), of("value", 2, ".google.protobuf.Struct")],
+        vec![],
+    );
+    let name = format!("{directory}/typed_struct.proto");
+    file(name, package, &["google/protobuf/struct.proto"], vec![message])
+}
+
+fn matchers() -> FileDescriptorProto {
+    const ON_MATCH: &str = ".xds.type.matcher.v3.Matcher.OnMatch";
+    let range = message(
+        "IPRangeMatcher",
+        vec![
+            repeated(of("ranges", 1, ".xds.core.v3.CidrRange")),
+            of("on_match", 2, ON_MATCH),
+            field("exclusive", 3, Type::Bool),
+        ],
+        vec![],
+    );
+    let domain = message(
+        "DomainMatcher",
+        vec![repeated(text("domains", 1)), of("on_match", 2, ON_MATCH)],
+        vec![],
+    );
+    let ranges = ".xds.type.matcher.v3.IPMatcher.IPRangeMatcher";
+    let domains = ".xds.type.matcher.v3.ServerNameMatcher.DomainMatcher";
+    let messages = vec![
+        message("IPMatcher", vec![repeated(of("range_matchers", 1, ranges))], vec![range]),
+        message(
+            "ServerNameMatcher",
+            vec![repeated(of("domain_matchers", 1, domains))],
+            vec![domain],
+        ),
+        message(
+            "CelMatcher",
+            vec![of("expr_match", 1, ".xds.type.v3.CelExpression"), text("description", 2)],
+            vec![],
+        ),
+        message("HttpAttributesCelMatchInput", vec![], vec![]),
+    ];
+    let imports =
+        ["xds/core/v3/cidr.proto", "xds/type/matcher/v3/matcher.proto", "xds/type/v3/cel.proto"];
+    file("xds/type/matcher/v3/extensions.proto".into(), matchers::PACKAGE, &imports, messages)
+}
+
+fn file(
+    name: String,
+    package: &str,
+    imports: &[&str],
+    messages: Vec<DescriptorProto>,
+) -> FileDescriptorProto {
+    FileDescriptorProto {
+        name: Some(name),
+        package: Some(package.into()),
+        dependency: imports.iter().map(|name| (*name).into()).collect(),
+        message_type: messages,
+        syntax: Some("proto3".into()),
+        ..Default::default()
+    }
+}
+
+fn message(
+    name: &str,
+    field: Vec<FieldDescriptorProto>,
+    nested_type: Vec<DescriptorProto>,
+) -> DescriptorProto {
+    DescriptorProto { name: Some(name.into()), field, nested_type, ..Default::default() }
+}
+
+fn field(name: &str, number: i32, kind: Type) -> FieldDescriptorProto {
+    FieldDescriptorProto {
+        name: Some(name.into()),
+        number: Some(number),
+        label: Some(Label::Optional.into()),
+        r#type: Some(kind.into()),
+        ..Default::default()
+    }
+}
+
+fn text(name: &str, number: i32) -> FieldDescriptorProto {
+    field(name, number, Type::String)
+}
+
+/// A field that holds a message.
+fn of(name: &str, number: i32, message: &str) -> FieldDescriptorProto {
+    FieldDescriptorProto { type_name: Some(message.into()), ..field(name, number, Type::Message) }
+}
+
+fn repeated(field: FieldDescriptorProto) -> FieldDescriptorProto {
+    FieldDescriptorProto { label: Some(Label::Repeated.into()), ..field }
+}
