@@ -92,6 +92,7 @@ async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<A
         return Err(reply);
     }
     if let Some(reply) = shedding::refusal(stream) {
+        stream.grpc = is_grpc(&parts.headers);
         keep_for_logs(stream, parts);
         return Err(reply);
     }

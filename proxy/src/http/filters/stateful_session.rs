@@ -1,5 +1,6 @@
 //! `envoy.filters.http.stateful_session`: a client stays with the host that has served it before.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -15,6 +16,7 @@ use crate::config::{At, ConfigError, Context, any};
 use crate::http::stream::WantedHost;
 use crate::io::Address;
 use crate::stat_group;
+use crate::telemetry::stats::Counter;
 
 mod state;
 
@@ -115,6 +117,12 @@ struct Filter {
 struct Asked(Option<Box<str>>);
 
 impl Filter {
+    fn count(&self, counter: impl Fn(&SessionStats) -> &Counter) {
+        if let Some(stats) = &self.stats {
+            counter(stats).inc();
+        }
+    }
+
     /// The way in which sessions of a request are kept, if they are.
     fn session<'a>(&'a self, route: Option<&'a Option<Session>>) -> Option<&'a Session> {
         match route {
@@ -129,26 +137,17 @@ impl HttpFilter for Filter {
         let config = request.config.clone();
         let session = self.session(config.as_ref().and_then(Opaque::get));
         let Some(session) = session else { return Decoded::Continue };
-        let Some(state) = &session.state else { return Decoded::Continue };
-        if !state.applies_to(request.parts) {
+        let state = session.state.as_ref().filter(|state| state.applies_to(request.parts));
+        let Some(state) = state else {
+            self.count(|stats| &stats.no_session);
             return Decoded::Continue;
-        }
+        };
         let asked = state.address(&request.parts.headers);
-        match &asked {
-            Some(asked) => {
-                // What is no address is that of no host.
-                let address = asked.parse().map_or_else(
-                    |_| Address::Pipe(Arc::from(std::path::Path::new(&**asked))),
-                    Address::Ip,
-                );
-                let strict = session.strict;
-                request.stream.wanted = Some(Box::new(WantedHost { address, strict }));
-            }
-            None => {
-                if let Some(stats) = &self.stats {
-                    stats.no_session.inc();
-                }
-            }
+        if let Some(asked) = &asked {
+            // What is no address is that of no host.
+            let pipe = |_| Address::Pipe(Arc::from(Path::new(&**asked)));
+            let address = asked.parse().map_or_else(pipe, Address::Ip);
+            request.stream.wanted = Some(Box::new(WantedHost { address, strict: session.strict }));
         }
         request.keep(Box::new(Asked(asked)));
         Decoded::Continue
@@ -158,23 +157,20 @@ impl HttpFilter for Filter {
         let config = response.config.clone();
         let session = self.session(config.as_ref().and_then(Opaque::get));
         let (Some(session), Some(Asked(asked))) = (session, response.kept()) else { return };
-        let asked = asked.clone();
         let host = response.stream.shared.info.borrow().upstream.host.clone();
         let Some(host) = host.map(|host| host.to_string()) else {
-            if let (Some(stats), Some(_), Some(_)) = (&self.stats, &asked, session.strict) {
-                stats.failed_closed.inc();
+            if asked.is_some() && session.strict.is_some() {
+                self.count(|stats| &stats.failed_closed);
             }
             return;
         };
-        let stays = asked.as_deref() == Some(&*host);
-        if let (Some(stats), Some(_)) = (&self.stats, &asked) {
-            match (stays, session.strict) {
-                (true, _) => stats.routed.inc(),
-                (false, None) => stats.failed_open.inc(),
-                (false, Some(_)) => stats.failed_closed.inc(),
-            }
+        if asked.as_deref() == Some(&*host) {
+            return self.count(|stats| &stats.routed);
         }
-        if let (false, Some(state)) = (stays, &session.state) {
+        if session.strict.is_none() {
+            self.count(|stats| &stats.failed_open);
+        }
+        if let Some(state) = &session.state {
             state.tell(&host, &mut response.head.headers);
         }
     }

@@ -152,7 +152,7 @@ mod tests {
         let value = CookieValue::decode(&*STANDARD.decode(expired).unwrap()).unwrap();
         assert_eq!(
             value,
-            CookieValue { address: "127.0.0.1:19102".into(), expires: 1_795_542_048 }
+            CookieValue { address: "127.0.0.1:19102".into(), expires: 1_795_541_984 }
         );
         let without_end = "Cg8xMjcuMC4wLjE6MTkxMDI=";
         assert_eq!(state.address(&sent(without_end)).as_deref(), Some("127.0.0.1:19102"));
