@@ -3,6 +3,7 @@
 //! A request enters at [`codec::serve`], goes through [`service::serve`] and leaves through [`router::forward`].
 
 pub mod body;
+pub mod call;
 mod client_certificate;
 pub mod codec;
 pub mod connection;
@@ -10,6 +11,7 @@ mod cookies;
 mod delayed_close;
 pub mod filters;
 pub mod guard;
+mod http2;
 pub mod local_reply;
 pub mod manager;
 mod number;
@@ -20,6 +22,7 @@ mod request;
 mod request_id;
 mod reset;
 mod response;
+mod route_reply;
 pub mod router;
 pub mod sanitize;
 pub mod service;

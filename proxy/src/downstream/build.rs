@@ -55,7 +55,7 @@ pub struct Builder {
     store: Arc<Store>,
     registry: Arc<ClusterRegistry>,
     logs: LogWriter,
-    stats: SharedStats,
+    stats: Arc<SharedStats>,
     inspectors: Inspectors,
     runtime: Runtime,
 }
@@ -67,7 +67,7 @@ impl Builder {
             store,
             registry,
             logs,
-            stats: SharedStats::default(),
+            stats: Arc::default(),
             inspectors: Inspectors::default(),
             runtime: Runtime::default(),
         }
@@ -145,7 +145,7 @@ impl Builder {
             }
             Some(NetworkFilter::TcpProxy(config)) => Handler::Tcp(Arc::new(self.tcp(config, at)?)),
             Some(NetworkFilter::DirectResponse(bytes)) => Handler::Direct(bytes.clone()),
-            Some(NetworkFilter::Rbac(_)) | None => Handler::None,
+            Some(NetworkFilter::Rbac(_) | NetworkFilter::ExtAuthz(_)) | None => Handler::None,
         };
         let tls = match &chain.tls {
             Some(context) => {
@@ -155,7 +155,7 @@ impl Builder {
             }
             None => None,
         };
-        let guards = Guards::new(&chain.filters, &self.stats, &self.store);
+        let guards = Guards::new(&chain.filters, &self.stats, &self.store, at)?;
         let (config, drain) = (Arc::clone(chain), Drain::default());
         Ok(Arc::new(Chain { config, tls, guards, handler, drain }))
     }

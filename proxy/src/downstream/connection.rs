@@ -11,11 +11,10 @@ use tokio::time::timeout;
 use crate::downstream::filter_chain::Facts;
 use crate::downstream::inspect::{self, Filter, FilterKind};
 use crate::downstream::listener::{Chain, ConnectionSlot, Handler, Listener, State};
-use crate::downstream::network_filters::{Guards, first_bytes};
+use crate::downstream::network_filters::first_bytes;
 use crate::downstream::stats::ListenerStats;
 use crate::downstream::tcp_proxy::until_closing;
 use crate::downstream::worker::Worker;
-use crate::drain::DrainSignal;
 use crate::http;
 use crate::io::{Address, Stream};
 use crate::overload::Timer;
@@ -23,6 +22,7 @@ use crate::telemetry::filter_state::FilterState;
 use crate::telemetry::log_format::FormatContext;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::{ConnectionInfo, StreamInfo, TlsInfo};
+use crate::tls::TlsStats;
 
 /// Serves an accepted connection to its end.
 pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: Rc<Worker>) {
@@ -58,7 +58,7 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
         return;
     }
     let open = OpenConnection::count(&listener.stats);
-    let shaken = handshake(stream, &chain, &listener.stats, &worker).await;
+    let shaken = handshake(stream, &chain, &facts, &listener.stats, &worker).await;
     let mut info = connection_info(facts, socket_local, Some(&chain), accepted, &worker);
     let stream = match shaken {
         Ok((stream, tls)) => {
@@ -83,7 +83,7 @@ async fn handle(stream: Stream, info: Rc<ConnectionInfo>, chain: &Chain, worker:
     match &chain.handler {
         Handler::Http(manager) => {
             let idle = manager.config.idle_timeout;
-            if let Some(stream) = admit(stream, &info, &chain.guards, idle, &drain).await {
+            if let Some(stream) = admit(stream, &info, chain, idle, worker).await {
                 let http = Rc::clone(&worker.http);
                 http::codec::serve(stream, info, Arc::clone(manager), http, drain).await;
             }
@@ -100,18 +100,20 @@ async fn handle(stream: Stream, info: Rc<ConnectionInfo>, chain: &Chain, worker:
 async fn admit(
     mut stream: Stream,
     info: &Rc<ConnectionInfo>,
-    guards: &Guards,
+    chain: &Chain,
     idle: Option<Duration>,
-    drain: &DrainSignal,
+    worker: &Worker,
 ) -> Option<Stream> {
+    let guards = &chain.guards;
     if guards.is_empty() {
         return Some(stream);
     }
+    let drain = chain.drain.signal();
     let waiting = first_bytes::<Stream>(&mut stream, None);
     let waiting = timeout(idle.unwrap_or(Duration::MAX), waiting);
     let first = until_closing(waiting, drain.clone()).await?.ok()??;
     let mut facts = StreamInfo::new(Rc::clone(info), None);
-    until_closing(guards.admit(&mut facts), drain.clone()).await?.ok()?;
+    until_closing(guards.admit(&mut facts, &worker.http), drain).await?.ok()?;
     Some(stream.unread(first.bytes))
 }
 
@@ -194,6 +196,7 @@ fn count_refusal(stats: &ListenerStats, filters: &[Filter], error: &inspect::Ins
 async fn handshake(
     stream: Stream,
     chain: &Chain,
+    facts: &Facts,
     stats: &ListenerStats,
     worker: &Worker,
 ) -> Result<(Stream, Option<TlsInfo>), Option<Arc<str>>> {
@@ -210,14 +213,26 @@ async fn handshake(
     match timeout(limit, ready.accept(stream, &tls.stats)).await {
         Ok(Ok((stream, info))) => Ok((stream, Some(info))),
         Ok(Err(error)) => {
-            let reason = error.reason.as_deref().unwrap_or("the client left");
-            tracing::debug!(chain = %chain.config.name, reason, "TLS handshake failed");
+            tell_failure(error.reason.as_deref(), chain, &tls.stats, facts);
             Err(error.reason)
         }
         Err(_) => {
             stats.downstream_cx_transport_socket_connect_timeout.inc();
             Err(None)
         }
+    }
+}
+
+/// Says in the log who was refused by which rule, or refused us. A client that just leaves (a port probe) is no news.
+fn tell_failure(reason: Option<&str>, chain: &Chain, stats: &TlsStats, facts: &Facts) {
+    let chain = &*chain.config.name;
+    let (peer, server_name) = (&facts.remote, &*facts.server_name);
+    let Some(reason) = reason else {
+        tracing::debug!(%peer, chain, "the client left during the TLS handshake");
+        return;
+    };
+    if let Some(left_out) = stats.warnings.pass(Instant::now()) {
+        tracing::warn!(%peer, server_name, chain, left_out, "a client's TLS handshake failed: {reason}");
     }
 }
 

@@ -6,19 +6,28 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::config::network_filter::NetworkFilter;
+use crate::config::{At, ConfigError};
+use crate::http::worker::Worker;
 use crate::io::Stream;
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::StreamInfo;
 
+mod ext_authz;
 mod rbac;
 
+use ext_authz::ExtAuthz;
 use rbac::Rbac;
 
 /// How many of the first bytes are read at once.
 const FIRST: usize = 16 * 1024;
 
 /// The filters of a chain before its terminal one, in order. Usually there is none.
-pub struct Guards(Box<[Rbac]>);
+pub struct Guards(Box<[Guard]>);
+
+enum Guard {
+    Rbac(Rbac),
+    ExtAuthz(ExtAuthz),
+}
 
 /// What is known when the first byte has come.
 pub struct FirstBytes {
@@ -29,13 +38,33 @@ pub struct FirstBytes {
 }
 
 impl Guards {
-    /// Makes the filters of a chain ready.
-    pub fn new(filters: &[NetworkFilter], stats: &SharedStats, store: &Store) -> Self {
-        let guards = filters.iter().filter_map(|filter| match filter {
-            NetworkFilter::Rbac(config) => Some(Rbac::new(Arc::clone(config), stats, store)),
-            _ => None,
-        });
-        Guards(guards.collect())
+    /// Makes the filters of the chain at `at` ready.
+    ///
+    /// # Errors
+    /// A filter that cannot be made.
+    pub fn new(
+        filters: &[NetworkFilter],
+        stats: &SharedStats,
+        store: &Store,
+        at: &At<'_>,
+    ) -> Result<Self, ConfigError> {
+        let mut guards = Vec::with_capacity(filters.len().saturating_sub(1));
+        for (index, filter) in filters.iter().enumerate() {
+            let at = at.index("filters", index);
+            let at = at.field("typed_config");
+            guards.push(match filter {
+                NetworkFilter::Rbac(config) => {
+                    Guard::Rbac(Rbac::new(Arc::clone(config), stats, store))
+                }
+                NetworkFilter::ExtAuthz(config) => {
+                    Guard::ExtAuthz(ExtAuthz::new(Arc::clone(config), stats, store, &at)?)
+                }
+                NetworkFilter::Http(_)
+                | NetworkFilter::TcpProxy(_)
+                | NetworkFilter::DirectResponse(_) => continue,
+            });
+        }
+        Ok(Guards(guards.into()))
     }
 
     /// Whether there is none.
@@ -48,9 +77,12 @@ impl Guards {
     ///
     /// # Errors
     /// The connection must close; why stands in `info`.
-    pub async fn admit(&self, info: &mut StreamInfo) -> Result<(), Denied> {
+    pub async fn admit(&self, info: &mut StreamInfo, worker: &Worker) -> Result<(), Denied> {
         for guard in &self.0 {
-            guard.admit(info).await?;
+            match guard {
+                Guard::Rbac(rbac) => rbac.admit(info).await?,
+                Guard::ExtAuthz(ext_authz) => ext_authz.admit(info, worker).await?,
+            }
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ pub struct Connection {
     idle_since: Cell<Instant>,
     closing: Cell<bool>,
     deadlines: RefCell<Vec<Deadline>>,
-    /// HTTP/1: the stream under way. HTTP/2: the latest, until its task takes it over.
+    /// HTTP/1: the stream under way.
     pub current: RefCell<Option<Rc<Shared>>>,
     /// Told when the connection must be shut down gracefully at once.
     pub shutdown: Notify,

@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 
 use crate::config::route::Action;
 use crate::http::body::{ResponseBody, Source};
@@ -18,6 +18,7 @@ use crate::http::local_reply::LocalReply;
 use crate::http::manager::Route;
 use crate::http::overdue::Limits;
 use crate::http::present::Present;
+use crate::http::route_reply::{own_location, redirect, with_route_headers};
 use crate::http::router::redirect::Redirects;
 use crate::http::router::{self, Plan};
 use crate::http::sanitize::{asks_to_keep_alive, names};
@@ -43,9 +44,7 @@ pub struct Answer {
     pub tunnel: Option<Tunnel>,
 }
 
-/// Serves one request. Never fails: what goes wrong is an answer, or breaks off the response's body.
-///
-/// The stream starts at once and not when the future is first polled: a client that leaves in between is logged too.
+/// Serves one request by hyper. Never fails: what goes wrong is an answer, or breaks off the response's body.
 ///
 /// It is boxed, since hyper moves what it gets from task to task and place to place.
 pub fn serve(
@@ -53,19 +52,31 @@ pub fn serve(
     request: Request<Incoming>,
 ) -> Pin<Box<impl Future<Output = Result<Response<ResponseBody>, Infallible>>>> {
     let (mut parts, body) = request.into_parts();
-    let mut stream = Stream::start(&connection, protocol_of(parts.version));
-    if body_is_empty(&body) {
+    let mut stream = start(&connection, &parts, &body);
+    Box::pin(async move {
+        let answer = answer(&mut stream, &mut parts, body).await;
+        Ok(respond(answer, stream))
+    })
+}
+
+/// The stream of a request. It starts at once and not when somebody asks for the answer: a client that leaves in between is
+/// logged too.
+pub fn start(connection: &Rc<Connection>, parts: &Parts, body: &Incoming) -> Stream {
+    let stream = Stream::start(connection, protocol_of(parts.version));
+    if body_is_empty(body) {
         stream.shared.complete_without_body();
     }
     if parts.version < Version::HTTP_11 && !asks_to_keep_alive(&parts.headers) {
         connection.close_after_response();
     }
-    Box::pin(async move {
-        let head_only = parts.method == Method::HEAD;
-        let answer = act(&mut stream, &mut parts, body).await;
-        let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
-        Ok(respond(answer, stream))
-    })
+    stream
+}
+
+/// The answer to a request; [`finish`] completes its head.
+pub async fn answer(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Answer {
+    let head_only = parts.method == Method::HEAD;
+    let answer = act(stream, parts, body).await;
+    answer.unwrap_or_else(|reply| local_answer(reply, stream, head_only))
 }
 
 fn body_is_empty(body: &Incoming) -> bool {
@@ -81,7 +92,11 @@ fn protocol_of(version: Version) -> Protocol {
 }
 
 /// Decides what becomes of the request and, if a host shall answer it, forwards it.
-async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<Answer, LocalReply> {
+async fn act(
+    stream: &mut Stream,
+    parts: &mut Parts,
+    mut body: Incoming,
+) -> Result<Answer, LocalReply> {
     let connection = &stream.connection;
     if let Some(refusal) = connection.verdicts.refusal(connection.requests()) {
         let reply = request::refused(refusal, connection);
@@ -105,7 +120,7 @@ async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<A
     if let Ok(found) = &mut routed
         && !stream.connection.manager.filters.is_empty()
     {
-        match filters::decode(stream, parts, found, random).await {
+        match filters::decode(stream, parts, found, random, Some(&mut body)).await {
             Ok(()) => present = Present::scan(&parts.headers),
             Err(reply) => routed = Err(reply),
         }
@@ -137,7 +152,7 @@ pub fn act_again<'a>(
     Box::pin(async move {
         let random = fastrand::u64(..);
         if !stream.connection.manager.filters.is_empty()
-            && let Err(reply) = filters::decode(stream, parts, &mut routed, random).await
+            && let Err(reply) = filters::decode(stream, parts, &mut routed, random, None).await
         {
             keep_for_logs(stream, parts);
             return Err(reply);
@@ -303,28 +318,6 @@ fn no_route(stream: &Stream, details: &'static str) -> LocalReply {
     LocalReply::new(StatusCode::NOT_FOUND, details, "").flag(ResponseFlags::NO_ROUTE_FOUND)
 }
 
-/// The `location` of a direct response that says where something is: where it was asked for.
-fn own_location(wanted: &RouteRequest<'_>) -> Option<(HeaderName, HeaderValue)> {
-    let location = format!("{}://{}{}", wanted.scheme, wanted.authority, wanted.path);
-    Some((LOCATION, HeaderValue::from_str(&location).ok()?))
-}
-
-fn redirect(status: StatusCode, location: &str) -> LocalReply {
-    let reply = LocalReply::new(status, "direct_response", "");
-    match HeaderValue::from_str(location) {
-        Ok(location) => reply.header(LOCATION, location),
-        Err(_) => LocalReply::new(StatusCode::BAD_REQUEST, "direct_response", ""),
-    }
-}
-
-/// Adds what the route's levels say about response headers to an answer of the proxy's own.
-fn with_route_headers(mut reply: LocalReply, route: &Route, stream: &Stream) -> LocalReply {
-    let mut headers = HeaderMap::from_iter(reply.headers.drain(..));
-    stream.with_format(|context| route.mutate_response(None, &mut headers, context));
-    reply.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-    reply
-}
-
 fn local_answer(reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answer {
     {
         let mut info = stream.shared.info.borrow_mut();
@@ -354,12 +347,12 @@ fn ends_http1(answer: &Answer, stream: &Stream) -> bool {
     unread || after_tunnel || (http10() && endless())
 }
 
-/// Finishes the head and hands the stream over to the body.
-fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
+/// Finishes the head of an answer, which counts from now on.
+pub fn finish(answer: &mut Answer, stream: &mut Stream) {
     let connection = Rc::clone(&stream.connection);
     let manager = &connection.manager;
     if !manager.filters.is_empty() {
-        filters::encode(&mut answer.head, &stream);
+        filters::encode(&mut answer.head, stream);
     }
     shedding::end_connection(&connection);
     if stream.shared.request_completed_at().is_none() {
@@ -369,7 +362,7 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
         answer.head.headers.insert(&names::X_REQUEST_ID, id);
     }
     connection.follow_drain();
-    if connection.protocol != Protocol::Http2 && ends_http1(&answer, &stream) {
+    if connection.protocol != Protocol::Http2 && ends_http1(answer, stream) {
         connection.close_after_response();
     }
     if connection.must_close() && stream.shared.info.borrow().protocol == Some(Protocol::Http10) {
@@ -384,6 +377,11 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     if answer.tunnel.is_some() && connection.protocol == Protocol::Http2 {
         upgrade::to_http2(&mut answer.head);
     }
+}
+
+/// Finishes the head and hands the stream over to the body.
+fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
+    finish(&mut answer, &mut stream);
     let body = match answer.tunnel {
         Some(tunnel) => {
             tokio::task::spawn_local(tunnel.run(stream));

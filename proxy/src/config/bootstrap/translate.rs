@@ -20,7 +20,7 @@ use crate::config::error::{At, ConfigError, Context};
 use crate::config::listener::Listener;
 use crate::config::overload::OverloadManager;
 use crate::config::source::{ApiConfigSource, ConfigSource};
-use crate::config::tls::Secret;
+use crate::config::tls::{Secret, SecretFiles};
 use crate::config::value;
 use crate::{refuse_set, warn_set};
 
@@ -121,7 +121,7 @@ fn load_stats(
     let manager = message.cluster_manager.as_ref();
     let config = manager.and_then(|manager| manager.load_stats_config.as_ref());
     let at = at.field("load_stats_config");
-    config.map(|config| ApiConfigSource::from_proto(config, &at, context)).transpose()
+    config.map(|config| ApiConfigSource::over_grpc(config, &at, context)).transpose()
 }
 
 /// Refuses what traffic or the choice of resources depends on.
@@ -209,7 +209,11 @@ fn static_secrets(
     let secrets = resources.secrets.iter().map(|secret| {
         let at = At::resource("secret", &secret.name);
         value::non_empty(&secret.name, &at.field("name"))?;
-        Secret::from_proto(secret, &at, context).map(Arc::new)
+        context.take_files();
+        let mut translated = Secret::from_proto(secret, &at, context)?;
+        let message = || secret.r#type.clone();
+        translated.files = SecretFiles::new(message, &at, context);
+        Ok(Arc::new(translated))
     });
     secrets.collect()
 }
@@ -271,7 +275,7 @@ fn dynamic_resources(
     let (at_ads, at_lds, at_cds) =
         (at.field("ads_config"), at.field("lds_config"), at.field("cds_config"));
     let ads = message.ads_config.as_ref();
-    let ads = ads.map(|ads| ApiConfigSource::from_proto(ads, &at_ads, context)).transpose()?;
+    let ads = ads.map(|ads| ApiConfigSource::over_grpc(ads, &at_ads, context)).transpose()?;
     let source = |message: &Option<_>, at: &At<'_>| {
         message.as_ref().map(|message| ConfigSource::from_proto(message, at, context)).transpose()
     };
