@@ -10,7 +10,7 @@ pub mod connection;
 mod cookies;
 mod delayed_close;
 pub mod filters;
-pub mod guard;
+pub mod h1;
 mod http2;
 pub mod local_reply;
 pub mod manager;

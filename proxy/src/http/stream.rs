@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::http::connection::Connection;
 use crate::http::filters;
+use crate::http::h1::Refusal;
 use crate::http::manager::Route;
 use crate::http::overdue::Limits;
 use crate::http::request;
@@ -28,6 +29,7 @@ pub struct Shared {
     pub limits: Cell<Limits>,
     activity: Cell<Instant>,
     request_complete: Cell<Option<Instant>>,
+    broken: Cell<Option<Refusal>>,
     waiter: RefCell<Option<Waker>>,
 }
 
@@ -63,6 +65,16 @@ impl Shared {
         let mut info = self.info.borrow_mut();
         self.request_complete.set(Some(info.start));
         info.request_complete = Some(Duration::ZERO);
+    }
+
+    /// The request's body turned out to be no good.
+    pub fn note_broken(&self, refusal: Refusal) {
+        self.broken.set(Some(refusal));
+    }
+
+    /// Why the request's body is no good, if so.
+    pub fn broken(&self) -> Option<Refusal> {
+        self.broken.get()
     }
 
     /// When the request was complete, if it is.
@@ -129,6 +141,7 @@ impl Stream {
             info: RefCell::new(info),
             limits: Cell::default(),
             request_complete: Cell::new(None),
+            broken: Cell::default(),
             waiter: RefCell::new(None),
         });
         if connection.protocol != Protocol::Http2 {
