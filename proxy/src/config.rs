@@ -22,6 +22,7 @@ pub mod listener;
 pub mod matcher;
 pub mod metadata_match;
 pub mod network_filter;
+pub mod overload;
 pub mod rbac;
 pub mod route;
 pub mod source;

@@ -11,6 +11,7 @@ pub mod drain;
 pub mod http;
 pub mod intercept;
 pub mod io;
+pub mod overload;
 pub mod route;
 pub mod server;
 pub mod telemetry;

@@ -12,11 +12,13 @@ use tokio::task::{LocalSet, spawn_local};
 
 use crate::admin;
 use crate::config::bootstrap::Bootstrap;
+use crate::config::overload::OverloadManager;
 use crate::discovery::{Discovery, Environment, StateOptions};
 use crate::downstream::build::Builder;
 use crate::downstream::manager::ListenerManager;
 use crate::drain;
 use crate::http::worker::Identity;
+use crate::overload::Overload;
 use crate::server::application::Application;
 use crate::server::control::Control;
 use crate::server::ending::Ending;
@@ -37,6 +39,7 @@ pub mod hot_restart;
 mod interface;
 pub mod lifecycle;
 mod memory;
+mod overload;
 mod stop;
 pub mod workers;
 
@@ -152,6 +155,18 @@ async fn control(
     Ok(code)
 }
 
+/// Starts the overload manager of the configuration, or the one that there is by default.
+fn watch_overload(bootstrap: &Bootstrap, store: &Store) -> Arc<Overload> {
+    let overload = Arc::new(Overload::default());
+    let by_default = bootstrap.runtime.get("pillion.shed_at_memory_limit");
+    let by_default = by_default.and_then(|value| value.as_bool()) != Some(false);
+    let config = bootstrap.overload.clone();
+    if let Some(config) = config.or_else(|| by_default.then(OverloadManager::by_default)) {
+        overload::start(config, Arc::clone(&overload), store);
+    }
+    overload
+}
+
 /// What the admin interface shows and changes.
 fn admin_context(
     bootstrap: &Arc<Bootstrap>,
@@ -219,6 +234,7 @@ fn data_path(
     let shared = Shared {
         registry: Arc::clone(registry),
         identity: Arc::new(identity),
+        overload: watch_overload(bootstrap, store),
         hand_off: Arc::default(),
     };
     let (workers, handles) = Workers::start(options.workers, &shared)?;

@@ -26,7 +26,7 @@ const FLOORS: [&str; 11] = [
     "config",
 ];
 /// Rooms on the ground: everyone may use them, and they may use each other, but not in a circle.
-const GROUND: [&str; 4] = ["drain", "io", "telemetry", "intercept"];
+const GROUND: [&str; 5] = ["drain", "io", "overload", "telemetry", "intercept"];
 
 /// A file of production code.
 struct Source {

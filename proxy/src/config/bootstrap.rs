@@ -14,6 +14,7 @@ use crate::config::access_log::AccessLog;
 use crate::config::cluster::Cluster;
 use crate::config::endpoint::Locality;
 use crate::config::listener::Listener;
+use crate::config::overload::OverloadManager;
 use crate::config::source::{ApiConfigSource, ConfigSource};
 use crate::config::tls::Secret;
 use crate::io::Address;
@@ -47,6 +48,8 @@ pub struct Bootstrap {
     pub load_stats: Option<ApiConfigSource>,
     /// `cluster_manager.local_cluster_name`
     pub local_cluster_name: Option<Arc<str>>,
+    /// `overload_manager`
+    pub overload: Option<OverloadManager>,
     /// Runtime values of `layered_runtime`, flattened; later layers win.
     pub runtime: Runtime,
     /// The message without its static clusters, in binary form.
@@ -102,6 +105,17 @@ impl Bootstrap {
 
 /// Runtime values by their dotted keys.
 pub type Runtime = std::collections::HashMap<String, serde_json::Value>;
+
+/// The number of a runtime key, or the default where there is none.
+pub fn runtime_number(runtime: &Runtime, key: &str, default: f64) -> f64 {
+    // Numbers of a Struct are floating.
+    runtime.get(key).and_then(serde_json::Value::as_f64).unwrap_or(default)
+}
+
+/// Whether a runtime key is on, or the default where there is none.
+pub fn runtime_flag(runtime: &Runtime, key: &str, default: bool) -> bool {
+    runtime.get(key).and_then(serde_json::Value::as_bool).unwrap_or(default)
+}
 
 /// `Admin`.
 #[derive(Clone, Debug)]

@@ -115,6 +115,8 @@ pub struct HttpConnectionManager {
     pub upgrades: Vec<(Box<str>, bool)>,
     /// `access_log`
     pub access_log: Vec<AccessLog>,
+    /// `append_local_overload`: refusals by overload say so in `x-envoy-local-overloaded`.
+    pub append_local_overload: bool,
     /// The listener's `per_connection_buffer_limit_bytes`.
     pub buffer_limit: u32,
 }

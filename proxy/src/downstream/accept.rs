@@ -13,6 +13,7 @@ use crate::downstream::listener::Listener;
 use crate::downstream::socket::Acceptor;
 use crate::downstream::worker::Worker;
 use crate::io::{Address, Stream};
+use crate::overload::{CountedConnection, Overload, Point};
 
 /// Whether sockets are accepted from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,11 +74,14 @@ impl Switch {
 pub struct Follower(watch::Receiver<Accepting>);
 
 impl Follower {
+    /// Waits until nothing is accepted any more, ever.
+    async fn stopped(&mut self) {
+        // Whoever could stop it otherwise is gone.
+        let _ = self.0.wait_for(|accepting| *accepting == Accepting::Stopped).await;
+    }
+
     /// The next connection while the switch is open; none once it is stopped.
-    pub async fn accept(
-        &mut self,
-        acceptor: &Acceptor,
-    ) -> Option<io::Result<(Stream, Address, Address)>> {
+    pub async fn accept(&mut self, acceptor: &Acceptor) -> Option<Accepted> {
         loop {
             let accepting = *self.0.borrow_and_update();
             let changed = self.0.changed();
@@ -111,10 +115,14 @@ impl Binding {
     }
 }
 
+/// What `accept` gives.
+type Accepted = io::Result<(Stream, Address, Address)>;
+
 /// Accepts until the binding stops.
 pub async fn run(acceptor: Rc<Acceptor>, binding: Arc<Binding>, worker: Rc<Worker>) {
     let mut follower = binding.switch.follow();
-    while let Some(accepted) = follower.accept(&acceptor).await {
+    let mut paused = worker.http.overload.paused();
+    while let Some(accepted) = accept(&mut follower, &acceptor, &mut paused).await {
         match accepted {
             Ok((stream, local, remote)) => start(stream, local, remote, &binding, &worker),
             Err(error) => survive(&error).await,
@@ -129,6 +137,27 @@ pub async fn run(acceptor: Rc<Acceptor>, binding: Arc<Binding>, worker: Rc<Worke
     }
 }
 
+/// The next connection, but none while overload pauses listeners.
+async fn accept(
+    follower: &mut Follower,
+    acceptor: &Acceptor,
+    paused: &mut watch::Receiver<bool>,
+) -> Option<Accepted> {
+    loop {
+        if *paused.borrow_and_update() {
+            tokio::select! {
+                _ = paused.changed() => continue,
+                () = follower.stopped() => return None,
+            }
+        }
+        tokio::select! {
+            biased;
+            _ = paused.changed() => {}
+            accepted = follower.accept(acceptor) => return accepted,
+        }
+    }
+}
+
 /// The future's output if it is ready at once.
 fn ready<F: Future>(future: F) -> Option<F::Output> {
     futures_util::FutureExt::now_or_never(future)
@@ -136,9 +165,26 @@ fn ready<F: Future>(future: F) -> Option<F::Output> {
 
 fn start(stream: Stream, local: Address, remote: Address, binding: &Binding, worker: &Rc<Worker>) {
     let listener = binding.listener.load_full();
-    let Some(slot) = listener.admit() else { return };
+    let Some(counted) = admit(&listener, &worker.http.overload) else { return };
+    let Some(slot) = listener.admit(counted) else { return };
     let facts = first_facts(local, remote);
     tokio::task::spawn_local(connection::serve(stream, facts, slot, Rc::clone(worker)));
+}
+
+/// Whether overload lets a connection in; what counts it against the limit of the process.
+fn admit(listener: &Listener, overload: &Arc<Overload>) -> Option<CountedConnection> {
+    let counted = match listener.state.load().config.ignore_global_connection_limit {
+        true => CountedConnection::default(),
+        false => overload.count_connection().or_else(|| {
+            listener.stats.downstream_global_cx_overflow.inc();
+            None
+        })?,
+    };
+    if overload.sheds(Point::TcpListenerAccept) || overload.reject_incoming_connections.hits() {
+        listener.stats.downstream_cx_overload_reject.inc();
+        return None;
+    }
+    Some(counted)
 }
 
 /// An error of `accept` never ends a listener. When descriptors or memory are short, it waits before it tries again.

@@ -205,7 +205,13 @@ impl Builder {
         stat_prefix: &str,
         at: &At<'_>,
     ) -> Result<Box<[FilterEntry]>, ConfigError> {
-        let build = Build { stat_prefix, store: &self.store, stats: &self.stats, at };
+        let build = Build {
+            stat_prefix,
+            store: &self.store,
+            stats: &self.stats,
+            runtime: &self.runtime,
+            at,
+        };
         config.filters.iter().map(|filter| FilterEntry::build(filter, &build)).collect()
     }
 

@@ -17,6 +17,7 @@ use crate::downstream::tcp_proxy::until_closing;
 use crate::downstream::worker::Worker;
 use crate::http;
 use crate::io::{Address, Stream};
+use crate::overload::Timer;
 use crate::telemetry::filter_state::FilterState;
 use crate::telemetry::log_format::FormatContext;
 use crate::telemetry::response_flags::ResponseFlags;
@@ -57,7 +58,7 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
         return;
     }
     let open = OpenConnection::count(&listener.stats);
-    let shaken = handshake(stream, &chain, &facts, &listener.stats).await;
+    let shaken = handshake(stream, &chain, &facts, &listener.stats, &worker).await;
     let mut info = connection_info(facts, socket_local, Some(&chain), accepted, &worker);
     let stream = match shaken {
         Ok((stream, tls)) => {
@@ -197,6 +198,7 @@ async fn handshake(
     chain: &Chain,
     facts: &Facts,
     stats: &ListenerStats,
+    worker: &Worker,
 ) -> Result<(Stream, Option<TlsInfo>), Option<Arc<str>>> {
     let Some(tls) = &chain.tls else { return Ok((stream, None)) };
     let Some(ready) = tls.slot.ready().clone() else {
@@ -204,7 +206,10 @@ async fn handshake(
         tracing::debug!(chain = %chain.config.name, "closed: a secret is not there");
         return Err(Some("TLS_error:_secret_is_not_supplied_by_SDS".into()));
     };
-    let limit = chain.config.handshake_timeout.unwrap_or(Duration::MAX);
+    let timers = &worker.http.overload.timers;
+    let limit = chain.config.handshake_timeout;
+    let limit = limit.map(|limit| timers.scale(Timer::TransportSocketConnect, limit));
+    let limit = limit.unwrap_or(Duration::MAX);
     match timeout(limit, ready.accept(stream, &tls.stats)).await {
         Ok(Ok((stream, info))) => Ok((stream, Some(info))),
         Ok(Err(error)) => {

@@ -15,6 +15,7 @@ use crate::downstream::stats::ListenerStats;
 use crate::downstream::tcp_proxy::TcpProxy;
 use crate::drain::{Drain, Phase};
 use crate::http::manager::ConnectionManager;
+use crate::overload::CountedConnection;
 use crate::telemetry::access_log::AccessLogger;
 use crate::tls::{ServerTls, TlsStats};
 
@@ -105,11 +106,11 @@ impl Listener {
         }
     }
 
-    /// A place for one more connection; none if the listener's limit is reached.
-    pub fn admit(self: &Arc<Self>) -> Option<ConnectionSlot> {
+    /// A place for one more connection, which the process has `counted`; none if the listener's limit is reached.
+    pub fn admit(self: &Arc<Self>, counted: CountedConnection) -> Option<ConnectionSlot> {
         let limit = self.state.load().connection_limit;
         let now = self.connections.fetch_add(1, Relaxed) + 1;
-        let slot = ConnectionSlot(Arc::clone(self));
+        let slot = ConnectionSlot { listener: Arc::clone(self), _counted: counted };
         if limit.is_some_and(|limit| now > limit) {
             self.stats.downstream_cx_overflow.inc();
             return None;
@@ -119,25 +120,28 @@ impl Listener {
 }
 
 /// The place of a connection in its listener's count.
-pub struct ConnectionSlot(Arc<Listener>);
+pub struct ConnectionSlot {
+    listener: Arc<Listener>,
+    _counted: CountedConnection,
+}
 
 impl ConnectionSlot {
     /// The listener.
     pub fn listener(&self) -> &Arc<Listener> {
-        &self.0
+        &self.listener
     }
 
     /// The connection goes on at another listener, whose limit it already passed elsewhere: as in Envoy, it is only
     /// counted there.
     pub fn hand_to(&mut self, listener: &Arc<Listener>) {
         listener.connections.fetch_add(1, Relaxed);
-        self.0.connections.fetch_sub(1, Relaxed);
-        self.0 = Arc::clone(listener);
+        self.listener.connections.fetch_sub(1, Relaxed);
+        self.listener = Arc::clone(listener);
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
+        self.listener.connections.fetch_sub(1, Relaxed);
     }
 }

@@ -11,6 +11,7 @@ stat_group! {
         histogram downstream_cx_length_ms,
         counter downstream_cx_transport_socket_connect_timeout,
         counter downstream_cx_overflow,
+        counter downstream_cx_overload_reject,
         counter downstream_global_cx_overflow,
         counter downstream_pre_cx_timeout,
         gauge downstream_pre_cx_active,

@@ -158,7 +158,7 @@ impl StreamBody {
             lease.note_trailers(trailers);
         }
         if let Some(trailers) = frame.trailers_ref()
-            && self.stream.connection.manager.keeps_heads
+            && (self.stream.connection.manager.keeps_heads || !self.stream.filter_states.is_empty())
             && self.passes_trailers()
         {
             self.stream.trailers = Some(Box::new(trailers.clone()));

@@ -24,6 +24,7 @@ use crate::http::worker::Worker;
 use crate::io::Stream;
 use crate::io::deadline::Deadline;
 use crate::io::quiet::Quiet;
+use crate::overload::{Point, Timer, TimerChanges};
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
 
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).
@@ -41,6 +42,10 @@ pub async fn serve(
         return;
     };
     let stats = Arc::clone(&manager.stats);
+    if worker.overload.sheds(Point::CreatingCodec) {
+        stats.downstream_rq_overload_close.inc();
+        return;
+    }
     let secure = info.tls.is_some();
     let _open = OpenConnection::count(stats, protocol, secure);
     let follow = drain.clone();
@@ -183,8 +188,8 @@ async fn live<E: Error + 'static, C: Future<Output = Result<(), E>>>(
     mut served: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),
 ) {
-    let config = &connection.manager.config;
-    let oldest = config.max_connection_duration.map(|max| Instant::now() + max);
+    let started = Instant::now();
+    let mut timers = connection.worker.overload.timers.follow();
     let mut draining_since = None;
     let mut phase = drain.phase();
     let mut shut_down = false;
@@ -203,7 +208,7 @@ async fn live<E: Error + 'static, C: Future<Output = Result<(), E>>>(
             graceful(served.as_mut());
         }
         let wake = match shut_down_since {
-            None => next_check(connection, oldest, draining_since),
+            None => next_check(connection, started, draining_since),
             Some(since) => Some(next_look(shut_down_until(connection, since))),
         };
         tokio::select! {
@@ -214,10 +219,10 @@ async fn live<E: Error + 'static, C: Future<Output = Result<(), E>>>(
             () = overdue(connection, &mut response_deadline) => {
                 return note_end(connection, Ok::<(), E>(()), true);
             }
-            news = Quiet::new(news(connection, &mut drain, wake)) => match (news, shut_down_since) {
+            news = Quiet::new(news(connection, &mut drain, &mut timers, wake)) => match (news, shut_down_since) {
                 (News::Phase(now), _) => phase = now,
                 (News::ShutDown, _) => shut_down = true,
-                (News::Time, None) => shut_down = expire(connection, oldest, draining_since),
+                (News::Time, None) => shut_down = expire(connection, started, draining_since),
                 (News::Time, Some(since)) => {
                     let over = Instant::now() >= shut_down_until(connection, since);
                     // A peer that stalls would never do its part of an orderly end.
@@ -238,12 +243,18 @@ enum News {
     Time,
 }
 
-async fn news(connection: &Connection, drain: &mut DrainSignal, at: Option<Instant>) -> News {
+async fn news(
+    connection: &Connection,
+    drain: &mut DrainSignal,
+    timers: &mut TimerChanges,
+    at: Option<Instant>,
+) -> News {
     tokio::select! {
         biased;
         phase = drain.changed() => News::Phase(phase),
         () = connection.shutdown.notified() => News::ShutDown,
         () = wait_until(at) => News::Time,
+        () = timers.changed() => News::Time,
     }
 }
 
@@ -266,16 +277,31 @@ async fn wait_until(at: Option<Instant>) {
 /// When the connection must be looked at next. Idle time is checked lazily: requests do not touch a timer.
 fn next_check(
     connection: &Connection,
-    oldest: Option<Instant>,
+    started: Instant,
     draining_since: Option<Instant>,
 ) -> Option<Instant> {
     let config = &connection.manager.config;
-    let idle = config.idle_timeout.and_then(|idle| {
+    let oldest = longest(connection).map(|longest| started + longest);
+    let idle = idle_timeout(connection).and_then(|idle| {
         let since = if connection.active() > 0 { Instant::now() } else { connection.idle_since() };
         since.checked_add(idle)
     });
     let drained = draining_since.map(|since| next_look(since + config.drain_timeout));
     [idle, oldest, drained].into_iter().flatten().min()
+}
+
+/// How long the connection may be idle now.
+fn idle_timeout(connection: &Connection) -> Option<Duration> {
+    let timers = &connection.worker.overload.timers;
+    let idle = connection.manager.config.idle_timeout;
+    idle.map(|idle| timers.scale(Timer::ConnectionIdle, idle))
+}
+
+/// How long the connection may live now.
+fn longest(connection: &Connection) -> Option<Duration> {
+    let timers = &connection.worker.overload.timers;
+    let longest = connection.manager.config.max_connection_duration;
+    longest.map(|longest| timers.scale(Timer::ConnectionMax, longest))
 }
 
 /// `at`, but not at once: what had to end by then may take a little longer.
@@ -289,21 +315,17 @@ fn shut_down_until(connection: &Connection, since: Instant) -> Instant {
 }
 
 /// Whether a limit has passed, so that the connection must shut down.
-fn expire(
-    connection: &Connection,
-    oldest: Option<Instant>,
-    draining_since: Option<Instant>,
-) -> bool {
+fn expire(connection: &Connection, started: Instant, draining_since: Option<Instant>) -> bool {
     let config = &connection.manager.config;
     let stats = &connection.manager.stats;
     let now = Instant::now();
-    if oldest.is_some_and(|oldest| now >= oldest) {
+    if longest(connection).is_some_and(|longest| now - started >= longest) {
         stats.downstream_cx_max_duration_reached.inc();
         return true;
     }
     let idle = connection.active() == 0;
     let idle_for = now - connection.idle_since();
-    if idle && config.idle_timeout.is_some_and(|limit| idle_for >= limit) {
+    if idle && idle_timeout(connection).is_some_and(|limit| idle_for >= limit) {
         stats.downstream_cx_idle_timeout.inc();
         return true;
     }

@@ -12,11 +12,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use proto::google::protobuf::Any;
 
+use crate::config::bootstrap::Runtime;
 use crate::config::hcm;
 use crate::config::http_filter::{HttpFilters, Opaque, RouteFilter};
 use crate::config::matcher::{PseudoHeaders, RequestView};
@@ -30,6 +31,8 @@ use crate::io::Incoming;
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::Protocol;
 
+mod adaptive_concurrency;
+mod admission_control;
 mod buffer;
 mod cors;
 pub mod ext_authz;
@@ -37,16 +40,20 @@ mod fault;
 mod header_mutation;
 mod local_ratelimit;
 pub mod rbac;
+mod stateful_session;
 
 /// Every HTTP filter besides the router.
 static TABLE: &[Registration] = &[
+    adaptive_concurrency::FILTER,
+    admission_control::FILTER,
     buffer::FILTER,
     cors::FILTER,
+    ext_authz::FILTER,
     fault::FILTER,
     header_mutation::FILTER,
-    ext_authz::FILTER,
     local_ratelimit::FILTER,
     rbac::FILTER,
+    stateful_session::FILTER,
 ];
 
 /// A filter's entry in `TABLE`.
@@ -83,6 +90,8 @@ pub struct Build<'a> {
     pub store: &'a Arc<Store>,
     /// Statistics that survive an update.
     pub stats: &'a Arc<SharedStats>,
+    /// Runtime values of the static layers.
+    pub runtime: &'a Runtime,
     /// Where the connection manager stands, for errors.
     pub at: &'a At<'a>,
 }
@@ -95,6 +104,9 @@ pub trait HttpFilter: Send + Sync {
 
     /// Looks at the head of a response, from a host or of the proxy's own, and may change it.
     fn encode(&self, _response: &mut Response<'_>) {}
+
+    /// A stream of which the filter has kept something is over.
+    fn end(&self, _end: &End<'_>) {}
 }
 
 /// What a filter says to a request.
@@ -195,6 +207,23 @@ impl Response<'_> {
     }
 }
 
+/// The end of a stream as a filter sees it.
+pub struct End<'r> {
+    /// Whether the response was sent whole; else it was broken off, or there was none.
+    pub complete: bool,
+    /// The response's trailers, if there were any.
+    pub trailers: Option<&'r HeaderMap>,
+    /// What the filter has kept of the request.
+    state: &'r dyn Anything,
+}
+
+impl End<'_> {
+    /// What the filter has kept of the request, if it is a `T`.
+    pub fn kept<T: Anything>(&self) -> Option<&T> {
+        self.state.downcast_ref()
+    }
+}
+
 /// A filter of a connection manager with its place in the configuration.
 pub struct FilterEntry {
     /// `HttpFilter.name`: by it routes speak to the filter.
@@ -285,6 +314,15 @@ pub fn encode(head: &mut http::response::Parts, stream: &Stream) {
         if let OnRoute::Present(config) = entry.on_route(route, chosen) {
             entry.filter.encode(&mut Response { head, stream, config, index });
         }
+    }
+}
+
+/// Tells the filters that have kept something of the stream that it is over.
+pub fn end(stream: &Stream, complete: bool) {
+    let trailers = stream.trailers.as_deref();
+    for (index, state) in &stream.filter_states {
+        let filter = &stream.connection.manager.filters[*index].filter;
+        filter.end(&End { complete, trailers, state: &**state });
     }
 }
 

@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 
 use crate::config::route::Action;
 use crate::http::body::{ResponseBody, Source};
@@ -17,12 +17,13 @@ use crate::http::local_reply::LocalReply;
 use crate::http::manager::Route;
 use crate::http::overdue::Limits;
 use crate::http::present::Present;
+use crate::http::route_reply::{own_location, redirect, with_route_headers};
 use crate::http::router::redirect::Redirects;
 use crate::http::router::{self, Plan};
 use crate::http::sanitize::{asks_to_keep_alive, names};
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Tunnel};
-use crate::http::{filters, request, response, sanitize};
+use crate::http::{filters, request, response, sanitize, shedding};
 use crate::io::{Body, Incoming};
 use crate::route::action::{redirect_location, tls_redirect_location};
 use crate::route::request::{ClientCertificate, is_grpc};
@@ -96,6 +97,11 @@ async fn act(
         if refusal == Refusal::FRAGMENT && connection.manager.keeps_heads {
             stream.keep_request(parts);
         }
+        return Err(reply);
+    }
+    if let Some(reply) = shedding::refusal(stream) {
+        stream.grpc = is_grpc(&parts.headers);
+        keep_for_logs(stream, parts);
         return Err(reply);
     }
     if connection.protocol == Protocol::Http2 {
@@ -305,28 +311,6 @@ fn no_route(stream: &Stream, details: &'static str) -> LocalReply {
     LocalReply::new(StatusCode::NOT_FOUND, details, "").flag(ResponseFlags::NO_ROUTE_FOUND)
 }
 
-/// The `location` of a direct response that says where something is: where it was asked for.
-fn own_location(wanted: &RouteRequest<'_>) -> Option<(HeaderName, HeaderValue)> {
-    let location = format!("{}://{}{}", wanted.scheme, wanted.authority, wanted.path);
-    Some((LOCATION, HeaderValue::from_str(&location).ok()?))
-}
-
-fn redirect(status: StatusCode, location: &str) -> LocalReply {
-    let reply = LocalReply::new(status, "direct_response", "");
-    match HeaderValue::from_str(location) {
-        Ok(location) => reply.header(LOCATION, location),
-        Err(_) => LocalReply::new(StatusCode::BAD_REQUEST, "direct_response", ""),
-    }
-}
-
-/// Adds what the route's levels say about response headers to an answer of the proxy's own.
-fn with_route_headers(mut reply: LocalReply, route: &Route, stream: &Stream) -> LocalReply {
-    let mut headers = HeaderMap::from_iter(reply.headers.drain(..));
-    stream.with_format(|context| route.mutate_response(None, &mut headers, context));
-    reply.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-    reply
-}
-
 fn local_answer(reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answer {
     {
         let mut info = stream.shared.info.borrow_mut();
@@ -367,6 +351,7 @@ pub fn finish(answer: &mut Answer, stream: &mut Stream) {
         stream.shared.info.borrow_mut().response_code = answer.head.status.as_u16();
         filters::encode(&mut answer.head, stream);
     }
+    shedding::end_connection(&connection);
     if stream.shared.request_completed_at().is_none() {
         manager.stats.downstream_rq_response_before_rq_complete.inc();
     }

@@ -8,13 +8,15 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::http::connection::Connection;
+use crate::http::filters;
 use crate::http::h1::Refusal;
 use crate::http::manager::Route;
 use crate::http::overdue::Limits;
 use crate::http::request;
+use crate::io::Address;
 use crate::telemetry::log_format::{FormatContext, RequestHead};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::{Protocol, StreamInfo};
@@ -89,6 +91,15 @@ impl Shared {
     }
 }
 
+/// The host that a session sticks to.
+#[derive(Debug)]
+pub struct WantedHost {
+    /// Its address.
+    pub address: Address,
+    /// Where no other host will do, the status of the answer when this one cannot be used.
+    pub strict: Option<StatusCode>,
+}
+
 /// One stream. Dropping it records it: statistics, then access log.
 pub struct Stream {
     /// Shared with the bodies.
@@ -111,6 +122,8 @@ pub struct Stream {
     pub scheme: &'static str,
     /// The route and the chosen entry of its weighted clusters, as HTTP filters saw them; none without filters.
     pub filter_route: Option<(Arc<Route>, Option<usize>)>,
+    /// The host that the first attempt goes to, where a filter wants one.
+    pub wanted: Option<Box<WantedHost>>,
     /// What HTTP filters keep, by the filter's position.
     pub filter_states: Vec<(usize, Box<dyn Any>)>,
     /// Whether the response has ended as it should.
@@ -145,6 +158,7 @@ impl Stream {
             internal: false,
             scheme: "http",
             filter_route: None,
+            wanted: None,
             filter_states: Vec::new(),
             complete: false,
         }
@@ -208,7 +222,7 @@ impl Stream {
         self.complete = true;
         self.record();
         self.complete = false;
-        (self.filter_route, self.response) = (None, None);
+        (self.filter_route, self.response, self.wanted) = (None, None, None);
         self.filter_states.clear();
         let mut info = self.shared.info.borrow_mut();
         let mut new = StreamInfo::new(Rc::clone(&self.connection.info), info.protocol);
@@ -221,6 +235,9 @@ impl Stream {
 
     /// Counts the stream and logs it; tells when it ended.
     fn record(&mut self) -> Instant {
+        if !self.filter_states.is_empty() {
+            filters::end(self, self.complete);
+        }
         let manager = &self.connection.manager;
         let stats = &manager.stats;
         let mut info = self.shared.info.borrow_mut();

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::overload::Overload;
 use crate::upstream::cluster::ClusterRegistry;
 use crate::upstream::pool::Pools;
 
@@ -14,6 +15,8 @@ pub struct Worker {
     pub registry: Arc<ClusterRegistry>,
     /// Who this proxy is.
     pub identity: Arc<Identity>,
+    /// What the process does about overload.
+    pub overload: Arc<Overload>,
 }
 
 /// The node's identity as headers tell it.

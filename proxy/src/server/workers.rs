@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::downstream::accept;
 use crate::downstream::worker::{Acceptors, Command, HandOffTable, Worker, WorkerHandle};
 use crate::http::worker::{Identity, Worker as HttpWorker};
+use crate::overload::Overload;
 use crate::upstream::cluster::ClusterRegistry;
 use crate::upstream::pool::Pools;
 
@@ -22,6 +23,8 @@ pub struct Shared {
     pub registry: Arc<ClusterRegistry>,
     /// Who this proxy is.
     pub identity: Arc<Identity>,
+    /// What the process does about overload.
+    pub overload: Arc<Overload>,
     /// Listeners for redirected connections.
     pub hand_off: Arc<ArcSwap<HandOffTable>>,
 }
@@ -75,9 +78,10 @@ async fn run(
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let http = Rc::new(HttpWorker {
-        pools: Pools::new(),
+        pools: Pools::new(Arc::clone(&shared.overload)),
         registry: shared.registry,
         identity: shared.identity,
+        overload: shared.overload,
     });
     let worker = Rc::new(Worker::new(http, shared.hand_off, index as u64, count as u64));
     let mut acceptors = Acceptors::default();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::config::cluster::UpstreamProtocol;
 use crate::io::Source;
+use crate::overload::{Overload, Point};
 use crate::telemetry::stream_info::Protocol;
 use crate::upstream::cluster::{Cluster, Host};
 
@@ -34,6 +35,7 @@ use host_pool::HostPool;
 /// Every pool of one worker.
 #[derive(Default)]
 pub struct Pools {
+    overload: Arc<Overload>,
     pools: RefCell<HashMap<PoolKey, Rc<HostPool>, BuildHasherDefault<KeyHasher>>>,
     next_connection: Cell<u64>,
 }
@@ -108,8 +110,8 @@ impl Wire {
 
 impl Pools {
     /// No pools yet. They are made on use, and go when they have no connection for a while or their host goes.
-    pub fn new() -> Rc<Self> {
-        Rc::default()
+    pub fn new(overload: Arc<Overload>) -> Rc<Self> {
+        Rc::new(Pools { overload, ..Pools::default() })
     }
 
     /// A place for one request on a connection to the host. `downstream` decides the protocol of clusters that follow
@@ -183,6 +185,11 @@ impl Pools {
         if pools.get(pool.key()).is_some_and(|present| Rc::ptr_eq(present, pool)) {
             pools.remove(pool.key());
         }
+    }
+
+    /// Whether the process is too busy for one more connection.
+    fn sheds_connection(&self) -> bool {
+        self.overload.sheds(Point::NewUpstreamConnection)
     }
 
     /// Connection ids count up within the worker, from 1 (`%UPSTREAM_CONNECTION_ID%`).

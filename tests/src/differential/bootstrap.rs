@@ -68,7 +68,7 @@ pub fn bootstrap(case: &Case, config: &Config) -> Value {
         "admin": {"address": address("{{admin}}")},
         // What Pillion does beyond Envoy; a case about that turns it on.
         "layered_runtime": {"layers": [
-            {"name": "like_envoy", "static_layer": {"pillion.replay_on_reused_connection": false}},
+            {"name": "like_envoy", "static_layer": {"pillion.replay_on_reused_connection": false, "pillion.shed_at_memory_limit": false}},
         ]},
     });
     match config.ads {

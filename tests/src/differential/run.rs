@@ -121,6 +121,11 @@ impl<'a> Run<'a> {
         }
         run.names
             .insert("log".into(), run.folder.0.join("access.log").to_string_lossy().into_owned());
+        for (name, text) in &case.files {
+            let path = run.folder.0.join(name).to_string_lossy().into_owned();
+            run.names.insert(format!("file.{name}"), path);
+            run.write(name, text)?;
+        }
         for (name, script) in &case.upstreams {
             let port = if script.protocol == UpstreamProtocol::Refused {
                 free_port()
@@ -142,6 +147,13 @@ impl<'a> Run<'a> {
             run.serve()?;
         }
         Ok(run)
+    }
+
+    /// Puts a text into a file of the case, in one move: that is what programs watch for.
+    pub fn write(&self, name: &str, text: &str) -> Result<(), String> {
+        let (path, new) = (self.folder.0.join(name), self.folder.0.join(format!("{name}.new")));
+        let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+        written.map_err(|error| format!("file {name}: {error}"))
     }
 
     /// Gives the control plane the configuration so far.

@@ -49,6 +49,7 @@ impl Run<'_> {
                     .ok_or_else(|| format!("there is no connection {name}"))?;
             }
             Step::Release(name) => self.stage.release(name),
+            Step::Write(name, text) => self.write(name, text)?,
             Step::Wait(condition) => return self.wait(condition).await,
             Step::Push(patch) => {
                 merge(&mut self.config, patch);

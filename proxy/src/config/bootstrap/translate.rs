@@ -18,6 +18,7 @@ use crate::config::access_log::AccessLog;
 use crate::config::cluster::Cluster;
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::listener::Listener;
+use crate::config::overload::OverloadManager;
 use crate::config::source::{ApiConfigSource, ConfigSource};
 use crate::config::tls::{Secret, SecretFiles};
 use crate::config::value;
@@ -93,12 +94,23 @@ impl Bootstrap {
                 .as_ref()
                 .filter(|manager| !manager.local_cluster_name.is_empty())
                 .map(|manager| manager.local_cluster_name.as_str().into()),
+            overload: overload_manager(message, &at, context)?,
             runtime: super::runtime::flatten(runtime, &at.field("layered_runtime"), context)?,
             rest: message.encode_to_vec().into(),
         };
         management::check(&bootstrap, &at)?;
         Ok(bootstrap)
     }
+}
+
+fn overload_manager(
+    message: &pb::Bootstrap,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<Option<OverloadManager>, ConfigError> {
+    let at = at.field("overload_manager");
+    let manager = message.overload_manager.as_ref();
+    manager.map(|manager| OverloadManager::from_proto(manager, &at, context)).transpose()
 }
 
 fn load_stats(
@@ -170,7 +182,6 @@ fn warn_of_process_settings(message: &pb::Bootstrap, at: &At<'_>, context: &Cont
             watchdog,
             watchdogs,
             tracing,
-            overload_manager,
             enable_dispatcher_stats,
             bootstrap_extensions,
             fatal_actions,

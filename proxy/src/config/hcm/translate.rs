@@ -124,6 +124,7 @@ impl HttpConnectionManager {
             stream_error_on_invalid: on(message.stream_error_on_invalid_http_message, false),
             upgrades: upgrades(&message.upgrade_configs, at)?,
             access_log: AccessLog::from_list(&message.access_log, "access_log", at, context)?,
+            append_local_overload: message.append_local_overload,
             buffer_limit,
         })
     }
@@ -147,13 +148,6 @@ fn warn_without_effect(message: &pb::HttpConnectionManager, at: &At<'_>, context
     warn_set!(context, at, message, [drain_timeout_jitter], "drain_timeout applies exactly");
     warn_set!(context, at, message, [access_log_flush_interval, access_log_options], LOG_ONCE);
     warn_set!(context, at, message, [flush_access_log_on_new_request], LOG_ONCE);
-    warn_set!(
-        context,
-        at,
-        message,
-        [append_local_overload],
-        "Pillion has no overload manager, so nothing would be appended"
-    );
     warn_set!(
         context,
         at,

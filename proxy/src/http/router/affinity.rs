@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::SET_COOKIE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use xxhash_rust::xxh64::xxh64;
@@ -13,8 +13,8 @@ use crate::config::hash_policy::{GeneratedCookie, HashHeader, HashPolicies, Hash
 use crate::config::matcher::query_parameter;
 use crate::config::metadata_match::MetadataMatch;
 use crate::config::route::{RouteAction, WeightedCluster};
-use crate::http::request;
 use crate::http::stream::Stream;
+use crate::http::{cookies, request};
 use crate::route::RouteRequest;
 use crate::route::request::ClientCertificate;
 use crate::upstream::balance::PickContext;
@@ -94,7 +94,7 @@ fn hash(
             HashSource::Header { name, rewrite } => {
                 header_hash(name, rewrite.as_ref(), stream, parts)
             }
-            HashSource::Cookie { name, generated } => match cookie(&parts.headers, name) {
+            HashSource::Cookie { name, generated } => match cookies::value(&parts.headers, name) {
                 Some(value) => Some(xxh64(value.as_bytes(), 0)),
                 None => generated
                     .as_ref()
@@ -163,16 +163,6 @@ fn header_hash(
     Some(values.iter().fold(0, |hash, value| xxh64(value.as_bytes(), hash)))
 }
 
-/// The value of the first cookie of this name, without quotes; none if it is absent or empty.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-    let mut values = pairs.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim());
-    let value = values.next()?;
-    let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-    Some(unquoted.unwrap_or(value)).filter(|value| !value.is_empty())
-}
-
 /// The value of a new cookie, which is the same for all requests of a connection, and its `set-cookie` header.
 fn generate(
     name: &str,
@@ -182,33 +172,6 @@ fn generate(
     let info = &stream.connection.info;
     let addresses = format!("{}{}", info.remote, info.local);
     let value = format!("{:016x}", xxh64(addresses.as_bytes(), 0));
-    let mut header = format!("{name}=\"{value}\"");
-    if !cookie.ttl.is_zero() {
-        header += &format!("; Max-Age={}", cookie.ttl.as_secs());
-    }
-    if !cookie.path.is_empty() {
-        header += &format!("; Path={}", cookie.path);
-    }
-    for (name, value) in &cookie.attributes {
-        header += &format!("; {name}");
-        if !value.is_empty() {
-            header += &format!("={value}");
-        }
-    }
-    header += "; HttpOnly";
-    (value, HeaderValue::try_from(header).ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cookies_are_found_among_others() {
-        let line =
-            |line: &'static str| HeaderMap::from_iter([(COOKIE, HeaderValue::from_static(line))]);
-        assert_eq!(cookie(&line("a=1; b=\"2\"; b=3"), "b"), Some("2"));
-        assert_eq!(cookie(&line("ab=1"), "b"), None);
-        assert_eq!(cookie(&line("b="), "b"), None);
-    }
+    let header = cookies::set(name, &value, cookie);
+    (value, header)
 }

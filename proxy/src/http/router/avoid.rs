@@ -12,6 +12,8 @@ use crate::upstream::cluster::Host;
 #[derive(Default)]
 pub struct Tried {
     hosts: Vec<Arc<Host>>,
+    /// The priorities of those that count for the next update.
+    attempted: Vec<u32>,
     /// Priorities that are passed over from now on.
     priorities: Vec<u32>,
 }
@@ -21,8 +23,15 @@ impl Tried {
     pub fn add(&mut self, host: &Arc<Host>, policy: Option<&RetryPolicy>) {
         self.hosts.push(Arc::clone(host));
         let frequency = policy.and_then(|policy| policy.priority_update_frequency);
-        if frequency.is_some_and(|frequency| self.hosts.len().is_multiple_of(frequency as usize)) {
-            self.priorities = self.hosts.iter().map(|host| host.priority()).collect();
+        let Some(frequency) = frequency else { return };
+        // One that was to be passed over is picked only when no other had a host: then it all begins anew, as in Envoy.
+        if self.priorities.contains(&host.priority()) {
+            self.attempted.clear();
+            self.priorities.clear();
+        }
+        self.attempted.push(host.priority());
+        if self.attempted.len().is_multiple_of(frequency as usize) {
+            self.priorities.clone_from(&self.attempted);
         }
     }
 

@@ -8,7 +8,7 @@ use super::{Plan, charged};
 use crate::http::local_reply::LocalReply;
 use crate::http::stream::Stream;
 use crate::telemetry::response_flags::ResponseFlags;
-use crate::upstream::balance::{Avoid, PickContext};
+use crate::upstream::balance::{Avoid, PickContext, Wanted};
 use crate::upstream::cluster::{Cluster, PickError, Picked};
 
 /// Picks a host of the plan's cluster.
@@ -32,14 +32,25 @@ pub fn pick_beside(
 ) -> Result<Picked, LocalReply> {
     let cluster = &plan.cluster;
     let affinity = plan.affinity.as_ref();
+    let is_first = stream.shared.info.borrow().upstream.attempts == 0;
+    let wanted = stream.wanted.as_deref().filter(|_| is_first);
     let context = PickContext {
         original_dst: original_dst(stream, cluster, headers),
+        wanted: wanted.map(|w| Wanted { address: &w.address, strict: w.strict.is_some() }),
         avoid,
         avoid_priorities,
         ..affinity.map(|affinity| affinity.context()).unwrap_or_default()
     };
     let picked = cluster.pick(&context);
-    let picked = picked.map_err(|error| charged(stream, cluster, not_picked(error)))?;
+    let picked = picked.map_err(|error| {
+        let mut reply = not_picked(error);
+        if let (PickError::NoHealthyUpstream, Some(status)) =
+            (error, wanted.and_then(|wanted| wanted.strict))
+        {
+            reply.status = status;
+        }
+        charged(stream, cluster, reply)
+    })?;
     let mut info = stream.shared.info.borrow_mut();
     info.upstream.host = Some(picked.host.address().clone());
     info.upstream.hostname = picked.host.hostname().cloned();

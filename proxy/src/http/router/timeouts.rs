@@ -16,6 +16,7 @@ use crate::http::overdue::Limits;
 use crate::http::present::Present;
 use crate::http::sanitize::names;
 use crate::http::stream::Stream;
+use crate::overload;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::upstream::cluster::Cluster;
 
@@ -57,6 +58,7 @@ impl Timeouts {
         stream: &Stream,
     ) -> Self {
         let config = &stream.connection.manager.config;
+        let timers = &stream.connection.worker.overload.timers;
         let mut asked = None;
         let mut alt_response = false;
         if present.has(Present::X_ENVOY) {
@@ -87,7 +89,10 @@ impl Timeouts {
         };
         Timeouts {
             route: asked.map_or(by_route, |ms| (ms > 0).then(|| Duration::from_millis(ms))),
-            idle: action.idle_timeout.unwrap_or(config.stream_idle_timeout),
+            idle: action
+                .idle_timeout
+                .unwrap_or(config.stream_idle_timeout)
+                .map(|idle| timers.scale(overload::Timer::StreamIdle, idle)),
             duration,
             request: config.request_timeout,
             alt_response,

@@ -120,6 +120,12 @@ impl HostPool {
     }
 
     async fn wait(self: &Rc<Self>, wants_new: bool) -> Answer {
+        let promised = self.connecting.get() * self.streams_per_connection.get();
+        if promised <= self.waiting.borrow().len()
+            && self.home.upgrade().is_some_and(|home| home.sheds_connection())
+        {
+            return Err(PoolError::overflow());
+        }
         let pending = PendingCount::start(&self.cluster, self.priority())?;
         let (answer, answered) = oneshot::channel();
         self.waiting.borrow_mut().push_back(Waiter { answer, wants_new });

@@ -77,7 +77,7 @@ impl Fixture {
         change(&mut config);
         let cluster = active(config);
         let host = cluster.pick(&PickContext::default()).unwrap().host;
-        Rc::new(Fixture { pools: Pools::new(), cluster, host })
+        Rc::new(Fixture { pools: Pools::new(Arc::default()), cluster, host })
     }
 
     async fn lease(&self) -> Result<HttpLease, PoolError> {

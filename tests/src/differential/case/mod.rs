@@ -32,6 +32,9 @@ pub struct Case {
     /// Scripted upstreams by name; one plain HTTP/1.1 upstream `a` if there are none.
     #[serde(default)]
     pub upstreams: BTreeMap<String, Upstream>,
+    /// Files by name, with what is in them at first; `{{file.NAME}}` is the path.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
     /// What happens, in order.
     #[serde(default)]
     pub steps: Vec<Step>,

@@ -28,6 +28,8 @@ pub enum Step {
     Admin(String),
     /// Changes what the control plane serves (ADS): a merge patch over the configuration so far.
     Push(Value),
+    /// Puts a text into a file of the case: its name and the text.
+    Write(String, String),
 }
 
 /// A request in structured form.
