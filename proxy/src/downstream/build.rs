@@ -145,7 +145,8 @@ impl Builder {
             }
             Some(NetworkFilter::TcpProxy(config)) => Handler::Tcp(Arc::new(self.tcp(config, at)?)),
             Some(NetworkFilter::DirectResponse(bytes)) => Handler::Direct(bytes.clone()),
-            Some(NetworkFilter::Rbac(_)) | None => Handler::None,
+            Some(NetworkFilter::Echo) => Handler::Echo,
+            _ => Handler::None,
         };
         let tls = match &chain.tls {
             Some(context) => {
@@ -179,7 +180,9 @@ impl Builder {
             RouteSource::Rds { name, source } => slots.routes(name, source),
         };
         let access_logs = self.loggers(&config.access_log, at)?;
-        let keeps_heads = access_logs.iter().any(AccessLogger::needs_heads);
+        let replies = config.local_replies.as_ref();
+        let keeps_heads = access_logs.iter().any(AccessLogger::needs_heads)
+            || replies.is_some_and(|replies| replies.needs_heads());
         Ok(ConnectionManager {
             config: Arc::clone(config),
             routes,

@@ -10,15 +10,23 @@ use crate::io::Stream;
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::StreamInfo;
 
+mod arrival;
 mod rbac;
 
+use arrival::Arrival;
+pub use arrival::Place;
 use rbac::Rbac;
 
 /// How many of the first bytes are read at once.
 const FIRST: usize = 16 * 1024;
 
 /// The filters of a chain before its terminal one, in order. Usually there is none.
-pub struct Guards(Box<[Rbac]>);
+pub struct Guards {
+    /// Those that look at a connection when it comes.
+    arrivals: Box<[Arrival]>,
+    /// Those that look at it when its first byte has come.
+    watching: Box<[Rbac]>,
+}
 
 /// What is known when the first byte has come.
 pub struct FirstBytes {
@@ -31,16 +39,35 @@ pub struct FirstBytes {
 impl Guards {
     /// Makes the filters of a chain ready.
     pub fn new(filters: &[NetworkFilter], stats: &SharedStats, store: &Store) -> Self {
-        let guards = filters.iter().filter_map(|filter| match filter {
+        let arrivals = filters.iter().filter_map(|filter| Arrival::new(filter, stats, store));
+        let watching = filters.iter().filter_map(|filter| match filter {
             NetworkFilter::Rbac(config) => Some(Rbac::new(Arc::clone(config), stats, store)),
             _ => None,
         });
-        Guards(guards.collect())
+        Guards { arrivals: arrivals.collect(), watching: watching.collect() }
     }
 
-    /// Whether there is none.
+    /// Whether none waits for the first byte.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.watching.is_empty()
+    }
+
+    /// Lets the filters look at a connection that has just come, in order. It counts in their limits until the places are
+    /// dropped.
+    ///
+    /// # Errors
+    /// The connection must close; why stands in `info`.
+    pub async fn welcome(&self, info: &mut StreamInfo) -> Result<Vec<Place>, Denied> {
+        let mut places = Vec::new();
+        for arrival in &self.arrivals {
+            arrival.admit(info, &mut places).await?;
+        }
+        Ok(places)
+    }
+
+    /// Whether any filter looks at connections that have just come.
+    pub fn welcomes(&self) -> bool {
+        !self.arrivals.is_empty()
     }
 
     /// Lets the filters look at a connection, in order; the first that denies it ends it. Whoever is denied has to wait
@@ -49,7 +76,7 @@ impl Guards {
     /// # Errors
     /// The connection must close; why stands in `info`.
     pub async fn admit(&self, info: &mut StreamInfo) -> Result<(), Denied> {
-        for guard in &self.0 {
+        for guard in &self.watching {
             guard.admit(info).await?;
         }
         Ok(())

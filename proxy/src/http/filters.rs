@@ -27,10 +27,13 @@ use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::Protocol;
 
 mod local_ratelimit;
+mod match_delegate;
 pub mod rbac;
+mod set_filter_state;
 
 /// Every HTTP filter besides the router.
-static TABLE: &[Registration] = &[local_ratelimit::FILTER, rbac::FILTER];
+static TABLE: &[Registration] =
+    &[local_ratelimit::FILTER, match_delegate::FILTER, rbac::FILTER, set_filter_state::FILTER];
 
 /// A filter's entry in `TABLE`.
 pub struct Registration {

@@ -1,5 +1,7 @@
 //! Answers that the proxy gives itself. Every failure that a client can see leaves through here, once.
 
+mod rewrite;
+
 use std::borrow::Cow;
 
 use bytes::Bytes;

@@ -320,7 +320,7 @@ fn with_route_headers(mut reply: LocalReply, route: &Route, stream: &Stream) -> 
     reply
 }
 
-fn local_answer(reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answer {
+fn local_answer(mut reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answer {
     {
         let mut info = stream.shared.info.borrow_mut();
         info.flags.insert(reply.flags);
@@ -328,6 +328,9 @@ fn local_answer(reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answ
     }
     if reply.close {
         stream.connection.close_after_response();
+    }
+    if let Some(replies) = &stream.connection.manager.config.local_replies {
+        reply.rewrite(replies, stream);
     }
     let (head, body) = reply.response(stream.grpc, head_only).into_parts();
     Answer { head, source: Source::Local(body), limits: Limits::default(), tunnel: None }
