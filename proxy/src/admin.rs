@@ -4,7 +4,6 @@
 //! printing to another thread, so that a large answer delays neither configuration nor probes.
 
 use std::cell::RefCell;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,6 @@ use serde_json::Value;
 use crate::config::bootstrap::Bootstrap;
 use crate::discovery::Discovery;
 use crate::downstream::manager::ListenerManager;
-use crate::io::Address;
 use crate::telemetry::log_level::LogLevels;
 use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::stats::Store;
@@ -37,6 +35,8 @@ mod runtime;
 mod server;
 mod stats;
 
+pub use server::Serving;
+
 /// What the endpoints show and change.
 pub struct Context {
     /// Every statistic.
@@ -57,6 +57,8 @@ pub struct Context {
     pub process: Rc<dyn Process>,
     /// `ServerInfo.version`
     pub version: String,
+    /// The version of hot restart; `disabled` without.
+    pub hot_restart_version: String,
     /// `ServerInfo.command_line_options`
     pub command_line_options: Value,
 }
@@ -75,6 +77,8 @@ pub trait Process {
     fn state(&self) -> State;
     /// How long it runs.
     fn uptime(&self) -> Duration;
+    /// How long it or those before it, which it took over from by hot restarts, run.
+    fn uptime_of_all(&self) -> Duration;
     /// Brings `server.*` gauges up to date that nobody else keeps.
     fn refresh_stats(&self);
     /// `/healthcheck/fail` (true) and `/healthcheck/ok` (false).
@@ -94,13 +98,4 @@ pub struct DrainListeners {
     pub graceful: bool,
     /// `skip_exit`: drain connections but never stop accepting.
     pub skip_exit: bool,
-}
-
-/// Serves the admin interface on `address` from now on, as a task of the current `LocalSet`. Returns the address as
-/// bound, which has a port where the configured one says 0.
-///
-/// # Errors
-/// The address cannot be bound.
-pub fn start(address: &Address, context: Context) -> io::Result<Address> {
-    server::start(address, context)
 }

@@ -122,6 +122,10 @@ pub struct RunArgs {
     /// Seconds that connections get to end when their listener goes.
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     pub drain_time_s: u64,
+    /// Seconds that connections are still taken after SIGTERM, so that load balancers notice that `/ready` fails; outbound
+    /// listeners serve as before meanwhile.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub min_drain_time_s: u64,
     /// How connections are drained.
     #[arg(long, value_enum, default_value_t)]
     pub drain_strategy: DrainStrategy,
@@ -150,24 +154,24 @@ pub struct RunArgs {
     /// Do not take part in hot restarts.
     #[arg(long)]
     pub disable_hot_restart: bool,
-    /// Epoch of a hot restart.
+    /// How many hot restarts came before: 0 is a first process, each other one takes over from that of the epoch before.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub restart_epoch: u32,
     /// Number that keeps several proxies on one host apart.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub base_id: u32,
+    #[arg(long, value_name = "N")]
+    pub base_id: Option<u32>,
     /// Choose a free base id.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "base_id")]
     pub use_dynamic_base_id: bool,
     /// Write the base id to this file.
     #[arg(long, value_name = "FILE")]
     pub base_id_path: Option<PathBuf>,
-    /// Accepted without effect: hot restart's socket.
-    #[arg(long, value_name = "PATH")]
-    pub socket_path: Option<PathBuf>,
-    /// Accepted without effect: the mode of hot restart's socket.
-    #[arg(long, value_name = "MODE")]
-    pub socket_mode: Option<String>,
+    /// Where processes of a hot restart meet; base id and epoch are added. A name that starts with `@` is no file.
+    #[arg(long, default_value = "@pillion_domain_socket", value_name = "PATH")]
+    pub socket_path: PathBuf,
+    /// The mode of that socket if it is a file, in octal.
+    #[arg(long, default_value = "600", value_name = "MODE", value_parser = octal)]
+    pub socket_mode: u32,
     /// Refuse resources with unknown fields.
     #[arg(long)]
     pub reject_unknown_dynamic_fields: bool,
@@ -195,10 +199,16 @@ pub struct RunArgs {
     /// Print the version of the hot restart protocol and exit.
     #[arg(long)]
     pub hot_restart_version: bool,
-    /// Accepted without effect.
+    /// That there is no old process to take over from is no reason to warn.
     #[arg(long)]
     pub skip_hot_restart_on_no_parent: bool,
-    /// Accepted without effect.
+    /// Do not go on with the counters of the old process.
     #[arg(long)]
     pub skip_hot_restart_parent_stats: bool,
+}
+
+/// The mode of a file.
+fn octal(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| format!("'{text}' is no file mode in octal"))
 }

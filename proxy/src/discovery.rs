@@ -60,6 +60,7 @@ use stats::{ControlPlaneStats, raise};
 const BATCH: usize = 256;
 
 /// What resources are made with and put into.
+#[derive(Clone)]
 pub struct Environment {
     /// Where statistics are registered.
     pub store: Arc<Store>,

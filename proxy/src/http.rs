@@ -3,12 +3,14 @@
 //! A request enters at [`codec::serve`], goes through [`service::serve`] and leaves through [`router::forward`].
 
 pub mod body;
+pub mod call;
 mod client_certificate;
 pub mod codec;
 pub mod connection;
 mod delayed_close;
 pub mod filters;
 pub mod guard;
+mod http2;
 pub mod local_reply;
 pub mod manager;
 mod number;

@@ -1,8 +1,10 @@
 //! Bytes and where they come from: addresses, connections, bodies, and the timers on them.
 
 pub mod address;
+pub mod ahead;
 pub mod body;
 pub mod deadline;
+pub mod descriptor;
 pub mod http2;
 pub mod incoming;
 pub mod quiet;

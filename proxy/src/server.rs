@@ -2,27 +2,27 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, sleep};
 
 use crate::admin;
-use crate::config::access_log::LogSink;
-use crate::config::bootstrap::{Admin, Bootstrap};
+use crate::config::bootstrap::Bootstrap;
 use crate::discovery::{Discovery, Environment, StateOptions};
 use crate::downstream::build::Builder;
 use crate::downstream::manager::ListenerManager;
-use crate::drain::Phase;
+use crate::drain;
 use crate::http::worker::Identity;
 use crate::server::application::Application;
 use crate::server::control::Control;
 use crate::server::ending::Ending;
+use crate::server::hot_restart::{Estate, Parent, Restart, Sockets, Succession};
 use crate::server::lifecycle::{Lifecycle, State};
+use crate::server::stop::{Limits, stop};
 use crate::server::workers::{Shared, Workers};
 use crate::telemetry::log_level::LogLevels;
 use crate::telemetry::log_writer::{LogWriter, LogWriterOptions};
@@ -33,8 +33,11 @@ use crate::upstream::cluster::resolve::SystemResolver;
 pub mod application;
 pub mod control;
 mod ending;
+pub mod hot_restart;
+mod interface;
 pub mod lifecycle;
 mod memory;
+mod stop;
 pub mod workers;
 
 /// How long access log lines may take to be written at the end.
@@ -45,8 +48,14 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 pub struct Options {
     /// How many workers.
     pub workers: usize,
-    /// How long connections get to end.
-    pub drain_time: Duration,
+    /// How connections drain, and how long they get.
+    pub drain: drain::Settings,
+    /// How long connections are still taken once the process is asked to end.
+    pub min_drain_time: Duration,
+    /// `--restart-epoch`
+    pub restart_epoch: u32,
+    /// Taking over from another process, and being taken over from; none takes part in no hot restart.
+    pub hot_restart: Option<hot_restart::Options>,
     /// Set everything up, then end.
     pub init_only: bool,
     /// Where to write the address that the admin interface is bound to.
@@ -63,6 +72,15 @@ pub struct Options {
     pub command_line_options: serde_json::Value,
     /// What runs beside the proxy, and ends it by its own end.
     pub application: Option<Application>,
+}
+
+impl Options {
+    fn hot_restart_version(&self) -> String {
+        match self.hot_restart {
+            Some(_) => hot_restart::version(),
+            None => "disabled".to_owned(),
+        }
+    }
 }
 
 /// Runs the proxy until it is told to end, or until its application ends. Returns the exit code: the application's, or 0.
@@ -85,11 +103,23 @@ async fn control(
     if let (Some(cluster), Some(locality)) = (&bootstrap.local_cluster_name, bootstrap.locality()) {
         registry.set_local_zone(locality, cluster);
     }
-    let lifecycle = Lifecycle::new(&store, options.workers);
+    let lifecycle = Lifecycle::new(&store, options.workers, options.restart_epoch);
     let mut ending = Ending::new(Rc::clone(&lifecycle))?;
+    let restart = match &options.hot_restart {
+        Some(hot_restart) => hot_restart.begin(options.restart_epoch, &lifecycle)?,
+        None => Restart::default(),
+    };
     let logs = LogWriter::start(options.logs, &store)?;
     reopen_on_signal(logs.clone())?;
     let (listeners, _workers) = data_path(&bootstrap, options, &store, &registry, &logs)?;
+    let estate = Estate::new(&listeners, &lifecycle, &store, options.restart_epoch);
+    let Restart { acceptor, parent } = restart;
+    if let Some(acceptor) = acceptor {
+        spawn_local(hot_restart::wait(acceptor, Rc::clone(&estate)));
+    }
+    if let Some(parent) = &parent {
+        listeners.borrow_mut().succeed(Sockets::of(parent));
+    }
     let environment = Environment {
         store: Arc::clone(&store),
         registry: Arc::clone(&registry),
@@ -97,22 +127,12 @@ async fn control(
         resolver: Arc::new(SystemResolver::default()),
         state: options.state.clone(),
     };
-    let discovery = Rc::new(Discovery::start(&bootstrap, environment));
+    let discovery = Rc::new(Discovery::start(&bootstrap, environment.clone()));
     if let Some(config) = &bootstrap.admin {
-        let process = Control::new(&lifecycle, &listeners, &discovery, options.drain_time);
-        let context = admin::Context {
-            store,
-            registry,
-            listeners: Rc::clone(&listeners),
-            discovery: Rc::clone(&discovery),
-            logs: logs.clone(),
-            log_levels: options.log_levels.clone(),
-            bootstrap: Arc::clone(&bootstrap),
-            process,
-            version: options.version.clone(),
-            command_line_options: options.command_line_options.clone(),
-        };
-        start_admin(config, context, options.admin_address_path.as_deref())?;
+        let shown =
+            admin_context(&bootstrap, options, &environment, &discovery, &lifecycle, logs.clone());
+        let path = options.admin_address_path.as_deref();
+        interface::open(config, shown, parent.as_deref(), &estate, path)?;
     }
     tokio::select! {
         ready = discovery.initialized() => ready?,
@@ -120,19 +140,67 @@ async fn control(
     }
     lifecycle.set(State::Live);
     memory::release_code();
-    let mut code = 0;
-    if !options.init_only {
-        match &options.application {
-            Some(application) => {
-                code = application.start()?.ended(&mut ending, &lifecycle, &listeners).await?;
-            }
-            None => ending.asked().await,
-        }
-        drain(&lifecycle, &listeners, &mut ending, options.drain_time).await;
-    }
+    let code = match options.init_only {
+        true => 0,
+        false => serve(options, &lifecycle, &listeners, &mut ending, parent).await?,
+    };
     if !logs.flush(LAST_LINES) {
         tracing::warn!("access logs: lines that could not be written in time are lost");
     }
+    Ok(code)
+}
+
+/// What the admin interface shows and changes.
+fn admin_context(
+    bootstrap: &Arc<Bootstrap>,
+    options: &Options,
+    environment: &Environment,
+    discovery: &Rc<Discovery>,
+    lifecycle: &Rc<Lifecycle>,
+    logs: LogWriter,
+) -> admin::Context {
+    let Environment { store, registry, listeners, .. } = environment.clone();
+    admin::Context {
+        process: Control::new(lifecycle, &listeners, discovery, &store, options.drain.time),
+        store,
+        registry,
+        listeners,
+        discovery: Rc::clone(discovery),
+        logs,
+        log_levels: options.log_levels.clone(),
+        bootstrap: Arc::clone(bootstrap),
+        version: options.version.clone(),
+        hot_restart_version: options.hot_restart_version(),
+        command_line_options: options.command_line_options.clone(),
+    }
+}
+
+/// Serves until the process is asked to end, or its application ends, and stops. Returns the exit code.
+async fn serve(
+    options: &Options,
+    lifecycle: &Rc<Lifecycle>,
+    listeners: &RefCell<ListenerManager>,
+    ending: &mut Ending,
+    parent: Option<Arc<Parent>>,
+) -> io::Result<u8> {
+    let succession = match (parent, &options.hot_restart) {
+        (Some(parent), Some(options)) => Some(Succession::start(parent, lifecycle, options)),
+        _ => None,
+    };
+    let code = match &options.application {
+        Some(application) => application.start()?.ended(ending, lifecycle, listeners).await?,
+        None => {
+            ending.asked().await;
+            0
+        }
+    };
+    let limits = Limits { least: options.min_drain_time, most: options.drain.time };
+    let parent_ends = async {
+        if let Some(succession) = &succession {
+            succession.finish().await;
+        }
+    };
+    tokio::join!(stop(lifecycle, listeners, ending, limits), parent_ends);
     Ok(code)
 }
 
@@ -155,33 +223,9 @@ fn data_path(
     let builder = Builder::new(Arc::clone(store), Arc::clone(registry), logs.clone())
         .with_runtime(bootstrap.runtime.clone());
     let Shared { hand_off, .. } = shared;
-    let listeners = ListenerManager::new(builder, store, handles, hand_off, options.drain_time);
+    let listeners = ListenerManager::new(builder, store, handles, hand_off, options.drain);
     listeners.stats.workers_started.set(1);
     Ok((Rc::new(RefCell::new(listeners)), workers))
-}
-
-/// Opens the admin interface and tells where it is.
-fn start_admin(config: &Admin, context: admin::Context, path: Option<&Path>) -> io::Result<()> {
-    let nowhere = LogSink::File("/dev/null".into());
-    if config.access_log.iter().any(|log| log.sink != nowhere) {
-        tracing::warn!("admin.access_log: requests of the admin interface are not logged");
-    }
-    let address = admin::start(&config.address, context).map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("admin.address: cannot bind '{}': {error}", config.address),
-        )
-    })?;
-    tracing::info!("admin interface on {address}");
-    if let Some(path) = path {
-        std::fs::write(path, address.to_string()).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("--admin-address-path {}: {error}", path.display()),
-            )
-        })?;
-    }
-    Ok(())
 }
 
 /// Opens access logs anew at every SIGUSR1, for log rotation.
@@ -193,29 +237,4 @@ fn reopen_on_signal(logs: LogWriter) -> io::Result<()> {
         }
     });
     Ok(())
-}
-
-/// Fails `/ready`, lets connections finish, and returns once nothing is under way or the time is up. A second signal ends
-/// it at once.
-async fn drain(
-    lifecycle: &Lifecycle,
-    listeners: &RefCell<ListenerManager>,
-    ending: &mut Ending,
-    limit: Duration,
-) {
-    lifecycle.set(State::Draining);
-    tracing::info!("draining: no new connections, waiting for what is under way");
-    listeners.borrow_mut().stop(false);
-    listeners.borrow().drain(Phase::Draining, false);
-    let end = Instant::now() + limit;
-    while listeners.borrow().active_streams() > 0 && Instant::now() < end {
-        tokio::select! {
-            () = sleep(Duration::from_millis(20)) => {}
-            () = ending.asked() => {
-                tracing::warn!("asked to end once more: what is under way is cut");
-                break;
-            }
-        }
-    }
-    listeners.borrow().drain(Phase::Closing, false);
 }

@@ -12,7 +12,7 @@ use crate::rate_limit::RateLimit;
 use crate::sotw::Sotw;
 use crate::state::{ClientStats, TypeState};
 use crate::subscription::{Command, Held, Mailbox, Subscription, SubscriptionConfig, ToOwner};
-use crate::transport::{Server, StartError, method};
+use crate::transport::{Polling, Server, StartError, method};
 use crate::worker::Worker;
 
 /// The variant of the protocol (`ApiConfigSource.api_type`).
@@ -22,6 +22,8 @@ pub enum Protocol {
     Sotw,
     /// Incremental: `DELTA_GRPC`, `AGGREGATED_DELTA_GRPC`.
     Delta,
+    /// State of the world, polled in JSON: `REST`.
+    Rest(Polling),
 }
 
 /// Which gRPC service carries the stream.
@@ -73,6 +75,11 @@ impl ClientConfig {
             max_message_size: 256 << 20,
         }
     }
+
+    /// Whether the first request tells the server of the node for good. Over REST, each request stands alone.
+    pub(crate) fn sends_node_once(&self) -> bool {
+        self.set_node_on_first_message_only && !matches!(self.protocol, Protocol::Rest(_))
+    }
 }
 
 /// A handle of one stream to the management servers; cheap to clone. The stream ends when the last
@@ -98,7 +105,7 @@ impl Client {
         let (sender, receiver) = mpsc::unbounded_channel();
         let outbox = sender.downgrade();
         match config.protocol {
-            Protocol::Sotw => {
+            Protocol::Sotw | Protocol::Rest(_) => {
                 drop(tokio::spawn(Worker::<Sotw>::new(config, path, receiver, outbox).run()))
             }
             Protocol::Delta => {

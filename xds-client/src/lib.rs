@@ -1,7 +1,7 @@
 //! The xDS v3 transport protocol, and nothing of what it transports.
 //!
 //! A [`Client`] keeps one stream to a management server, aggregated (ADS) or for a single type, in
-//! the state-of-the-world or the delta variant, and hands packed resources to [`Subscription`]s.
+//! the state-of-the-world or the delta variant, or polls it over REST, and hands packed resources to [`Subscription`]s.
 //! [`file::watch`] gives the same subscription over a file. The receiver applies an [`Update`] and
 //! then answers it; the ACK or NACK leaves only then.
 //!
@@ -45,6 +45,8 @@
 //! * A refresh unsubscribes first, so that servers which track subscriptions do answer. In state-of-the-world so does a name
 //!   that comes back while the server may not know yet that it was gone.
 //! * Answers that are held back do not keep a type from being subscribed to on a new stream.
+//! * Over REST, other names are asked for at once and without the version of the last ones, whose servers would say that
+//!   nothing has changed; a refusal is told as on a stream.
 //! * With several servers, a client returns to the best one whenever a stream ends.
 //!
 //! # How it works
@@ -77,4 +79,4 @@ pub use subscription::{
     Answer, DEFAULT_INITIAL_FETCH_TIMEOUT, Event, Subscription, SubscriptionConfig,
     SubscriptionHandle, Update,
 };
-pub use transport::{Server, StartError};
+pub use transport::{Polling, Server, StartError};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::uri::PathAndQuery;
 use prost::{Message, Name};
 use proto::envoy::config::core::v3::Node;
 use proto::envoy::service::discovery::v3::{
@@ -12,8 +13,10 @@ use proto::envoy::service::discovery::v3::{
 use proto::google::protobuf::Any;
 use proto::google::rpc::Status;
 
+use crate::client::{ClientConfig, Protocol};
 use crate::resource::{Item, Resource, ResourceError, Response, check_type, no_body};
 use crate::table::{Table, Unanswered};
+use crate::transport::{self, Link, Server, rest};
 use crate::variant::{Variant, WILDCARD};
 
 /// One type on a state-of-the-world stream.
@@ -69,6 +72,19 @@ impl Sotw {
 impl Variant for Sotw {
     type Request = DiscoveryRequest;
     type Response = DiscoveryResponse;
+
+    fn open(
+        config: &ClientConfig,
+        server: &Server,
+        path: PathAndQuery,
+    ) -> Link<DiscoveryRequest, DiscoveryResponse> {
+        match config.protocol {
+            Protocol::Rest(polling) => rest::open(server, path, polling, config.max_message_size),
+            Protocol::Sotw | Protocol::Delta => {
+                transport::open(server, path, config.max_message_size)
+            }
+        }
+    }
 
     fn start_stream(&mut self, stream: u64, resumes: bool) {
         self.stream = stream;

@@ -1,7 +1,8 @@
-//! gRPC streams to management servers.
+//! The ways to management servers: gRPC streams, and polling over REST.
 
 mod channel;
 pub(crate) mod method;
+pub(crate) mod rest;
 
 use std::pin::Pin;
 
@@ -17,11 +18,12 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 pub use channel::{Target, channel};
+pub use rest::Polling;
 
 /// Any error that a service may have.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An HTTP/2 client that gRPC can run over. Requests carry only a path: the service adds scheme
+/// An HTTP client; HTTP/2 where gRPC is to run over it. Requests carry only a path: the service adds scheme
 /// and authority.
 pub type Service = BoxCloneSyncService<
     http::Request<tonic::body::Body>,

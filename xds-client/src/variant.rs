@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use http::uri::PathAndQuery;
 use proto::envoy::config::core::v3::Node;
 use proto::google::rpc::Status;
 
+use crate::client::ClientConfig;
 use crate::resource::Response;
 use crate::table::{Table, Unanswered};
+use crate::transport::{self, Link, Server};
 
 /// The name that stands for everything the server has.
 pub(crate) const WILDCARD: &str = "*";
@@ -15,6 +18,15 @@ pub(crate) const WILDCARD: &str = "*";
 pub(crate) trait Variant: Default + Send + 'static {
     type Request: prost::Message + 'static;
     type Response: prost::Message + Default + 'static;
+
+    /// Opens a stream to a server.
+    fn open(
+        config: &ClientConfig,
+        server: &Server,
+        path: PathAndQuery,
+    ) -> Link<Self::Request, Self::Response> {
+        transport::open(server, path, config.max_message_size)
+    }
 
     /// A stream begins. `resumes` says whether its server is the one that versions came from.
     fn start_stream(&mut self, stream: u64, resumes: bool);

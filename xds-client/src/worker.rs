@@ -18,7 +18,7 @@ use crate::client::{ClientConfig, Mode};
 use crate::rate_limit::Bucket;
 use crate::state::ClientStats;
 use crate::subscription::{Command, Event, Held, Letter, ToOwner};
-use crate::transport::{self, Link};
+use crate::transport::Link;
 use crate::variant::Variant;
 use servers::Servers;
 use topic::Topic;
@@ -164,7 +164,7 @@ impl<V: Variant> Worker<V> {
                     return Blocked::RateLimit(at);
                 }
                 let Some(mut request) = topic.next_request() else { break };
-                if !(self.config.set_node_on_first_message_only && self.node_sent) {
+                if !(self.config.sends_node_once() && self.node_sent) {
                     V::set_node(&mut request, self.config.node.clone());
                 }
                 self.node_sent = true;
@@ -251,7 +251,7 @@ impl<V: Variant> Worker<V> {
         self.heard = false;
         self.node_sent = false;
         let server = &self.config.servers[self.servers.current()];
-        self.link = Some(transport::open(server, self.path.clone(), self.config.max_message_size));
+        self.link = Some(V::open(&self.config, server, self.path.clone()));
         for topic in &mut self.topics {
             topic.start_stream(self.stream, self.servers.resumes());
         }

@@ -1,6 +1,7 @@
 //! What the process is and how it does: `/ready`, `/server_info`, `/memory`, `/hot_restart_version`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use proto::Registry;
@@ -11,9 +12,6 @@ use super::Context;
 use super::query::Query;
 use super::reply::{Answer, Reply};
 use crate::telemetry::memory::Memory;
-
-/// Hot restart does not exist.
-const HOT_RESTART_VERSION: &str = "disabled";
 
 pub(super) fn ready(context: &Context, _query: &Query) -> Answer {
     readiness(context.process.state()).into()
@@ -28,13 +26,13 @@ fn readiness(state: State) -> Reply {
 }
 
 pub(super) fn server_info(context: &Context, _query: &Query) -> Answer {
-    let uptime = format!("{}s", context.process.uptime().as_secs());
+    let seconds = |time: Duration| format!("{}s", time.as_secs());
     let mut info = json!({
         "version": context.version,
         "state": context.process.state().as_str_name(),
-        "uptime_current_epoch": uptime,
-        "uptime_all_epochs": uptime,
-        "hot_restart_version": HOT_RESTART_VERSION,
+        "uptime_current_epoch": seconds(context.process.uptime()),
+        "uptime_all_epochs": seconds(context.process.uptime_of_all()),
+        "hot_restart_version": context.hot_restart_version,
         "command_line_options": context.command_line_options,
     });
     let bootstrap = Arc::clone(&context.bootstrap);
@@ -44,8 +42,8 @@ pub(super) fn server_info(context: &Context, _query: &Query) -> Answer {
     })
 }
 
-pub(super) fn hot_restart_version(_context: &Context, _query: &Query) -> Answer {
-    Reply::text(HOT_RESTART_VERSION).into()
+pub(super) fn hot_restart_version(context: &Context, _query: &Query) -> Answer {
+    Reply::text(context.hot_restart_version.as_str()).into()
 }
 
 pub(super) fn memory(_context: &Context, _query: &Query) -> Answer {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use tokio::time::{sleep, timeout};
 
 use super::reply::{Answer, Reply};
 use super::{Context, endpoints};
-use crate::downstream::socket::{self, Acceptor};
+use crate::downstream::accept::{Accepting, Switch};
+use crate::downstream::socket::{Acceptor, Socket};
 use crate::io::{Address, Stream};
 
 /// More clients than this wait to be accepted.
@@ -41,30 +43,65 @@ struct Shared {
     printing: Semaphore,
 }
 
-pub(super) fn start(address: &Address, context: Context) -> io::Result<Address> {
-    let socket = socket::bind_plain(address)?;
-    let bound = socket.local_address().unwrap_or_else(|| address.clone());
-    let shared = Rc::new(Shared { context, printing: Semaphore::new(1) });
-    spawn_local(accept(socket.accept_here()?, shared));
-    Ok(bound)
+/// The admin interface, which another process may take over.
+pub struct Serving {
+    /// Where it is, with a port where the configured address says 0.
+    pub address: Address,
+    acceptor: Acceptor,
+    switch: Switch,
 }
 
-async fn accept(acceptor: Acceptor, shared: Rc<Shared>) {
+impl Serving {
+    /// Serves the admin interface from now on, as a task of the current `LocalSet`. `address` is the configured one.
+    ///
+    /// # Errors
+    /// The socket cannot be watched.
+    pub fn start(socket: Socket, address: &Address, context: Context) -> io::Result<Rc<Serving>> {
+        let address = socket.local_address().unwrap_or_else(|| address.clone());
+        let acceptor = socket.accept_here()?;
+        let serving = Rc::new(Serving { address, acceptor, switch: Switch::default() });
+        let shared = Rc::new(Shared { context, printing: Semaphore::new(1) });
+        spawn_local(accept(Rc::clone(&serving), shared));
+        Ok(serving)
+    }
+
+    /// The socket once more, for the process that takes over.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.acceptor.duplicate()
+    }
+
+    /// Another process serves.
+    pub fn pause(&self) {
+        self.switch.set(Accepting::Paused);
+    }
+
+    /// The other process is gone.
+    pub fn resume(&self) {
+        self.switch.set(Accepting::Open);
+    }
+}
+
+async fn accept(serving: Rc<Serving>, shared: Rc<Shared>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut follower = serving.switch.follow();
     loop {
         let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
-        match acceptor.accept().await {
-            Ok((stream, _, _)) => {
+        match follower.accept(&serving.acceptor).await {
+            Some(Ok((stream, _, _))) => {
                 let shared = Rc::clone(&shared);
                 spawn_local(async move {
                     serve(stream, shared).await;
                     drop(place);
                 });
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 tracing::warn!(%error, "cannot accept admin connections; trying again");
                 sleep(Duration::from_millis(50)).await;
             }
+            None => return,
         }
     }
 }

@@ -11,13 +11,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::server_info::command_line_options;
 use crate::cli::version::version;
-use crate::cli::{Mode, RunArgs, bootstrap};
+use crate::cli::{DrainStrategy, Mode, RunArgs, bootstrap};
 use crate::config::Context;
 use crate::config::bootstrap::Bootstrap;
 use crate::discovery::StateOptions;
+use crate::drain;
 use crate::http::filters;
 use crate::server::application::Application;
-use crate::server::{self, Options};
+use crate::server::{self, Options, hot_restart};
 use crate::telemetry::log_level::{Level, LogLevels, UnknownLogger};
 use crate::telemetry::log_writer::LogWriterOptions;
 
@@ -33,7 +34,10 @@ pub fn run_with(args: &RunArgs, application: Option<Application>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if args.hot_restart_version {
-        println!("disabled");
+        match args.disable_hot_restart {
+            true => println!("disabled"),
+            false => println!("{}", hot_restart::version()),
+        }
         return ExitCode::SUCCESS;
     }
     match load_and_serve(args, application) {
@@ -61,9 +65,19 @@ fn load_and_serve(
         return Ok(0);
     }
     let workers = args.concurrency.unwrap_or_else(default_workers).max(1);
+    let hot_restart = hot_restart(args, application.is_some())?;
     let options = Options {
         workers,
-        drain_time: Duration::from_secs(args.drain_time_s),
+        drain: drain::Settings {
+            time: Duration::from_secs(args.drain_time_s),
+            strategy: match args.drain_strategy {
+                DrainStrategy::Gradual => drain::Strategy::Gradual,
+                DrainStrategy::Immediate => drain::Strategy::Immediate,
+            },
+        },
+        min_drain_time: Duration::from_secs(args.min_drain_time_s),
+        restart_epoch: args.restart_epoch,
+        hot_restart,
         init_only: args.mode == Mode::InitOnly,
         admin_address_path: args.admin_address_path.clone(),
         state: state(args),
@@ -79,6 +93,33 @@ fn load_and_serve(
         application,
     };
     server::run(bootstrap, &options)
+}
+
+/// How the process takes part in hot restarts. One with an application ends with it and cannot be replaced.
+fn hot_restart(
+    args: &RunArgs,
+    has_application: bool,
+) -> Result<Option<hot_restart::Options>, String> {
+    if args.restart_epoch > 0 && args.use_dynamic_base_id {
+        let epoch = args.restart_epoch;
+        return Err(format!("cannot use --restart-epoch={epoch} with --use-dynamic-base-id"));
+    }
+    if args.restart_epoch > 0 && (args.disable_hot_restart || has_application) {
+        return Err(format!("--restart-epoch {}: hot restart is off", args.restart_epoch));
+    }
+    if args.disable_hot_restart || has_application || args.mode != Mode::Serve {
+        return Ok(None);
+    }
+    Ok(Some(hot_restart::Options {
+        base_id: args.base_id,
+        dynamic_base_id: args.use_dynamic_base_id,
+        base_id_path: args.base_id_path.clone(),
+        socket_path: args.socket_path.clone(),
+        socket_mode: args.socket_mode,
+        parent_shutdown_time: Duration::from_secs(args.parent_shutdown_time_s),
+        may_have_no_parent: args.skip_hot_restart_on_no_parent,
+        skip_parent_stats: args.skip_hot_restart_parent_stats,
+    }))
 }
 
 /// Where the last good resources are kept, if anywhere.

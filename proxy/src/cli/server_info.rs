@@ -12,7 +12,7 @@ pub fn command_line_options(args: &RunArgs, workers: usize) -> Value {
         path.as_deref().map_or_else(String::new, |path: &Path| path.display().to_string())
     };
     json!({
-        "base_id": args.base_id.to_string(),
+        "base_id": args.base_id.unwrap_or(0).to_string(),
         "use_dynamic_base_id": args.use_dynamic_base_id,
         "base_id_path": path(&args.base_id_path),
         "concurrency": workers,
@@ -46,9 +46,13 @@ pub fn command_line_options(args: &RunArgs, workers: usize) -> Value {
             Mode::Validate => "Validate",
             Mode::InitOnly => "InitOnly",
         },
-        "disable_hot_restart": true,
+        "disable_hot_restart": args.disable_hot_restart,
         "restart_epoch": args.restart_epoch,
         "cpuset_threads": args.cpuset_threads,
+        "socket_path": args.socket_path.display().to_string(),
+        "socket_mode": args.socket_mode,
+        "skip_hot_restart_on_no_parent": args.skip_hot_restart_on_no_parent,
+        "skip_hot_restart_parent_stats": args.skip_hot_restart_parent_stats,
         "disabled_extensions": [],
         "enable_mutex_tracing": args.enable_mutex_tracing,
         "enable_core_dump": args.enable_core_dump,

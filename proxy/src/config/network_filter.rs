@@ -1,6 +1,7 @@
 //! Network filters of a filter chain.
 
 mod connection;
+mod ext_authz;
 mod rbac;
 mod tcp_proxy;
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use proto::envoy::config::listener::v3 as pb;
 use proto::envoy::config::listener::v3::filter::ConfigType;
 use proto::envoy::extensions::filters::network::direct_response::v3::Config as PbDirectResponse;
+use proto::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz as PbExtAuthz;
 use proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager as PbHttp;
 use proto::envoy::extensions::filters::network::rbac::v3::Rbac as PbRbac;
 use proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
@@ -19,8 +21,10 @@ use proto::google::protobuf::Any;
 use crate::config::access_log::AccessLog;
 use crate::config::filter_state::StateValues;
 use crate::config::hcm::HttpConnectionManager;
+use crate::config::matcher::MetadataMatcher;
 use crate::config::metadata_match::MetadataMatch;
 use crate::config::rbac::Engines;
+use crate::config::source::GrpcService;
 use crate::config::value::{bytes, non_empty, required};
 use crate::config::{At, ConfigError, Context, any};
 
@@ -47,6 +51,8 @@ pub enum NetworkFilter {
     FilterState(Arc<StateValues>),
     /// `envoy.filters.network.sni_cluster`
     SniCluster,
+    /// `envoy.filters.network.ext_authz`, likewise.
+    ExtAuthz(Arc<NetworkAuthz>),
 }
 
 /// `envoy.extensions.filters.network.rbac.v3.RBAC`.
@@ -60,6 +66,25 @@ pub struct NetworkRbac {
     pub shadow_prefix: Box<str>,
     /// `delay_deny`: how long a connection that is denied stays open all the same.
     pub delay_deny: Option<Duration>,
+}
+
+/// `envoy.extensions.filters.network.ext_authz.v3.ExtAuthz`.
+#[derive(Clone, Debug)]
+pub struct NetworkAuthz {
+    /// `stat_prefix`
+    pub stat_prefix: Box<str>,
+    /// `grpc_service`
+    pub service: GrpcService,
+    /// `failure_mode_allow`
+    pub allows_on_failure: bool,
+    /// `include_peer_certificate`
+    pub tells_certificate: bool,
+    /// `include_tls_session`
+    pub tells_session: bool,
+    /// `filter_enabled_metadata`
+    pub enabled_by: Option<MetadataMatcher>,
+    /// `metadata_context_namespaces`
+    pub metadata: Box<[Box<str>]>,
 }
 
 /// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
@@ -121,6 +146,7 @@ impl NetworkFilter {
             | NetworkFilter::DirectResponse(_)
             | NetworkFilter::Echo => true,
             NetworkFilter::Rbac(_)
+            | NetworkFilter::ExtAuthz(_)
             | NetworkFilter::ConnectionLimit(_)
             | NetworkFilter::RateLimit(_)
             | NetworkFilter::FilterState(_)
@@ -166,6 +192,11 @@ impl NetworkFilter {
             let rbac =
                 NetworkRbac::from_proto(&any::open(config, &at_config)?, &at_config, context)?;
             return Ok(NetworkFilter::Rbac(Arc::new(rbac)));
+        }
+        if any::is::<PbExtAuthz>(config) {
+            let message = any::open(config, &at_config)?;
+            let authz = NetworkAuthz::from_proto(&message, &at_config, context)?;
+            return Ok(NetworkFilter::ExtAuthz(Arc::new(authz)));
         }
         NetworkFilter::of_connections(config, &at_config, context)?
             .ok_or_else(|| any::unknown(name, Some(config), &at_config))

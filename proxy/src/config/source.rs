@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use xds_client::Polling;
+
 mod translate;
 
 /// A `ConfigSource` with its initial fetch timeout.
@@ -27,18 +29,20 @@ pub enum SourceKind {
         /// `watched_directory.path`
         watched_directory: Option<PathBuf>,
     },
-    /// `api_config_source` over gRPC.
-    Grpc(Arc<ApiConfigSource>),
+    /// `api_config_source`
+    Api(Arc<ApiConfigSource>),
 }
 
-/// `envoy.config.core.v3.ApiConfigSource` over gRPC; also the bootstrap's `ads_config`.
+/// `envoy.config.core.v3.ApiConfigSource`; also the bootstrap's `ads_config`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ApiConfigSource {
     /// `api_type` is a `DELTA_*` one.
     pub delta: bool,
     /// `api_type` is an `AGGREGATED_*` one (always true for `ads_config`).
     pub aggregated: bool,
-    /// `grpc_services`, in order of preference; at least one.
+    /// How servers are polled, where `api_type` is `REST`; none is for gRPC.
+    pub polling: Option<Polling>,
+    /// `grpc_services`, in order of preference; at least one. Over REST, it is the one of `cluster_names`.
     pub services: Vec<GrpcService>,
     /// `set_node_on_first_message_only`
     pub set_node_on_first_message_only: bool,

@@ -1,4 +1,4 @@
-//! Where resources come from: the aggregated stream, streams for one type, and files.
+//! Where resources come from: the aggregated stream, streams for one type, polled servers, and files.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -13,12 +13,13 @@ use tower::util::BoxCloneSyncService;
 use xds_client::file::{self, FileConfig};
 use xds_client::transport::{BoxError, Service, channel};
 use xds_client::{
-    Client, ClientConfig, Mode, Pause, Protocol, RateLimit, Server, StartError, Subscription,
-    SubscriptionConfig,
+    BackoffConfig, Client, ClientConfig, Mode, Pause, Protocol, RateLimit, Server, StartError,
+    Subscription, SubscriptionConfig,
 };
 
+use crate::config::cluster::UpstreamProtocol;
 use crate::config::source::{ApiConfigSource, ConfigSource, GrpcService, GrpcTarget, SourceKind};
-use crate::upstream::client::ClusterService;
+use crate::upstream::client::{ClusterService, Http1Service};
 use crate::upstream::cluster::ClusterRegistry;
 
 /// A type of resources.
@@ -135,7 +136,7 @@ impl Sources {
         let config = kind.subscription(source.initial_fetch_timeout);
         let (origin, api) = match &source.kind {
             SourceKind::Ads => (Origin::Ads, self.ads.clone().ok_or(SourceError::NoAds)?),
-            SourceKind::Grpc(api) => (Origin::Api(Arc::clone(api)), Arc::clone(api)),
+            SourceKind::Api(api) => (Origin::Api(Arc::clone(api)), Arc::clone(api)),
             SourceKind::Path { path, watched_directory } => {
                 let (path, watched_directory) = (path.clone(), watched_directory.clone());
                 let subscription =
@@ -171,7 +172,7 @@ impl Sources {
     /// It cannot be reached by this configuration.
     pub fn first_server(&self, api: &ApiConfigSource) -> Result<Server, SourceError> {
         let first = api.services.first().ok_or(StartError::NoServer)?;
-        self.server(first)
+        self.server(first, api.polling.is_some())
     }
 
     /// The stream that is open, or a new one.
@@ -199,10 +200,19 @@ impl Sources {
     }
 
     fn start(&self, api: &ApiConfigSource, mode: Mode) -> Result<Client, SourceError> {
-        let servers = api.services.iter().map(|service| self.server(service));
+        let is_rest = api.polling.is_some();
+        let servers = api.services.iter().map(|service| self.server(service, is_rest));
         let servers = servers.collect::<Result<Vec<_>, _>>()?;
-        let protocol = if api.delta { Protocol::Delta } else { Protocol::Sotw };
+        let protocol = match api.polling {
+            Some(polling) => Protocol::Rest(polling),
+            None if api.delta => Protocol::Delta,
+            None => Protocol::Sotw,
+        };
         let mut config = ClientConfig::new(self.node.clone(), protocol, mode, servers);
+        if let Some(polling) = api.polling {
+            config.backoff =
+                BackoffConfig { base: polling.refresh_delay, max: polling.refresh_delay };
+        }
         config.set_node_on_first_message_only = api.set_node_on_first_message_only;
         config.rate_limit = api.rate_limit.map(|limit| RateLimit {
             max_tokens: limit.max_tokens,
@@ -211,10 +221,10 @@ impl Sources {
         Ok(Client::start(config)?)
     }
 
-    fn server(&self, service: &GrpcService) -> Result<Server, SourceError> {
+    fn server(&self, service: &GrpcService, is_rest: bool) -> Result<Server, SourceError> {
         let (name, way) = match &service.target {
             GrpcTarget::Cluster { name, authority } => {
-                (name, through_cluster(&self.registry, name, authority.as_deref())?)
+                (name, through_cluster(&self.registry, name, authority.as_deref(), is_rest)?)
             }
             GrpcTarget::Uri(uri) => (uri, channel(&[uri.parse()?])?),
         };
@@ -226,17 +236,21 @@ impl Sources {
     }
 }
 
-/// Envoy's default authority is the cluster's name.
+/// Envoy's default authority is the cluster's name. REST goes over what the cluster speaks, gRPC over HTTP/2.
 fn through_cluster(
     registry: &ClusterRegistry,
     name: &str,
     authority: Option<&str>,
+    is_rest: bool,
 ) -> Result<Service, SourceError> {
-    if registry.get(name).is_none() {
-        return Err(SourceError::UnknownCluster(name.to_owned()));
-    }
+    let unknown = || SourceError::UnknownCluster(name.to_owned());
+    let protocol = registry.get(name).ok_or_else(unknown)?.config().protocol;
     let authority = authority.unwrap_or(name);
     let authority = authority.parse().map_err(|_| SourceError::Authority(authority.to_owned()))?;
+    if is_rest && protocol != UpstreamProtocol::Http2 {
+        let service = Http1Service::new(registry.slot(name), authority);
+        return Ok(BoxCloneSyncService::new(service.map_err(BoxError::from)));
+    }
     let service = ClusterService::new(registry.slot(name), authority);
     Ok(BoxCloneSyncService::new(service.map_err(BoxError::from)))
 }

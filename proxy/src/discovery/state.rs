@@ -71,7 +71,10 @@ impl Known {
 pub fn source_key(source: &SourceKind) -> Option<String> {
     match source {
         SourceKind::Ads => Some("ads".to_owned()),
-        SourceKind::Grpc(api) => Some(format!("grpc:{}", targets(api).join(","))),
+        SourceKind::Api(api) => {
+            let protocol = if api.polling.is_some() { "rest" } else { "grpc" };
+            Some(format!("{protocol}:{}", targets(api).join(",")))
+        }
         SourceKind::Path { .. } => None,
     }
 }

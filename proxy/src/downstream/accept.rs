@@ -14,34 +14,91 @@ use crate::downstream::socket::Acceptor;
 use crate::downstream::worker::Worker;
 use crate::io::{Address, Stream};
 
+/// Whether sockets are accepted from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Accepting {
+    /// Connections are taken.
+    #[default]
+    Open,
+    /// Another process has the sockets too and takes what comes; they are kept in case that it dies.
+    Paused,
+    /// Never again: the sockets are closed.
+    Stopped,
+}
+
+/// Lets sockets be accepted from, or not.
+#[derive(Debug, Default)]
+pub struct Switch(watch::Sender<Accepting>);
+
+impl Switch {
+    /// What holds from now on. What is stopped stays so.
+    pub fn set(&self, accepting: Accepting) {
+        self.0.send_if_modified(|now| {
+            let changes = *now != Accepting::Stopped && *now != accepting;
+            if changes {
+                *now = accepting;
+            }
+            changes
+        });
+    }
+
+    /// What holds now.
+    pub fn get(&self) -> Accepting {
+        *self.0.borrow()
+    }
+
+    /// Follows the switch.
+    pub fn follow(&self) -> Follower {
+        Follower(self.0.subscribe())
+    }
+}
+
+/// Follows a [`Switch`].
+pub struct Follower(watch::Receiver<Accepting>);
+
+impl Follower {
+    /// The next connection while the switch is open; none once it is stopped.
+    pub async fn accept(
+        &mut self,
+        acceptor: &Acceptor,
+    ) -> Option<io::Result<(Stream, Address, Address)>> {
+        loop {
+            let accepting = *self.0.borrow_and_update();
+            let changed = self.0.changed();
+            let changed = match accepting {
+                Accepting::Stopped => return None,
+                Accepting::Paused => changed.await,
+                Accepting::Open => tokio::select! {
+                    accepted = acceptor.accept() => return Some(accepted),
+                    changed = changed => changed,
+                },
+            };
+            // Whoever could open it again is gone.
+            changed.ok()?;
+        }
+    }
+}
+
 /// A bound address with the listener that serves it now. An update of the listener keeps the sockets, so that no
 /// connection is refused meanwhile.
 pub struct Binding {
     /// The listener.
     pub listener: ArcSwap<Listener>,
-    stopped: watch::Sender<bool>,
+    /// Whether workers accept. Once it is stopped, they have taken what waited already.
+    pub switch: Switch,
 }
 
 impl Binding {
     /// A binding that accepts.
     pub fn new(listener: Arc<Listener>) -> Arc<Self> {
-        Arc::new(Binding { listener: ArcSwap::new(listener), stopped: watch::Sender::new(false) })
-    }
-
-    /// Every worker stops accepting, after it has taken what waits already.
-    pub fn stop(&self) {
-        self.stopped.send_replace(true);
+        Arc::new(Binding { listener: ArcSwap::new(listener), switch: Switch::default() })
     }
 }
 
 /// Accepts until the binding stops.
-pub async fn run(acceptor: Acceptor, binding: Arc<Binding>, worker: Rc<Worker>) {
-    let mut stopped = binding.stopped.subscribe();
-    loop {
-        let accepted = tokio::select! {
-            accepted = acceptor.accept() => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => break,
-        };
+pub async fn run(acceptor: Rc<Acceptor>, binding: Arc<Binding>, worker: Rc<Worker>) {
+    let mut follower = binding.switch.follow();
+    while let Some(accepted) = follower.accept(&acceptor).await {
         match accepted {
             Ok((stream, local, remote)) => start(stream, local, remote, &binding, &worker),
             Err(error) => survive(&error).await,

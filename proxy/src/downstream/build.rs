@@ -55,7 +55,7 @@ pub struct Builder {
     store: Arc<Store>,
     registry: Arc<ClusterRegistry>,
     logs: LogWriter,
-    stats: SharedStats,
+    stats: Arc<SharedStats>,
     inspectors: Inspectors,
     runtime: Runtime,
 }
@@ -67,7 +67,7 @@ impl Builder {
             store,
             registry,
             logs,
-            stats: SharedStats::default(),
+            stats: Arc::default(),
             inspectors: Inspectors::default(),
             runtime: Runtime::default(),
         }
@@ -156,7 +156,7 @@ impl Builder {
             }
             None => None,
         };
-        let guards = Guards::new(&chain.filters, &self.stats, &self.store);
+        let guards = Guards::new(&chain.filters, &self.stats, &self.store, at)?;
         let (config, drain) = (Arc::clone(chain), Drain::default());
         Ok(Arc::new(Chain { config, tls, guards, handler, drain }))
     }
@@ -242,7 +242,9 @@ impl Builder {
         table: &RouteConfiguration,
         at: &At<'_>,
     ) -> Result<(), ConfigError> {
-        let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
+        // Like Envoy, not those that a tree leads to.
+        let hosts = table.virtual_hosts.iter().filter(|host| host.tree.is_none());
+        let routes = hosts.flat_map(|host| &host.routes);
         for name in routes.flat_map(|route| named_clusters(&route.action)) {
             if !self.registry.is_known(name) {
                 let at = at.field("route_config");

@@ -11,11 +11,10 @@ use tokio::time::timeout;
 use crate::downstream::filter_chain::Facts;
 use crate::downstream::inspect::{self, Filter, FilterKind};
 use crate::downstream::listener::{Chain, ConnectionSlot, Handler, Listener, State};
-use crate::downstream::network_filters::{Guards, Place, first_bytes};
+use crate::downstream::network_filters::{Place, first_bytes};
 use crate::downstream::stats::ListenerStats;
 use crate::downstream::tcp_proxy::until_closing;
 use crate::downstream::worker::Worker;
-use crate::drain::DrainSignal;
 use crate::http;
 use crate::io::{Address, Stream};
 use crate::telemetry::filter_state::FilterState;
@@ -113,7 +112,7 @@ async fn handle(stream: Stream, info: Rc<ConnectionInfo>, chain: &Chain, worker:
     match &chain.handler {
         Handler::Http(manager) => {
             let idle = manager.config.idle_timeout;
-            if let Some(stream) = admit(stream, &info, &chain.guards, idle, &drain).await {
+            if let Some(stream) = admit(stream, &info, chain, idle, worker).await {
                 let http = Rc::clone(&worker.http);
                 http::codec::serve(stream, info, Arc::clone(manager), http, drain).await;
             }
@@ -133,18 +132,20 @@ async fn handle(stream: Stream, info: Rc<ConnectionInfo>, chain: &Chain, worker:
 async fn admit(
     mut stream: Stream,
     info: &Rc<ConnectionInfo>,
-    guards: &Guards,
+    chain: &Chain,
     idle: Option<Duration>,
-    drain: &DrainSignal,
+    worker: &Worker,
 ) -> Option<Stream> {
+    let guards = &chain.guards;
     if guards.is_empty() {
         return Some(stream);
     }
+    let drain = chain.drain.signal();
     let waiting = first_bytes::<Stream>(&mut stream, None);
     let waiting = timeout(idle.unwrap_or(Duration::MAX), waiting);
     let first = until_closing(waiting, drain.clone()).await?.ok()??;
     let mut facts = StreamInfo::new(Rc::clone(info), None);
-    until_closing(guards.admit(&mut facts), drain.clone()).await?.ok()?;
+    until_closing(guards.admit(&mut facts, &worker.http), drain).await?.ok()?;
     Some(stream.unread(first.bytes))
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -17,9 +17,13 @@ use crate::downstream::reservation::{Addresses, Claim, Reservation, same_sockets
 use crate::downstream::socket::{self, Socket};
 use crate::downstream::stats::ListenerManagerStats;
 use crate::downstream::worker::{Command, HandOffTable, WorkerHandle};
-use crate::drain::Phase;
+use crate::drain::{self, Phase};
 use crate::io::Address;
 use crate::telemetry::stats::Store;
+
+mod hand_over;
+
+pub use hand_over::{Predecessor, Shared};
 
 /// Every listener, and the workers that serve them.
 pub struct ListenerManager {
@@ -32,7 +36,10 @@ pub struct ListenerManager {
     /// Of active listeners and of those that get ready.
     addresses: Addresses,
     hand_off: Arc<ArcSwap<HandOffTable>>,
-    drain_time: Duration,
+    drain: drain::Settings,
+    predecessor: Option<Rc<dyn Predecessor>>,
+    /// Another process has the sockets and accepts.
+    is_handed_over: bool,
     /// Directions whose listeners were stopped by hand: updates for them no longer bind.
     stopped: HashSet<Direction>,
     /// Whether [`ListenerManager::publish`] has something to tell.
@@ -54,13 +61,13 @@ struct Bound {
 }
 
 impl ListenerManager {
-    /// No listeners yet. `drain_time` is `--drain-time-s`.
+    /// No listeners yet.
     pub fn new(
         builder: Builder,
         store: &Store,
         workers: Vec<WorkerHandle>,
         hand_off: Arc<ArcSwap<HandOffTable>>,
-        drain_time: Duration,
+        drain: drain::Settings,
     ) -> Self {
         ListenerManager {
             builder,
@@ -69,7 +76,9 @@ impl ListenerManager {
             active: HashMap::new(),
             addresses: Addresses::default(),
             hand_off,
-            drain_time,
+            drain,
+            predecessor: None,
+            is_handed_over: false,
             stopped: HashSet::new(),
             is_changed: false,
         }
@@ -164,9 +173,8 @@ impl ListenerManager {
                 }
             }
             Some(bindings) => {
-                for bound in std::mem::replace(&mut active.bindings, bindings) {
-                    bound.binding.stop();
-                }
+                let old = std::mem::replace(&mut active.bindings, bindings);
+                old.iter().for_each(|bound| self.close(bound));
             }
         }
         let chains = old.state.load().chains.iter().cloned().collect();
@@ -189,9 +197,7 @@ impl ListenerManager {
     /// [`ListenerManager::publish`] must follow.
     pub fn remove(&mut self, name: &str) -> bool {
         let Some(active) = self.active.remove(name) else { return false };
-        for bound in &active.bindings {
-            bound.binding.stop();
-        }
+        active.bindings.iter().for_each(|bound| self.close(bound));
         let chains = active.listener.state.load().chains.iter().cloned().collect();
         self.drain_out(chains);
         self.stats.listener_removed.inc();
@@ -205,9 +211,7 @@ impl ListenerManager {
             if inbound_only && active.listener.config().direction != Direction::Inbound {
                 continue;
             }
-            for bound in &active.bindings {
-                bound.binding.stop();
-            }
+            active.bindings.iter().for_each(|bound| self.close(bound));
             self.stats.listener_stopped.inc();
         }
         self.stopped.insert(Direction::Inbound);
@@ -230,6 +234,22 @@ impl ListenerManager {
         }
     }
 
+    /// Lets responses close their connections, all at once or little by little (`--drain-strategy`).
+    pub fn refuse(&self, inbound_only: bool) {
+        let pace = self.drain.pace();
+        for active in self.active.values() {
+            if !inbound_only || active.listener.config().direction == Direction::Inbound {
+                active
+                    .listener
+                    .state
+                    .load()
+                    .chains
+                    .iter()
+                    .for_each(|chain| chain.drain.refuse(pace));
+            }
+        }
+    }
+
     /// Takes `/healthcheck/fail` back.
     pub fn resume(&self) {
         for active in self.active.values() {
@@ -247,11 +267,17 @@ impl ListenerManager {
 
     /// Binds the addresses of a listener that binds.
     fn bind(&self, config: &Config) -> Result<Vec<(Address, Vec<Socket>)>, ConfigError> {
-        if !config.bind_to_port || self.is_stopped(config.direction) {
+        let is_bound_elsewhere = self.is_handed_over || self.is_stopped(config.direction);
+        if !config.bind_to_port || is_bound_elsewhere {
             return Ok(Vec::new());
         }
         let bind = |address: &Address| {
-            let sockets = socket::bind(address, config, self.workers.len());
+            let workers = self.workers.len();
+            let inherited = self.inherited(address);
+            let sockets = match inherited.is_empty() {
+                true => socket::bind(address, config, workers),
+                false => socket::adopt(inherited, address, config, workers),
+            };
             let sockets = sockets.map_err(|error| self.cannot("bind", config, address, &error))?;
             Ok((address.clone(), sockets))
         };
@@ -277,7 +303,7 @@ impl ListenerManager {
         config: &Config,
         sockets: Vec<(Address, Vec<Socket>)>,
     ) -> Result<Vec<Bound>, ConfigError> {
-        if self.is_stopped(config.direction) {
+        if self.is_handed_over || self.is_stopped(config.direction) {
             return Ok(Vec::new());
         }
         for (address, sockets) in &sockets {
@@ -288,7 +314,7 @@ impl ListenerManager {
         for (address, sockets) in sockets {
             let bound = sockets[0].local_address().unwrap_or(address);
             let binding = Binding::new(Arc::clone(listener));
-            for (worker, socket) in self.workers.iter().zip(sockets) {
+            for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
                 // A worker that is gone means that the process ends.
                 let _ = worker.send(Command::Accept(socket, Arc::clone(&binding)));
             }
@@ -301,9 +327,12 @@ impl ListenerManager {
     /// Drains chains that no longer serve new connections; at the end of the drain time what is left is closed.
     fn drain_out(&self, chains: Vec<Arc<Chain>>) {
         for chain in chains {
-            chain.drain.advance(Phase::Draining);
+            match self.drain.strategy {
+                drain::Strategy::Gradual => chain.drain.refuse(self.drain.pace()),
+                drain::Strategy::Immediate => chain.drain.advance(Phase::Draining),
+            }
             let stats = Arc::clone(&self.stats);
-            let drain_time = self.drain_time;
+            let drain_time = self.drain.time;
             stats.total_filter_chains_draining.inc();
             tokio::spawn(async move {
                 let _ = tokio::time::timeout(drain_time, chain.drain.idle()).await;

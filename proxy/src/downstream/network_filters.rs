@@ -6,15 +6,19 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::config::network_filter::NetworkFilter;
+use crate::config::{At, ConfigError};
+use crate::http::worker::Worker;
 use crate::io::Stream;
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::StreamInfo;
 
 mod arrival;
+mod ext_authz;
 mod rbac;
 
 use arrival::Arrival;
 pub use arrival::Place;
+use ext_authz::ExtAuthz;
 use rbac::Rbac;
 
 /// How many of the first bytes are read at once.
@@ -25,7 +29,12 @@ pub struct Guards {
     /// Those that look at a connection when it comes.
     arrivals: Box<[Arrival]>,
     /// Those that look at it when its first byte has come.
-    watching: Box<[Rbac]>,
+    watching: Box<[Guard]>,
+}
+
+enum Guard {
+    Rbac(Rbac),
+    ExtAuthz(ExtAuthz),
 }
 
 /// What is known when the first byte has come.
@@ -37,14 +46,32 @@ pub struct FirstBytes {
 }
 
 impl Guards {
-    /// Makes the filters of a chain ready.
-    pub fn new(filters: &[NetworkFilter], stats: &SharedStats, store: &Store) -> Self {
-        let arrivals = filters.iter().filter_map(|filter| Arrival::new(filter, stats, store));
-        let watching = filters.iter().filter_map(|filter| match filter {
-            NetworkFilter::Rbac(config) => Some(Rbac::new(Arc::clone(config), stats, store)),
-            _ => None,
-        });
-        Guards { arrivals: arrivals.collect(), watching: watching.collect() }
+    /// Makes the filters of the chain at `at` ready.
+    ///
+    /// # Errors
+    /// A filter that cannot be made.
+    pub fn new(
+        filters: &[NetworkFilter],
+        stats: &SharedStats,
+        store: &Store,
+        at: &At<'_>,
+    ) -> Result<Self, ConfigError> {
+        let (mut arrivals, mut watching) = (Vec::new(), Vec::new());
+        for (index, filter) in filters.iter().enumerate() {
+            let at = at.index("filters", index);
+            let at = at.field("typed_config");
+            arrivals.extend(Arrival::new(filter, stats, store));
+            watching.push(match filter {
+                NetworkFilter::Rbac(config) => {
+                    Guard::Rbac(Rbac::new(Arc::clone(config), stats, store))
+                }
+                NetworkFilter::ExtAuthz(config) => {
+                    Guard::ExtAuthz(ExtAuthz::new(Arc::clone(config), stats, store, &at)?)
+                }
+                _ => continue,
+            });
+        }
+        Ok(Guards { arrivals: arrivals.into(), watching: watching.into() })
     }
 
     /// Whether none waits for the first byte.
@@ -75,9 +102,12 @@ impl Guards {
     ///
     /// # Errors
     /// The connection must close; why stands in `info`.
-    pub async fn admit(&self, info: &mut StreamInfo) -> Result<(), Denied> {
+    pub async fn admit(&self, info: &mut StreamInfo, worker: &Worker) -> Result<(), Denied> {
         for guard in &self.watching {
-            guard.admit(info).await?;
+            match guard {
+                Guard::Rbac(rbac) => rbac.admit(info).await?,
+                Guard::ExtAuthz(ext_authz) => ext_authz.admit(info, worker).await?,
+            }
         }
         Ok(())
     }

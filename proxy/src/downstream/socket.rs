@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
@@ -46,6 +47,38 @@ pub fn bind(address: &Address, config: &Listener, workers: usize) -> io::Result<
     }
 }
 
+/// Makes sockets that another process had bound to `address` serve `workers` workers: all of them are kept, since
+/// connections may wait in each, and there are at least as many as workers.
+///
+/// # Errors
+/// A socket cannot be set up as the listener wants it.
+pub fn adopt(
+    inherited: Vec<OwnedFd>,
+    address: &Address,
+    config: &Listener,
+    workers: usize,
+) -> io::Result<Vec<Socket>> {
+    let backlog = config.backlog.map_or(SOMAXCONN, |backlog| backlog as i32);
+    let mut sockets = Vec::with_capacity(inherited.len().max(workers));
+    for socket in inherited {
+        let raw = RawSocket::from(socket);
+        if let Address::Ip(ip) = address {
+            set_options(&raw, *ip, config)?;
+        }
+        sockets.push(Socket { raw, backlog });
+    }
+    let has_own =
+        |socket: &Socket| Ok::<_, io::Error>(config.reuse_port && socket.raw.reuse_port()?);
+    while let Some(first) = sockets.first().filter(|_| sockets.len() < workers) {
+        let another = match address {
+            Address::Ip(ip) if has_own(first)? => bind_tcp(*ip, config)?,
+            _ => first.try_clone()?,
+        };
+        sockets.push(another);
+    }
+    Ok(sockets)
+}
+
 /// Binds `address` once and listens, without any option of a listener (for the admin interface).
 ///
 /// # Errors
@@ -60,8 +93,7 @@ pub fn bind_plain(address: &Address) -> io::Result<Socket> {
 }
 
 fn share(socket: Socket, workers: usize) -> io::Result<Vec<Socket>> {
-    let copy = |_| Ok(Socket { raw: socket.raw.try_clone()?, backlog: socket.backlog });
-    let copies: io::Result<Vec<_>> = (1..workers).map(copy).collect();
+    let copies: io::Result<Vec<_>> = (1..workers).map(|_| socket.try_clone()).collect();
     let mut sockets = copies?;
     sockets.push(socket);
     Ok(sockets)
@@ -74,6 +106,12 @@ fn bind_tcp(address: SocketAddr, config: &Listener) -> io::Result<Socket> {
     if config.reuse_port {
         socket.set_reuse_port(true)?;
     }
+    set_options(&socket, address, config)?;
+    bind_to(socket, address, config.backlog.map_or(SOMAXCONN, |backlog| backlog as i32))
+}
+
+/// What a bound socket may be told too.
+fn set_options(socket: &RawSocket, address: SocketAddr, config: &Listener) -> io::Result<()> {
     if config.transparent {
         match address {
             SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
@@ -86,7 +124,7 @@ fn bind_tcp(address: SocketAddr, config: &Listener) -> io::Result<Socket> {
             SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
         }
     }
-    bind_to(socket, address, config.backlog.map_or(SOMAXCONN, |backlog| backlog as i32))
+    Ok(())
 }
 
 /// The kernel caps the backlog to `net.core.somaxconn`.
@@ -134,7 +172,18 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     Ok(Socket { raw, backlog: SOMAXCONN })
 }
 
+impl From<OwnedFd> for Socket {
+    /// A socket that another process had bound.
+    fn from(socket: OwnedFd) -> Self {
+        Socket { raw: socket.into(), backlog: SOMAXCONN }
+    }
+}
+
 impl Socket {
+    fn try_clone(&self) -> io::Result<Socket> {
+        Ok(Socket { raw: self.raw.try_clone()?, backlog: self.backlog })
+    }
+
     /// The address that it is bound to.
     pub fn local_address(&self) -> Option<Address> {
         self.raw.local_addr().ok()?.as_socket().map(Address::Ip)
@@ -154,7 +203,7 @@ impl Socket {
     /// The socket cannot be watched.
     pub fn accept_here(self) -> io::Result<Acceptor> {
         if self.raw.domain()? == Domain::UNIX {
-            let socket = StdUnixListener::from(std::os::fd::OwnedFd::from(self.raw));
+            let socket = StdUnixListener::from(OwnedFd::from(self.raw));
             return UnixListener::from_std(socket).map(Acceptor::Unix);
         }
         TcpListener::from_std(self.raw.into()).map(Acceptor::Tcp)
@@ -162,6 +211,17 @@ impl Socket {
 }
 
 impl Acceptor {
+    /// The socket once more, for another process: both take connections from one queue.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        match self {
+            Acceptor::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Acceptor::Unix(listener) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
     /// The next connection, with its local and remote address.
     ///
     /// # Errors

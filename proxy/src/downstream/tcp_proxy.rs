@@ -90,7 +90,7 @@ impl TcpProxy {
         info.upstream.local = lease.local_address().cloned();
         info.upstream.tls = lease.tls().cloned();
         if !guards.is_empty() {
-            let admitting = self.admit(stream, &mut lease, info, guards);
+            let admitting = self.admit(stream, &mut lease, info, guards, worker);
             let Some(Some(admitted)) = until_closing(admitting, drain.clone()).await else {
                 return;
             };
@@ -124,6 +124,7 @@ impl TcpProxy {
         lease: &mut TcpLease,
         info: &mut StreamInfo,
         guards: &Guards,
+        worker: &Worker,
     ) -> Option<Stream> {
         let idle = self.config.idle_timeout.unwrap_or(Duration::MAX);
         let Ok(first) = timeout(idle, first_bytes(&mut stream, Some(&mut lease.stream))).await
@@ -134,7 +135,7 @@ impl TcpProxy {
         let first = first?;
         info.bytes_sent = first.sent;
         self.stats.downstream_cx_tx_bytes_total.add(first.sent);
-        if guards.admit(info).await.is_err() {
+        if guards.admit(info, worker).await.is_err() {
             info.bytes_received = first.bytes.len() as u64;
             self.stats.downstream_cx_rx_bytes_total.add(info.bytes_received);
             return None;

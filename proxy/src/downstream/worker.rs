@@ -2,16 +2,18 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::rc::{self, Rc};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::downstream::accept::Binding;
 use crate::downstream::listener::Listener;
-use crate::downstream::socket::Socket;
+use crate::downstream::socket::{Acceptor, Socket};
 use crate::http;
 
 /// Listeners by the address that a redirected connection may be handed to.
@@ -62,7 +64,32 @@ impl Worker {
 pub enum Command {
     /// Accept connections on this socket until the binding stops.
     Accept(Socket, Arc<Binding>),
+    /// Hand out the sockets of a binding once more, for another process.
+    Duplicate(Arc<Binding>, oneshot::Sender<io::Result<Vec<OwnedFd>>>),
 }
 
 /// The way to one worker.
 pub type WorkerHandle = mpsc::UnboundedSender<Command>;
+
+/// The sockets that a worker accepts from.
+#[derive(Default)]
+pub struct Acceptors(Vec<(Weak<Binding>, rc::Weak<Acceptor>)>);
+
+impl Acceptors {
+    /// Takes a socket in for as long as it is accepted from.
+    pub fn add(&mut self, binding: &Arc<Binding>, acceptor: &Rc<Acceptor>) {
+        self.0.retain(|(_, acceptor)| acceptor.strong_count() > 0);
+        self.0.push((Arc::downgrade(binding), Rc::downgrade(acceptor)));
+    }
+
+    /// The sockets of a binding once more.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn duplicate(&self, binding: &Arc<Binding>) -> io::Result<Vec<OwnedFd>> {
+        let of = |(owner, acceptor): &(Weak<Binding>, rc::Weak<Acceptor>)| {
+            acceptor.upgrade().filter(|_| std::ptr::eq(owner.as_ptr(), Arc::as_ptr(binding)))
+        };
+        self.0.iter().filter_map(of).map(|acceptor| acceptor.duplicate()).collect()
+    }
+}

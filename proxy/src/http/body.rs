@@ -90,8 +90,7 @@ pub enum ResponseBody {
 impl ResponseBody {
     /// The body of `stream`'s response.
     pub fn new(source: Source, stream: Stream, limits: Limits) -> Self {
-        stream.shared.limits.set(limits);
-        ResponseBody::Stream(Box::new(StreamBody { source, stream, ended: false }))
+        ResponseBody::Stream(Box::new(StreamBody::new(source, stream, limits)))
     }
 }
 
@@ -113,6 +112,12 @@ pub struct ResponseBroken {
 }
 
 impl StreamBody {
+    /// The body of `stream`'s response.
+    pub fn new(source: Source, stream: Stream, limits: Limits) -> Self {
+        stream.shared.limits.set(limits);
+        StreamBody { source, stream, ended: false }
+    }
+
     fn end(&mut self) {
         if self.ended {
             return;
@@ -180,9 +185,17 @@ impl StreamBody {
         drop(info);
         ResponseBroken { reason: failed.reason, source: failed.source }.into()
     }
+}
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self;
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
         let polled = match &mut this.source {
             Source::Local(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Local(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -202,6 +215,17 @@ impl StreamBody {
             Poll::Pending => Poll::Pending,
         }
     }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_source_end()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Local(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Upstream { body, .. } => body.size_hint(),
+        }
+    }
 }
 
 impl Body for ResponseBody {
@@ -213,23 +237,22 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            ResponseBody::Stream(stream) => stream.poll_next(cx),
+            ResponseBody::Stream(stream) => Pin::new(stream.as_mut()).poll_frame(cx),
             ResponseBody::Detached => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            ResponseBody::Stream(stream) => stream.is_source_end(),
+            ResponseBody::Stream(stream) => stream.is_end_stream(),
             ResponseBody::Detached => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ResponseBody::Stream(stream) = self else { return SizeHint::with_exact(0) };
-        match &stream.source {
-            Source::Local(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Upstream { body, .. } => body.size_hint(),
+        match self {
+            ResponseBody::Stream(stream) => stream.size_hint(),
+            ResponseBody::Detached => SizeHint::with_exact(0),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! HTTP on a downstream connection: which version, and the connection's life around its requests.
 
+use std::error::Error;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -9,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http::Request;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncReadExt;
 use tokio::time::sleep_until;
 
@@ -20,8 +20,9 @@ use crate::drain::{DrainSignal, Phase};
 use crate::http::connection::Connection;
 use crate::http::delayed_close::DelayedClose;
 use crate::http::guard::{Guard, Rules};
+use crate::http::http2;
 use crate::http::manager::ConnectionManager;
-use crate::http::overdue::{self, StreamExecutor};
+use crate::http::overdue;
 use crate::http::service;
 use crate::http::stats::HttpStats;
 use crate::http::worker::Worker;
@@ -166,34 +167,12 @@ fn http1_buffer(config: &HttpConnectionManager) -> usize {
 }
 
 async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSignal) {
-    let config = &connection.manager.config;
-    let mut builder = http2::Builder::new(StreamExecutor::new(connection));
-    builder
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
-        .max_concurrent_streams(config.http2.max_concurrent_streams)
-        .initial_stream_window_size(config.http2.initial_stream_window_size)
-        .initial_connection_window_size(config.http2.initial_connection_window_size)
-        .header_table_size(config.http2.hpack_table_size)
-        .max_header_list_size(config.max_request_headers_kb * 1024)
-        .max_send_buf_size(config.buffer_limit as usize);
-    if let Some((interval, timeout)) = config.http2.keepalive {
-        builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
-    }
-    if config.http2.allow_connect {
-        builder.enable_connect_protocol();
-    }
-    let serving = Rc::clone(connection);
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        service::serve(Rc::clone(&serving), request.map(Incoming::from))
-    });
-    let served = builder.serve_connection(DelayedClose::new(stream, &connection.manager), service);
-    let mut served = pin!(served);
-    live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
+    let mut served = pin!(http2::serve(stream, connection));
+    live(connection, drain, served.as_mut(), |served| served.get_mut().shut_down()).await;
 }
 
 /// Counts the end of a connection: by the peer or `by_us`, with requests on it or without.
-fn note_end(connection: &Connection, result: &hyper::Result<()>, by_us: bool) {
+fn note_end<E: Error + 'static>(connection: &Connection, result: Result<(), E>, by_us: bool) {
     let stats = &connection.manager.stats;
     let (side, side_active) = match by_us {
         true => (&stats.downstream_cx_destroy_local, &stats.downstream_cx_destroy_local_active_rq),
@@ -207,14 +186,18 @@ fn note_end(connection: &Connection, result: &hyper::Result<()>, by_us: bool) {
         stats.downstream_cx_destroy_active_rq.inc();
     }
     let Err(error) = result else { return };
-    if error.is_parse() || error.is_parse_too_large() {
+    let of_http1 = (&error as &dyn Error).downcast_ref::<hyper::Error>();
+    let of_http2 = (&error as &dyn Error).downcast_ref::<h2::Error>();
+    if of_http1.is_some_and(|error| error.is_parse() || error.is_parse_too_large())
+        || of_http2.is_some_and(h2::Error::is_library)
+    {
         stats.downstream_cx_protocol_error.inc();
     }
     tracing::debug!(connection = connection.info.id, %error, "downstream connection ended");
 }
 
 /// Runs a connection until it ends by itself, is idle or old for too long, or is drained to the end.
-async fn live<C: Future<Output = Result<(), hyper::Error>>>(
+async fn live<E: Error + 'static, C: Future<Output = Result<(), E>>>(
     connection: &Rc<Connection>,
     mut drain: DrainSignal,
     mut served: Pin<&mut C>,
@@ -229,7 +212,7 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
     let mut response_deadline = Deadline::default();
     loop {
         if phase == Phase::Closing {
-            return note_end(connection, &Ok(()), true);
+            return note_end(connection, Ok::<(), E>(()), true);
         }
         if phase == Phase::Draining && draining_since.is_none() {
             draining_since = Some(Instant::now());
@@ -246,10 +229,10 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
         tokio::select! {
             biased;
             result = served.as_mut() => {
-                return note_end(connection, &result, shut_down || connection.must_close());
+                return note_end(connection, result, shut_down || connection.must_close());
             }
             () = overdue(connection, &mut response_deadline) => {
-                return note_end(connection, &Ok(()), true);
+                return note_end(connection, Ok::<(), E>(()), true);
             }
             news = Quiet::new(news(connection, &mut drain, wake)) => match (news, shut_down_since) {
                 (News::Phase(now), _) => phase = now,
@@ -259,7 +242,7 @@ async fn live<C: Future<Output = Result<(), hyper::Error>>>(
                     let over = Instant::now() >= shut_down_until(connection, since);
                     // A peer that stalls would never do its part of an orderly end.
                     if over && connection.active() == 0 {
-                        return note_end(connection, &Ok(()), true);
+                        return note_end(connection, Ok::<(), E>(()), true);
                     }
                 }
             },

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use crate::drain::{DrainSignal, Phase};
+use crate::drain::DrainSignal;
 use crate::http::guard::Verdicts;
 use crate::http::manager::ConnectionManager;
 use crate::http::stream::Shared;
@@ -33,7 +33,7 @@ pub struct Connection {
     idle_since: Cell<Instant>,
     closing: Cell<bool>,
     deadlines: RefCell<Vec<Deadline>>,
-    /// HTTP/1: the stream under way. HTTP/2: the latest, until its task takes it over.
+    /// HTTP/1: the stream under way.
     pub current: RefCell<Option<Rc<Shared>>>,
     /// Told when the connection must be shut down gracefully at once.
     pub shutdown: Notify,
@@ -118,13 +118,16 @@ impl Connection {
         }
     }
 
-    /// Whether the listener drains.
-    pub fn is_draining(&self) -> bool {
-        self.drain.phase() != Phase::Serving
+    /// A response is about to be sent: if the listener drains and wants it so, it is the connection's last.
+    pub fn follow_drain(&self) {
+        if !self.closing.get() && self.drain.closes() {
+            self.manager.stats.downstream_cx_drain_close.inc();
+            self.close_after_response();
+        }
     }
 
     /// Whether the next HTTP/1 response must say `connection: close`.
     pub fn must_close(&self) -> bool {
-        self.closing.get() || self.is_draining()
+        self.closing.get()
     }
 }

@@ -11,7 +11,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::StatusCode;
 use http::request::Parts;
+use http_body::Body as _;
 use proto::google::protobuf::Any;
 
 use crate::config::hcm;
@@ -23,17 +26,24 @@ use crate::http::manager::Route;
 use crate::http::request;
 use crate::http::service::{self, Routed};
 use crate::http::stream::Stream;
+use crate::io::Incoming;
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::Protocol;
 
+pub mod ext_authz;
 mod local_ratelimit;
 mod match_delegate;
 pub mod rbac;
 mod set_filter_state;
 
 /// Every HTTP filter besides the router.
-static TABLE: &[Registration] =
-    &[local_ratelimit::FILTER, match_delegate::FILTER, rbac::FILTER, set_filter_state::FILTER];
+static TABLE: &[Registration] = &[
+    ext_authz::FILTER,
+    local_ratelimit::FILTER,
+    match_delegate::FILTER,
+    rbac::FILTER,
+    set_filter_state::FILTER,
+];
 
 /// A filter's entry in `TABLE`.
 pub struct Registration {
@@ -66,9 +76,9 @@ pub struct Build<'a> {
     /// `http.<stat_prefix>.`
     pub stat_prefix: &'a str,
     /// Where statistics are registered.
-    pub store: &'a Store,
+    pub store: &'a Arc<Store>,
     /// Statistics that survive an update.
-    pub stats: &'a SharedStats,
+    pub stats: &'a Arc<SharedStats>,
     /// Where the connection manager stands, for errors.
     pub at: &'a At<'a>,
 }
@@ -101,6 +111,10 @@ pub struct Request<'r> {
     pub stream: &'r mut Stream,
     /// The route, if one was found.
     pub route: Option<&'r Arc<Route>>,
+    /// What decides by chance; the same for all of the stream.
+    pub random: u64,
+    /// The body; none if it has been read before, and the request is sent again.
+    body: Option<&'r mut Incoming>,
     /// What the route says to this filter.
     config: Option<Opaque>,
     /// The filter's position.
@@ -117,6 +131,24 @@ impl Request<'_> {
     /// The route is looked up again before the next filter (`clear_route_cache`).
     pub fn clear_route_cache(&mut self) {
         self.reroute = true;
+    }
+
+    /// Whether there is a body to come.
+    pub fn has_body(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| !body.is_end_stream())
+    }
+
+    /// The body's first bytes, at least `most` of them unless there are fewer, and whether these are all. Whoever reads the
+    /// body gets them again.
+    pub async fn read_ahead(&mut self, most: usize) -> (Bytes, bool) {
+        let Some(body) = self.body.as_deref_mut() else { return (Bytes::new(), true) };
+        let is_whole = body.read_ahead(most).await;
+        let shared = &self.stream.shared;
+        shared.touch();
+        if is_whole {
+            shared.complete_request();
+        }
+        (body.ahead(), is_whole)
     }
 
     /// Keeps something for the response, and at least until the stream ends.
@@ -200,6 +232,7 @@ pub async fn decode(
     parts: &mut Parts,
     routed: &mut Routed,
     random: u64,
+    mut body: Option<&mut Incoming>,
 ) -> Result<(), LocalReply> {
     let manager = Arc::clone(&stream.connection.manager);
     note_route(stream, parts, routed, random);
@@ -207,7 +240,9 @@ pub async fn decode(
         let chosen = stream.filter_route.as_ref().and_then(|(_, chosen)| *chosen);
         let route = routed.route();
         let OnRoute::Present(config) = entry.on_route(route, chosen) else { continue };
-        let mut request = Request { parts, stream, route, config, index, reroute: false };
+        let body = body.as_deref_mut();
+        let mut request =
+            Request { parts, stream, route, random, body, config, index, reroute: false };
         match entry.filter.decode(&mut request) {
             Decoded::Continue => {}
             Decoded::Reply(reply) => return Err(reply),
@@ -240,6 +275,17 @@ pub fn encode(head: &mut http::response::Parts, stream: &Stream) {
             entry.filter.encode(&mut Response { head, stream, config, index });
         }
     }
+}
+
+/// The answer to a request whose body is longer than a filter keeps.
+fn too_large() -> LocalReply {
+    let status = StatusCode::PAYLOAD_TOO_LARGE;
+    LocalReply::new(status, "request_payload_too_large", "Payload Too Large").close()
+}
+
+/// Whether a request falls within a share, given as numerator and denominator.
+fn falls_within((numerator, denominator): (u32, u32)) -> bool {
+    numerator >= denominator || fastrand::u32(..denominator) < numerator
 }
 
 /// A request's head as matchers see it.

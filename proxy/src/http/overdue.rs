@@ -1,9 +1,6 @@
 //! The limits on a response under way. They hold too where nobody asks for its body: a client that does not read keeps
-//! hyper from polling it, so they are watched beside hyper and not from within the body.
+//! its codec from polling it, so they are watched beside the codec and not from within the body.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -47,48 +44,4 @@ pub fn poll(
     info.flags.insert(flag);
     info.details = Some(details.into());
     Poll::Ready(())
-}
-
-/// Spawns hyper's tasks for the streams of one downstream HTTP/2 connection, and drops those that are overdue, which resets
-/// their stream.
-#[derive(Clone)]
-pub struct StreamExecutor {
-    connection: Rc<Connection>,
-}
-
-impl StreamExecutor {
-    /// For the streams of `connection`.
-    pub fn new(connection: &Rc<Connection>) -> Self {
-        StreamExecutor { connection: Rc::clone(connection) }
-    }
-}
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamExecutor {
-    fn execute(&self, future: F) {
-        // Boxed, it is moved once and not from hand to hand.
-        let future = Box::pin(future);
-        // hyper spawns the task right after it has called the service, which started the stream.
-        match self.connection.current.take() {
-            Some(shared) => {
-                let connection = Rc::clone(&self.connection);
-                tokio::task::spawn_local(run(connection, shared, future));
-            }
-            None => drop(tokio::task::spawn_local(future)),
-        }
-    }
-}
-
-async fn run<F: Future<Output = ()>>(
-    connection: Rc<Connection>,
-    shared: Rc<Shared>,
-    mut task: Pin<Box<F>>,
-) {
-    let mut deadline = Deadline::default();
-    poll_fn(|cx| {
-        if task.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        poll(&connection, &shared, &mut deadline, cx)
-    })
-    .await;
 }

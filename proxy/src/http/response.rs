@@ -34,9 +34,6 @@ pub fn finish(headers: &mut HeaderMap, tunnel: bool, connection: &Connection) {
         sanitize::append_to_list(headers, &VIA, via, ", ");
     }
     if connection.must_close() && connection.protocol != Protocol::Http2 {
-        if connection.is_draining() {
-            connection.manager.stats.downstream_cx_drain_close.inc();
-        }
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }

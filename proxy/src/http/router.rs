@@ -19,12 +19,12 @@ use crate::upstream::cluster::Cluster;
 
 mod affinity;
 mod answer;
-mod attempt;
+pub mod attempt;
 mod attempts;
 mod avoid;
 mod back_off;
 mod body_source;
-mod cluster;
+pub mod cluster;
 mod connect;
 mod failure;
 mod host;

@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 
 use crate::config::route::Action;
 use crate::http::body::{ResponseBody, Source};
@@ -43,9 +43,7 @@ pub struct Answer {
     pub tunnel: Option<Tunnel>,
 }
 
-/// Serves one request. Never fails: what goes wrong is an answer, or breaks off the response's body.
-///
-/// The stream starts at once and not when the future is first polled: a client that leaves in between is logged too.
+/// Serves one request by hyper. Never fails: what goes wrong is an answer, or breaks off the response's body.
 ///
 /// It is boxed, since hyper moves what it gets from task to task and place to place.
 pub fn serve(
@@ -53,19 +51,31 @@ pub fn serve(
     request: Request<Incoming>,
 ) -> Pin<Box<impl Future<Output = Result<Response<ResponseBody>, Infallible>>>> {
     let (mut parts, body) = request.into_parts();
-    let mut stream = Stream::start(&connection, protocol_of(parts.version));
-    if body_is_empty(&body) {
+    let mut stream = start(&connection, &parts, &body);
+    Box::pin(async move {
+        let answer = answer(&mut stream, &mut parts, body).await;
+        Ok(respond(answer, stream))
+    })
+}
+
+/// The stream of a request. It starts at once and not when somebody asks for the answer: a client that leaves in between is
+/// logged too.
+pub fn start(connection: &Rc<Connection>, parts: &Parts, body: &Incoming) -> Stream {
+    let stream = Stream::start(connection, protocol_of(parts.version));
+    if body_is_empty(body) {
         stream.shared.complete_without_body();
     }
     if parts.version < Version::HTTP_11 && !asks_to_keep_alive(&parts.headers) {
         connection.close_after_response();
     }
-    Box::pin(async move {
-        let head_only = parts.method == Method::HEAD;
-        let answer = act(&mut stream, &mut parts, body).await;
-        let answer = answer.unwrap_or_else(|reply| local_answer(reply, &mut stream, head_only));
-        Ok(respond(answer, stream))
-    })
+    stream
+}
+
+/// The answer to a request; [`finish`] completes its head.
+pub async fn answer(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Answer {
+    let head_only = parts.method == Method::HEAD;
+    let answer = act(stream, parts, body).await;
+    answer.unwrap_or_else(|reply| local_answer(reply, stream, head_only))
 }
 
 fn body_is_empty(body: &Incoming) -> bool {
@@ -81,7 +91,11 @@ fn protocol_of(version: Version) -> Protocol {
 }
 
 /// Decides what becomes of the request and, if a host shall answer it, forwards it.
-async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<Answer, LocalReply> {
+async fn act(
+    stream: &mut Stream,
+    parts: &mut Parts,
+    mut body: Incoming,
+) -> Result<Answer, LocalReply> {
     let connection = &stream.connection;
     if let Some(refusal) = connection.verdicts.refusal(connection.requests()) {
         let reply = request::refused(refusal, connection);
@@ -100,7 +114,7 @@ async fn act(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> Result<A
     if let Ok(found) = &mut routed
         && !stream.connection.manager.filters.is_empty()
     {
-        match filters::decode(stream, parts, found, random).await {
+        match filters::decode(stream, parts, found, random, Some(&mut body)).await {
             Ok(()) => present = Present::scan(&parts.headers),
             Err(reply) => routed = Err(reply),
         }
@@ -132,7 +146,7 @@ pub fn act_again<'a>(
     Box::pin(async move {
         let random = fastrand::u64(..);
         if !stream.connection.manager.filters.is_empty()
-            && let Err(reply) = filters::decode(stream, parts, &mut routed, random).await
+            && let Err(reply) = filters::decode(stream, parts, &mut routed, random, None).await
         {
             keep_for_logs(stream, parts);
             return Err(reply);
@@ -227,7 +241,7 @@ fn decide<'a>(
         Routed::Route(route) => take(stream, route, parts, present, random),
         Routed::TlsRequired => {
             let location = tls_redirect_location(&route_request(parts, stream, random));
-            Err(redirect(StatusCode::MOVED_PERMANENTLY, &location))
+            Err(LocalReply::redirect(StatusCode::MOVED_PERMANENTLY, &location))
         }
         Routed::Nothing(details) => Err(no_route(stream, details)),
     }
@@ -248,14 +262,14 @@ fn take<'a>(
         Action::Redirect(action) => {
             let wanted = route_request(parts, stream, random);
             let location = redirect_location(action, &route.config.matches, &wanted);
-            let reply = redirect(action.code, &location);
+            let reply = LocalReply::redirect(action.code, &location);
             Err(with_route_headers(reply, route, stream))
         }
         Action::Direct(direct) => {
             stream.connection.manager.stats.rq_direct_response.inc();
             let mut reply = LocalReply::new(direct.status, "direct_response", direct.body.clone());
             if direct.status == StatusCode::CREATED || direct.status.is_redirection() {
-                reply.headers.extend(own_location(&route_request(parts, stream, random)));
+                reply = reply.at_own_location(&route_request(parts, stream, random));
             }
             if !direct.body.is_empty() {
                 // So that the route can replace it.
@@ -298,20 +312,6 @@ fn no_route(stream: &Stream, details: &'static str) -> LocalReply {
     LocalReply::new(StatusCode::NOT_FOUND, details, "").flag(ResponseFlags::NO_ROUTE_FOUND)
 }
 
-/// The `location` of a direct response that says where something is: where it was asked for.
-fn own_location(wanted: &RouteRequest<'_>) -> Option<(HeaderName, HeaderValue)> {
-    let location = format!("{}://{}{}", wanted.scheme, wanted.authority, wanted.path);
-    Some((LOCATION, HeaderValue::from_str(&location).ok()?))
-}
-
-fn redirect(status: StatusCode, location: &str) -> LocalReply {
-    let reply = LocalReply::new(status, "direct_response", "");
-    match HeaderValue::from_str(location) {
-        Ok(location) => reply.header(LOCATION, location),
-        Err(_) => LocalReply::new(StatusCode::BAD_REQUEST, "direct_response", ""),
-    }
-}
-
 /// Adds what the route's levels say about response headers to an answer of the proxy's own.
 fn with_route_headers(mut reply: LocalReply, route: &Route, stream: &Stream) -> LocalReply {
     let mut headers = HeaderMap::from_iter(reply.headers.drain(..));
@@ -352,12 +352,12 @@ fn ends_http1(answer: &Answer, stream: &Stream) -> bool {
     unread || after_tunnel || (http10() && endless())
 }
 
-/// Finishes the head and hands the stream over to the body.
-fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
+/// Finishes the head of an answer, which counts from now on.
+pub fn finish(answer: &mut Answer, stream: &mut Stream) {
     let connection = Rc::clone(&stream.connection);
     let manager = &connection.manager;
     if !manager.filters.is_empty() {
-        filters::encode(&mut answer.head, &stream);
+        filters::encode(&mut answer.head, stream);
     }
     if stream.shared.request_completed_at().is_none() {
         manager.stats.downstream_rq_response_before_rq_complete.inc();
@@ -365,7 +365,8 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     if let Some(id) = stream.request_id.take() {
         answer.head.headers.insert(&names::X_REQUEST_ID, id);
     }
-    if connection.protocol != Protocol::Http2 && ends_http1(&answer, &stream) {
+    connection.follow_drain();
+    if connection.protocol != Protocol::Http2 && ends_http1(answer, stream) {
         connection.close_after_response();
     }
     if connection.must_close() && stream.shared.info.borrow().protocol == Some(Protocol::Http10) {
@@ -380,6 +381,11 @@ fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
     if answer.tunnel.is_some() && connection.protocol == Protocol::Http2 {
         upgrade::to_http2(&mut answer.head);
     }
+}
+
+/// Finishes the head and hands the stream over to the body.
+fn respond(mut answer: Answer, mut stream: Stream) -> Response<ResponseBody> {
+    finish(&mut answer, &mut stream);
     let body = match answer.tunnel {
         Some(tunnel) => {
             tokio::task::spawn_local(tunnel.run(stream));

@@ -118,7 +118,9 @@ impl Stream {
             request_complete: Cell::new(None),
             waiter: RefCell::new(None),
         });
-        connection.current.replace(Some(Rc::clone(&shared)));
+        if connection.protocol != Protocol::Http2 {
+            connection.current.replace(Some(Rc::clone(&shared)));
+        }
         Stream {
             shared,
             connection: Rc::clone(connection),

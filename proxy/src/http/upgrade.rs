@@ -3,10 +3,10 @@
 //! Between [`from_http2`] and [`Upgrade::shape_request`] an upgrade has the form of HTTP/1.1, whatever the two sides speak,
 //! so that routes and logs see it in one form only.
 
+use h2::ext::Protocol as ExtendedConnect;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::ext::Protocol as ExtendedConnect;
 use hyper::upgrade::OnUpgrade;
 
 use crate::config::route::RouteAction;
@@ -45,7 +45,8 @@ pub fn requested(parts: &Parts) -> Option<&str> {
 
 /// An upgrade that is allowed.
 pub struct Upgrade {
-    downstream: OnUpgrade,
+    /// Where the client's side comes from; on HTTP/2 it is the stream that the request came by.
+    downstream: Option<OnUpgrade>,
     /// The type, in lower case.
     protocol: Box<str>,
     /// `connect_config`: the tunnel goes on as plain TCP.
@@ -75,13 +76,12 @@ pub fn take(
     let config = &stream.connection.manager.config;
     let allowed = of(&action.upgrades).or_else(|| of(&config.upgrades)).unwrap_or(false);
     let terminates = protocol == CONNECT_TYPE && action.terminates_connect;
-    match parts.extensions.remove::<OnUpgrade>() {
-        Some(downstream) if allowed => {
-            stream.connection.manager.stats.downstream_cx_upgrades_total.inc();
-            Ok(Some(Upgrade { downstream, protocol: protocol.into(), terminates }))
-        }
-        _ => Err(refused(stream)),
+    let downstream = parts.extensions.remove::<OnUpgrade>();
+    if !allowed || (downstream.is_none() && stream.connection.protocol != Protocol::Http2) {
+        return Err(refused(stream));
     }
+    stream.connection.manager.stats.downstream_cx_upgrades_total.inc();
+    Ok(Some(Upgrade { downstream, protocol: protocol.into(), terminates }))
 }
 
 fn refused(stream: &Stream) -> LocalReply {
@@ -121,7 +121,7 @@ impl Upgrade {
             return;
         }
         *request.method_mut() = Method::CONNECT;
-        request.extensions_mut().insert(h2::ext::Protocol::from(&*self.protocol));
+        request.extensions_mut().insert(ExtendedConnect::from(&*self.protocol));
         request.headers_mut().remove(UPGRADE);
         request.headers_mut().remove(CONNECTION);
     }

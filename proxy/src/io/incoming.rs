@@ -7,15 +7,20 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::io::BodyError;
+use crate::io::ahead::Ahead;
 use crate::io::http2::{Http2Body, Http2Tunnel};
 
 /// A body that a codec reads.
 #[derive(Debug)]
 pub enum Incoming {
+    /// None.
+    Empty,
     /// hyper's.
     Hyper(hyper::body::Incoming),
     /// One on a stream of HTTP/2.
     Http2(Http2Body),
+    /// One of which a part has been read ahead.
+    Ahead(Box<Ahead>),
 }
 
 /// Why a codec could not go on with a message.
@@ -37,7 +42,7 @@ impl Incoming {
     pub fn into_tunnel(self) -> Option<Http2Tunnel> {
         match self {
             Incoming::Http2(body) => body.into_tunnel(),
-            Incoming::Hyper(_) => None,
+            Incoming::Empty | Incoming::Hyper(_) | Incoming::Ahead(_) => None,
         }
     }
 }
@@ -57,22 +62,28 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         match self.get_mut() {
+            Incoming::Empty => Poll::Ready(None),
             Incoming::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
             Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
+            Incoming::Ahead(ahead) => Pin::new(&mut **ahead).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Incoming::Empty => true,
             Incoming::Hyper(body) => body.is_end_stream(),
             Incoming::Http2(body) => body.is_end_stream(),
+            Incoming::Ahead(ahead) => ahead.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Incoming::Empty => SizeHint::with_exact(0),
             Incoming::Hyper(body) => body.size_hint(),
             Incoming::Http2(body) => body.size_hint(),
+            Incoming::Ahead(ahead) => ahead.size_hint(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use proto::envoy::admin::v3::server_info::State as AdminState;
@@ -14,12 +15,14 @@ use crate::downstream::manager::ListenerManager;
 use crate::drain::Phase;
 use crate::server::lifecycle::{Lifecycle, State};
 use crate::telemetry::memory::Memory;
+use crate::telemetry::stats::Store;
 
 /// The process, as the admin interface sees it.
 pub struct Control {
     lifecycle: Rc<Lifecycle>,
     listeners: Rc<RefCell<ListenerManager>>,
     discovery: Rc<Discovery>,
+    store: Arc<Store>,
     drain_time: Duration,
     /// `/drain_listeners` keeps responses closing connections, whatever `/healthcheck/ok` says.
     draining: Cell<bool>,
@@ -33,12 +36,14 @@ impl Control {
         lifecycle: &Rc<Lifecycle>,
         listeners: &Rc<RefCell<ListenerManager>>,
         discovery: &Rc<Discovery>,
+        store: &Arc<Store>,
         drain_time: Duration,
     ) -> Rc<Self> {
         Rc::new(Control {
             lifecycle: Rc::clone(lifecycle),
             listeners: Rc::clone(listeners),
             discovery: Rc::clone(discovery),
+            store: Arc::clone(store),
             drain_time,
             draining: Cell::new(false),
             stopping: Default::default(),
@@ -76,6 +81,10 @@ impl Process for Control {
         self.lifecycle.uptime()
     }
 
+    fn uptime_of_all(&self) -> Duration {
+        self.lifecycle.uptime_of_all()
+    }
+
     fn refresh_stats(&self) {
         // The gauge of the state follows.
         self.state();
@@ -86,10 +95,9 @@ impl Process for Control {
         stats.memory_allocated.set(private);
         stats.memory_heap_size.set(private);
         stats.memory_physical_size.set(resident);
-        let listeners = self.listeners.borrow().list();
-        let connections =
-            listeners.iter().map(|(listener, _)| listener.stats.downstream_cx_active.get());
-        stats.total_connections.set(connections.sum());
+        let connections = self.listeners.borrow().active_connections();
+        stats.total_connections.set(connections + stats.parent_connections.get());
+        self.lifecycle.inherited.borrow_mut().add_to(&self.store);
     }
 
     fn fail_health_check(&self, fail: bool) {
@@ -108,7 +116,7 @@ impl Process for Control {
             return;
         }
         self.draining.set(true);
-        self.listeners.borrow().drain(Phase::Refusing, inbound_only);
+        self.listeners.borrow().refuse(inbound_only);
         if !skip_exit {
             self.stop_after_drain_time(inbound_only);
         }

@@ -1,6 +1,6 @@
 //! The process's state, and how it ends.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 use crate::stat_group;
-use crate::telemetry::stats::Store;
+use crate::telemetry::stats::{Inherited, Store};
 
 stat_group! {
     /// `server.`
@@ -19,6 +19,7 @@ stat_group! {
         gauge concurrency,
         gauge version,
         gauge hot_restart_epoch,
+        gauge hot_restart_generation,
         gauge total_connections,
         gauge parent_connections,
         gauge days_until_first_cert_expiring,
@@ -60,26 +61,38 @@ impl State {
 pub struct Lifecycle {
     state: Cell<State>,
     failed: Cell<bool>,
-    quit: Rc<Notify>,
+    quit: Notify,
+    successor: Notify,
+    is_retired: Cell<bool>,
     started: Instant,
     /// When the process started, in seconds since 1970.
     pub start_epoch: u64,
+    /// When the first of the processes that came one after the other by hot restarts started.
+    first_start: Cell<u64>,
+    /// What the process before has counted.
+    pub inherited: RefCell<Inherited>,
     /// `server.`
     pub stats: Arc<ServerStats>,
 }
 
 impl Lifecycle {
-    /// A process that starts now with so many workers.
-    pub fn new(store: &Store, workers: usize) -> Rc<Self> {
+    /// A process that starts now with so many workers, the one of this epoch (`--restart-epoch`).
+    pub fn new(store: &Store, workers: usize, epoch: u32) -> Rc<Self> {
         let stats = store.register(ServerStats::new("server."));
         stats.concurrency.set(workers as u64);
+        stats.hot_restart_epoch.set(epoch.into());
+        stats.hot_restart_generation.set(1);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let lifecycle = Lifecycle {
             state: Cell::new(State::PreInitializing),
             failed: Cell::new(false),
-            quit: Rc::default(),
+            quit: Notify::new(),
+            successor: Notify::new(),
+            is_retired: Cell::new(false),
             started: Instant::now(),
             start_epoch: since.as_secs(),
+            first_start: Cell::new(since.as_secs()),
+            inherited: RefCell::default(),
             stats,
         };
         lifecycle.set(State::PreInitializing);
@@ -125,6 +138,48 @@ impl Lifecycle {
     /// Waits until the process is asked to end.
     pub async fn asked_to_quit(&self) {
         self.quit.notified().await;
+    }
+
+    /// Another process came before, at a hot restart.
+    pub fn inherit(&self, first_start: u64, generation: u64) {
+        self.first_start.set(first_start.min(self.start_epoch));
+        self.stats.hot_restart_generation.set(generation);
+    }
+
+    /// When the first of the processes that came one after the other started, in seconds since 1970.
+    pub fn first_start(&self) -> u64 {
+        self.first_start.get()
+    }
+
+    /// Which of these processes this one is, from 1 on.
+    pub fn generation(&self) -> u64 {
+        self.stats.hot_restart_generation.get()
+    }
+
+    /// How long one of these processes or another has run.
+    pub fn uptime_of_all(&self) -> Duration {
+        self.uptime() + Duration::from_secs(self.start_epoch - self.first_start.get())
+    }
+
+    /// A process comes after this one.
+    pub fn succeed(&self) {
+        self.successor.notify_one();
+    }
+
+    /// Waits until another process comes after this one.
+    pub async fn succeeded(&self) {
+        self.successor.notified().await;
+    }
+
+    /// Asks the process to end, since another one serves in its place.
+    pub fn retire(&self) {
+        self.is_retired.set(true);
+        self.quit();
+    }
+
+    /// Whether another process serves in its place.
+    pub fn is_retired(&self) -> bool {
+        self.is_retired.get()
     }
 
     fn publish(&self) {

@@ -10,7 +10,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 
 use crate::downstream::accept;
-use crate::downstream::worker::{Command, HandOffTable, Worker, WorkerHandle};
+use crate::downstream::worker::{Acceptors, Command, HandOffTable, Worker, WorkerHandle};
 use crate::http::worker::{Identity, Worker as HttpWorker};
 use crate::upstream::cluster::ClusterRegistry;
 use crate::upstream::pool::Pools;
@@ -80,12 +80,23 @@ async fn run(
         identity: shared.identity,
     });
     let worker = Rc::new(Worker::new(http, shared.hand_off, index as u64, count as u64));
-    while let Some(Command::Accept(socket, binding)) = commands.recv().await {
-        match socket.accept_here() {
-            Ok(acceptor) => {
-                tokio::task::spawn_local(accept::run(acceptor, binding, Rc::clone(&worker)));
+    let mut acceptors = Acceptors::default();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Accept(socket, binding) => match socket.accept_here() {
+                Ok(acceptor) => {
+                    let acceptor = Rc::new(acceptor);
+                    acceptors.add(&binding, &acceptor);
+                    tokio::task::spawn_local(accept::run(acceptor, binding, Rc::clone(&worker)));
+                }
+                Err(error) => {
+                    tracing::error!(%error, worker = index, "cannot accept connections");
+                }
+            },
+            Command::Duplicate(binding, answer) => {
+                // Nobody waits any more if the other process has given up.
+                let _ = answer.send(acceptors.duplicate(&binding));
             }
-            Err(error) => tracing::error!(%error, worker = index, "cannot accept connections"),
         }
     }
 }

@@ -10,12 +10,14 @@ use parking_lot::Mutex;
 
 pub mod codes;
 pub mod histogram;
+mod inherited;
 pub mod render;
 mod shared;
 mod tags;
 
 pub use codes::ResponseCodes;
 pub use histogram::Histogram;
+pub use inherited::{Counts, Inherited};
 pub use shared::SharedStats;
 
 /// A number that only grows.

@@ -1,6 +1,9 @@
 //! Calls of the proxy itself (management servers, for one) through a cluster, from the control thread.
 //!
-//! A [`ClusterService`] is a `tower::Service`, so that tonic and tower's layers sit on it.
+//! A [`ClusterService`] is a `tower::Service`, so that tonic and tower's layers sit on it. [`Http1Service`] is its sibling for
+//! what is polled.
+
+mod http1;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,6 +25,8 @@ use super::count::{ConnectionCount, RequestCount};
 use super::meter::Metered;
 use super::pool::{PoolError, http2};
 
+pub use http1::Http1Service;
+
 /// Why a call got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -40,7 +45,7 @@ pub enum ClientError {
         #[source]
         error: PoolError,
     },
-    /// The request cannot be put as an HTTP/2 one.
+    /// The request cannot be put into the protocol's form.
     #[error("bad request URI: {0}")]
     Uri(#[from] http::Error),
     /// The connection or the stream broke.

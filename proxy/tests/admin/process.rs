@@ -25,7 +25,8 @@ impl Proxy {
         let name = format!("admin-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let child = Command::new(env!("CARGO_BIN_EXE_pillion"))
-            .args(["--concurrency", "1", "--config-yaml", bootstrap, "--admin-address-path"])
+            .args(["--concurrency", "1", "--config-yaml", bootstrap, "--disable-hot-restart"])
+            .args(["--drain-strategy", "immediate", "--admin-address-path"])
             .arg(&path)
             .stdin(Stdio::null())
             .spawn()

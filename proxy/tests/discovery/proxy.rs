@@ -14,6 +14,7 @@ use pillion::downstream::build::Builder;
 use pillion::downstream::listener::{Handler, Listener};
 use pillion::downstream::manager::ListenerManager;
 use pillion::downstream::worker::Command;
+use pillion::drain::{Settings, Strategy};
 use pillion::http::manager::Routes;
 use pillion::telemetry::log_writer::{LogWriter, LogWriterOptions};
 use pillion::telemetry::stats::{Metric, Store};
@@ -83,7 +84,7 @@ impl Proxy {
         let logs = LogWriter::start(LogWriterOptions::default(), &store).unwrap();
         let builder = Builder::new(Arc::clone(&store), Arc::clone(&registry), logs);
         let (worker, commands) = mpsc::unbounded_channel();
-        let drain = Duration::from_secs(1);
+        let drain = Settings { time: Duration::from_secs(1), strategy: Strategy::Immediate };
         let manager = ListenerManager::new(builder, &store, vec![worker], Arc::default(), drain);
         let listeners = Rc::new(RefCell::new(manager));
         let environment = Environment {

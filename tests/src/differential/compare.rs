@@ -28,9 +28,7 @@ pub fn expected(envoy: &Value, accepted: &[Accepted]) -> Result<Value, String> {
     let mut expected = envoy.clone();
     for difference in accepted {
         let done = match &difference.patch {
-            Some(patch) => {
-                expected.pointer_mut(&difference.at).map(|target| merge(target, patch))
-            }
+            Some(patch) => expected.pointer_mut(&difference.at).map(|target| merge(target, patch)),
             None => set(&mut expected, &difference.at, &difference.pillion),
         };
         done.ok_or_else(|| {

@@ -10,6 +10,7 @@ mod client;
 mod client_hello;
 mod compare;
 mod frames;
+mod grpc;
 mod http1;
 mod http2;
 mod program;

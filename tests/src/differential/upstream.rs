@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::bootstrap::fill_text;
 use super::case::{Reply, Then, Upstream, UpstreamProtocol};
+use super::grpc;
 use super::http1::{Framing, Head, Wire, write_message};
 use super::http2;
 use super::stage::Stage;
@@ -78,11 +79,24 @@ impl Script {
     fn next_reply(&self) -> Reply {
         let at = self.answered.fetch_add(1, Ordering::Relaxed);
         let replies = &self.upstream.replies;
-        replies.get(at).or(replies.last()).cloned().unwrap_or_default()
+        let mut reply = replies.get(at).or(replies.last()).cloned().unwrap_or_default();
+        if reply.grpc.is_some() {
+            reply.headers.0.push(("content-type".into(), "application/grpc".into()));
+            reply.trailers.0.push(("grpc-status".into(), "0".into()));
+        }
+        reply
     }
 
     fn body_of(&self, reply: &Reply) -> String {
         fill_text(reply.body.as_ref().unwrap_or(&self.name), &BTreeMap::new())
+    }
+
+    /// A request's body as the record tells it.
+    fn told(&self, body: &[u8]) -> Value {
+        match &self.upstream.grpc {
+            Some(name) => grpc::messages(name, body),
+            None => json!(text_of(body)),
+        }
     }
 
     fn update(&self, place: usize, field: &str, value: Value) {
@@ -124,7 +138,7 @@ async fn http1(script: &Script, mut wire: Wire, connection: usize) -> io::Result
 
 async fn read_request_body(script: &Script, wire: &mut Wire, head: &Head, place: usize) {
     let body = wire.read_body(head.framing(Framing::Empty)).await;
-    script.update(place, "body", json!(text_of(&body.bytes)));
+    script.update(place, "body", script.told(&body.bytes));
     script.update(place, "trailers", json!(header_fields(&body.trailers)));
     script.update(place, "end", json!(body.end));
 }
@@ -230,7 +244,7 @@ async fn http2_stream(
     let reply = script.next_reply();
     let read = async |body| {
         let body = http2::read_body(body).await;
-        script.update(place, "body", json!(text_of(&body.bytes)));
+        script.update(place, "body", script.told(&body.bytes));
         script.update(place, "trailers", json!(header_fields(&body.trailers)));
         script.update(place, "end", json!(body.end));
     };
@@ -261,7 +275,10 @@ async fn http2_reply(
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(reply.status).map_err(|e| e.to_string())?;
     *response.headers_mut() = http2::header_map(&reply.headers)?;
-    let body = script.body_of(reply);
+    let body = match &reply.grpc {
+        Some(message) => grpc::frame(message)?,
+        None => script.body_of(reply).into_bytes(),
+    };
     let bare = body.is_empty() && reply.trailers.0.is_empty();
     let mut stream = respond.send_response(response, bare).map_err(error)?;
     if bare {

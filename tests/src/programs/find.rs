@@ -16,7 +16,12 @@ pub fn envoy() -> Option<PathBuf> {
         assert!(path.is_file(), "PILLION_ENVOY={} is not a file", path.display());
         return Some(path);
     }
-    above_current_exe("tools/envoy").or_else(|| in_path("envoy"))
+    tool("envoy").or_else(|| in_path("envoy"))
+}
+
+/// What `.ci/install-tools` put at `name` in `target/tools`.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    above_current_exe(&format!("tools/{name}"))
 }
 
 /// The Pillion that was built into the same folder as the running program (`target/debug` or `target/release`).

@@ -32,15 +32,28 @@ impl Sidecar {
         sidecar
     }
 
-    /// Starts a proxy that takes Envoy's flags, and does not wait.
+    /// Starts a proxy that takes Envoy's flags, and does not wait. Without `--base-id`, it takes part in no hot restart.
     pub fn spawn(program: &Path, bootstrap: &Value, arguments: &[&str]) -> Sidecar {
-        let admin = free_address();
+        let mut all = vec!["--concurrency", "2", "-l", "warning"];
+        if !arguments.contains(&"--base-id") {
+            all.push("--disable-hot-restart");
+        }
+        all.extend(arguments);
+        Self::spawn_at(free_address(), program, bootstrap, &all)
+    }
+
+    /// Starts a proxy with these flags and no others, whose admin interface is at `admin`, and does not wait.
+    pub fn spawn_at(
+        admin: SocketAddr,
+        program: &Path,
+        bootstrap: &Value,
+        arguments: &[&str],
+    ) -> Sidecar {
         let socket = json!({"address": admin.ip().to_string(), "port_value": admin.port()});
         let mut bootstrap = bootstrap.clone();
         merge(&mut bootstrap, &json!({"admin": {"address": {"socket_address": socket}}}));
         let mut command = Command::new(program);
-        command.args(["--config-yaml", &bootstrap.to_string(), "--concurrency", "2"]);
-        command.args(["--disable-hot-restart", "-l", "warning"]).args(arguments);
+        command.args(["--config-yaml", &bootstrap.to_string()]).args(arguments);
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         let process = Process::spawn(&name, &mut command);
         Sidecar { process: process.unwrap_or_else(|error| panic!("{error}")), admin }

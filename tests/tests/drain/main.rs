@@ -182,7 +182,7 @@ async fn drained_listeners_refuse_connections_and_keep_those_they_have() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_drain_closes_connections_first_and_listeners_in_the_end() {
-    let scene = Scene::start(&["--drain-time-s", "1"]).await;
+    let scene = Scene::start(&["--drain-time-s", "1", "--drain-strategy", "immediate"]).await;
     let mut connection = scene.connect(Protocol::Http1).await;
     let mut response = connection.send("GET", "/hold", &[], empty()).await.expect("a head");
     assert_eq!(scene.sidecar.post("/drain_listeners?graceful").status, 200);
@@ -193,4 +193,29 @@ async fn a_graceful_drain_closes_connections_first_and_listeners_in_the_end() {
     scene.upstream.gate.open();
     let body = response.body_mut().collect().await.expect("a whole response").to_bytes();
     assert_eq!(body, "first last");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_taken_for_the_least_time_and_responses_close_them() {
+    let mut scene = Scene::start(&["--min-drain-time-s", "1"]).await;
+    scene.terminate().await;
+    // Load balancers still send new connections for a while.
+    let mut late = scene.connect(Protocol::Http1).await;
+    assert!(late.get("/").await.expect("an answer").closes());
+    let mut told = scene.connect(Protocol::Http2).await;
+    assert_eq!(told.get("/").await.expect("an answer").body, "up");
+    until("the connection's end", || told.is_closed()).await;
+    assert!(scene.sidecar.wait_exit().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gradual_drain_closes_few_connections_at_its_beginning() {
+    let scene = Scene::start(&["--drain-time-s", "100000"]).await;
+    assert_eq!(scene.sidecar.post("/drain_listeners?graceful").status, 200);
+    let mut connection = scene.connect(Protocol::Http1).await;
+    for _ in 0..20 {
+        assert!(!connection.get("/").await.expect("an answer").closes());
+    }
+    assert_eq!(scene.sidecar.post("/healthcheck/fail").status, 200);
+    assert!(connection.get("/").await.expect("an answer").closes());
 }

@@ -42,7 +42,10 @@ impl Scene {
             &routes("a"),
         ])
         .await;
-        let sidecar = Sidecar::start(&ads_bootstrap(control_plane.addr(), api_type), &[]);
+        let sidecar = Sidecar::start(
+            &ads_bootstrap(control_plane.addr(), api_type),
+            &["--drain-strategy", "immediate"],
+        );
         let load = Load::start(listener, CLIENTS).await;
         Scene { control_plane, sidecar, upstreams, listener, load }
     }

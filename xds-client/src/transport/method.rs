@@ -1,4 +1,4 @@
-//! Which gRPC method serves which type.
+//! Which gRPC method serves which type, and which path over REST.
 
 use http::uri::PathAndQuery;
 
@@ -11,6 +11,7 @@ const AGGREGATED: Method = Method {
     service: "discovery.v3.AggregatedDiscoveryService",
     sotw: Some("StreamAggregatedResources"),
     delta: "DeltaAggregatedResources",
+    rest: None,
 };
 
 /// The discovery service of a type; `service` without `envoy.service.`.
@@ -19,6 +20,8 @@ struct Method {
     service: &'static str,
     sotw: Option<&'static str>,
     delta: &'static str,
+    /// The path that `google.api.http` annotates the service's fetch method with.
+    rest: Option<&'static str>,
 }
 
 /// The services under `api/envoy/service`.
@@ -28,64 +31,74 @@ const METHODS: &[Method] = &[
         service: "listener.v3.ListenerDiscoveryService",
         sotw: Some("StreamListeners"),
         delta: "DeltaListeners",
+        rest: Some("/v3/discovery:listeners"),
     },
     Method {
         message: "envoy.config.route.v3.RouteConfiguration",
         service: "route.v3.RouteDiscoveryService",
         sotw: Some("StreamRoutes"),
         delta: "DeltaRoutes",
+        rest: Some("/v3/discovery:routes"),
     },
     Method {
         message: "envoy.config.route.v3.ScopedRouteConfiguration",
         service: "route.v3.ScopedRoutesDiscoveryService",
         sotw: Some("StreamScopedRoutes"),
         delta: "DeltaScopedRoutes",
+        rest: Some("/v3/discovery:scoped-routes"),
     },
     Method {
         message: "envoy.config.route.v3.VirtualHost",
         service: "route.v3.VirtualHostDiscoveryService",
         sotw: None,
         delta: "DeltaVirtualHosts",
+        rest: None,
     },
     Method {
         message: "envoy.config.cluster.v3.Cluster",
         service: "cluster.v3.ClusterDiscoveryService",
         sotw: Some("StreamClusters"),
         delta: "DeltaClusters",
+        rest: Some("/v3/discovery:clusters"),
     },
     Method {
         message: "envoy.config.endpoint.v3.ClusterLoadAssignment",
         service: "endpoint.v3.EndpointDiscoveryService",
         sotw: Some("StreamEndpoints"),
         delta: "DeltaEndpoints",
+        rest: Some("/v3/discovery:endpoints"),
     },
     Method {
         message: "envoy.config.endpoint.v3.LbEndpoint",
         service: "endpoint.v3.LocalityEndpointDiscoveryService",
         sotw: None,
         delta: "DeltaLocalityEndpoints",
+        rest: None,
     },
     Method {
         message: "envoy.extensions.transport_sockets.tls.v3.Secret",
         service: "secret.v3.SecretDiscoveryService",
         sotw: Some("StreamSecrets"),
         delta: "DeltaSecrets",
+        rest: Some("/v3/discovery:secrets"),
     },
     Method {
         message: "envoy.service.runtime.v3.Runtime",
         service: "runtime.v3.RuntimeDiscoveryService",
         sotw: Some("StreamRuntime"),
         delta: "DeltaRuntime",
+        rest: Some("/v3/discovery:runtime"),
     },
     Method {
         message: "envoy.config.core.v3.TypedExtensionConfig",
         service: "extension.v3.ExtensionConfigDiscoveryService",
         sotw: Some("StreamExtensionConfigs"),
         delta: "DeltaExtensionConfigs",
+        rest: Some("/v3/discovery:extension_configs"),
     },
 ];
 
-/// The path of the gRPC method.
+/// The path of the gRPC method, or of the REST endpoint.
 pub(crate) fn path(mode: &Mode, protocol: Protocol) -> Result<PathAndQuery, StartError> {
     let missing = || StartError::NoMethod {
         type_url: match mode {
@@ -104,6 +117,9 @@ pub(crate) fn path(mode: &Mode, protocol: Protocol) -> Result<PathAndQuery, Star
     let name = match protocol {
         Protocol::Sotw => method.sotw.ok_or_else(missing)?,
         Protocol::Delta => method.delta,
+        Protocol::Rest(_) => {
+            return method.rest.map(PathAndQuery::from_static).ok_or_else(missing);
+        }
     };
     PathAndQuery::try_from(format!("/envoy.service.{}/{name}", method.service))
         .map_err(|_| missing())
@@ -111,6 +127,8 @@ pub(crate) fn path(mode: &Mode, protocol: Protocol) -> Result<PathAndQuery, Star
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn single(message: &str) -> Mode {
@@ -126,6 +144,18 @@ mod tests {
         );
         let cds = path(&single("envoy.config.cluster.v3.Cluster"), Protocol::Sotw).expect("CDS");
         assert_eq!(cds, "/envoy.service.cluster.v3.ClusterDiscoveryService/StreamClusters");
+    }
+
+    #[test]
+    fn polled_types_have_paths_of_their_own() {
+        let rest = Protocol::Rest(crate::Polling {
+            refresh_delay: Duration::from_secs(1),
+            request_timeout: Duration::from_secs(1),
+        });
+        let lds = path(&single("envoy.config.listener.v3.Listener"), rest).expect("LDS");
+        assert_eq!(lds, "/v3/discovery:listeners");
+        assert!(path(&Mode::Aggregated, rest).is_err());
+        assert!(path(&single("envoy.config.route.v3.VirtualHost"), rest).is_err());
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) struct Topic<V> {
     table: Table,
     variant: V,
     events: mpsc::UnboundedSender<Event>,
+    /// Why the last response was refused. Some servers send at once what was refused, time and again.
+    refusal: Option<String>,
 }
 
 impl<V: Variant> Topic<V> {
@@ -28,7 +30,8 @@ impl<V: Variant> Topic<V> {
         config: SubscriptionConfig,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
-        Self { type_url, subscription, table: Table::new(config), variant: V::default(), events }
+        let (table, variant) = (Table::new(config), V::default());
+        Self { type_url, subscription, table, variant, events, refusal: None }
     }
 
     /// Another subscription takes over and starts from nothing.
@@ -167,10 +170,12 @@ impl<V: Variant> Topic<V> {
     fn answer(&mut self, sequence: u64, errors: &[ResourceError]) {
         let Some(response) = self.table.answer(sequence, errors) else { return };
         let error = (!errors.is_empty()).then(|| error_detail(errors));
-        if let Some(error) = &error {
+        let refusal = error.as_ref().map(|error| error.message.clone());
+        if let Some(error) = refusal.as_ref().filter(|_| refusal != self.refusal) {
             let (type_url, version) = (&*self.type_url, &response.version);
-            tracing::warn!(type_url, version, error = error.message, "refused configuration");
+            tracing::warn!(type_url, version, error, "refused configuration");
         }
+        self.refusal = refusal;
         self.variant.answered(&response, error);
     }
 }

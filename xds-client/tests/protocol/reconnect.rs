@@ -88,7 +88,7 @@ async fn an_answer_to_a_lost_stream_is_remembered_but_not_sent() {
         drop(stream);
         let mut second = script.accept().await;
         match protocol {
-            Protocol::Sotw => assert_eq!(second.sotw().await.version_info, ""),
+            Protocol::Sotw | Protocol::Rest(_) => assert_eq!(second.sotw().await.version_info, ""),
             Protocol::Delta => assert!(second.delta().await.initial_resource_versions.is_empty()),
         }
         held.accept();
@@ -96,7 +96,7 @@ async fn an_answer_to_a_lost_stream_is_remembered_but_not_sent() {
         drop(second);
         let mut third = script.accept().await;
         match protocol {
-            Protocol::Sotw => assert_eq!(third.sotw().await.version_info, "1"),
+            Protocol::Sotw | Protocol::Rest(_) => assert_eq!(third.sotw().await.version_info, "1"),
             Protocol::Delta => {
                 let versions = third.delta().await.initial_resource_versions;
                 assert_eq!(versions, HashMap::from([("a".into(), "1".into())]));
@@ -221,7 +221,7 @@ async fn after_two_failures_the_next_server_takes_over_without_foreign_versions(
         let mut stream = secondary.accept().await;
         assert_eq!(client.stats().await.server, "secondary");
         match protocol {
-            Protocol::Sotw => assert_eq!(stream.sotw().await.version_info, ""),
+            Protocol::Sotw | Protocol::Rest(_) => assert_eq!(stream.sotw().await.version_info, ""),
             Protocol::Delta => assert!(stream.delta().await.initial_resource_versions.is_empty()),
         }
         drop(stream);
@@ -229,7 +229,7 @@ async fn after_two_failures_the_next_server_takes_over_without_foreign_versions(
         // Nobody has answered since: the first server's versions are still its own.
         let mut stream = primary.accept().await;
         match protocol {
-            Protocol::Sotw => assert_eq!(stream.sotw().await.version_info, "1"),
+            Protocol::Sotw | Protocol::Rest(_) => assert_eq!(stream.sotw().await.version_info, "1"),
             Protocol::Delta => assert_eq!(stream.delta().await.initial_resource_versions.len(), 1),
         }
     }
@@ -312,7 +312,7 @@ async fn paused_changes_leave_as_one_request() {
         handle.add(["c"]);
         drop(outer);
         let names = match protocol {
-            Protocol::Sotw => stream.sotw().await.resource_names,
+            Protocol::Sotw | Protocol::Rest(_) => stream.sotw().await.resource_names,
             Protocol::Delta => stream.delta().await.resource_names_subscribe,
         };
         assert_eq!(names, ["b", "c"]);

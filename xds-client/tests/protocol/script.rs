@@ -100,7 +100,7 @@ impl ServerStream {
     /// Type URL and nonce of the next request.
     pub async fn either(&mut self, protocol: Protocol) -> (String, String) {
         match protocol {
-            Protocol::Sotw => {
+            Protocol::Sotw | Protocol::Rest(_) => {
                 let request = self.sotw().await;
                 (request.type_url, request.response_nonce)
             }
@@ -114,7 +114,7 @@ impl ServerStream {
     /// Sends version `1` of the resource `a`.
     pub fn send_either(&self, protocol: Protocol, type_url: &str, nonce: &str) {
         match protocol {
-            Protocol::Sotw => self.send(&world(type_url, "1", nonce, &["a"])),
+            Protocol::Sotw | Protocol::Rest(_) => self.send(&world(type_url, "1", nonce, &["a"])),
             Protocol::Delta => self.send(&change(type_url, nonce, &[("a", "1")], &[])),
         }
     }

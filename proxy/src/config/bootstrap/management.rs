@@ -16,8 +16,8 @@ pub(super) fn check(bootstrap: &Bootstrap, at: &At<'_>) -> Result<(), ConfigErro
     let dynamic = at.field("dynamic_resources");
     let sources = [
         ("ads_config", bootstrap.ads.as_ref()),
-        ("lds_config", over_grpc(bootstrap.lds.as_ref())),
-        ("cds_config", over_grpc(bootstrap.cds.as_ref())),
+        ("lds_config", api_of(bootstrap.lds.as_ref())),
+        ("cds_config", api_of(bootstrap.cds.as_ref())),
     ];
     let manager = at.field("cluster_manager");
     let sources = sources.map(|(field, source)| (dynamic.field(field), source));
@@ -27,7 +27,7 @@ pub(super) fn check(bootstrap: &Bootstrap, at: &At<'_>) -> Result<(), ConfigErro
         check_clusters(bootstrap, source, &at_source)?;
         if bootstrap.node.id.is_empty() || bootstrap.node.cluster.is_empty() {
             return Err(at.field("node").error(
-                "id and cluster are required, as resources come over gRPC; set them here, or with \
+                "id and cluster are required, as resources come from a server; set them here, or with \
                  --service-node and --service-cluster",
             ));
         }
@@ -35,9 +35,9 @@ pub(super) fn check(bootstrap: &Bootstrap, at: &At<'_>) -> Result<(), ConfigErro
     Ok(())
 }
 
-fn over_grpc(source: Option<&ConfigSource>) -> Option<&ApiConfigSource> {
+fn api_of(source: Option<&ConfigSource>) -> Option<&ApiConfigSource> {
     match &source?.kind {
-        SourceKind::Grpc(api) => Some(api),
+        SourceKind::Api(api) => Some(api),
         SourceKind::Ads | SourceKind::Path { .. } => None,
     }
 }
@@ -50,8 +50,11 @@ fn check_clusters(
     for (index, service) in source.services.iter().enumerate() {
         let GrpcTarget::Cluster { name, .. } = &service.target else { continue };
         if !bootstrap.clusters.iter().any(|(cluster, _)| *cluster.name == **name) {
-            let at = at.index("grpc_services", index);
             let rule = format_args!("{name:?} is none of static_resources.clusters");
+            if source.polling.is_some() {
+                return Err(at.index("cluster_names", index).error(rule));
+            }
+            let at = at.index("grpc_services", index);
             return Err(at.field("envoy_grpc").field("cluster_name").error(rule));
         }
     }

@@ -109,7 +109,7 @@ fn load_stats(
     let manager = message.cluster_manager.as_ref();
     let config = manager.and_then(|manager| manager.load_stats_config.as_ref());
     let at = at.field("load_stats_config");
-    config.map(|config| ApiConfigSource::from_proto(config, &at, context)).transpose()
+    config.map(|config| ApiConfigSource::over_grpc(config, &at, context)).transpose()
 }
 
 /// Refuses what traffic or the choice of resources depends on.
@@ -260,7 +260,7 @@ fn dynamic_resources(
     let (at_ads, at_lds, at_cds) =
         (at.field("ads_config"), at.field("lds_config"), at.field("cds_config"));
     let ads = message.ads_config.as_ref();
-    let ads = ads.map(|ads| ApiConfigSource::from_proto(ads, &at_ads, context)).transpose()?;
+    let ads = ads.map(|ads| ApiConfigSource::over_grpc(ads, &at_ads, context)).transpose()?;
     let source = |message: &Option<_>, at: &At<'_>| {
         message.as_ref().map(|message| ConfigSource::from_proto(message, at, context)).transpose()
     };

@@ -8,12 +8,16 @@ use proto::envoy::config::core::v3::api_config_source::ApiType;
 use proto::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use proto::envoy::config::core::v3::grpc_service::{EnvoyGrpc, GoogleGrpc, TargetSpecifier};
 
-use super::{ApiConfigSource, ConfigSource, GrpcService, GrpcTarget, RateLimit, SourceKind};
+use super::{
+    ApiConfigSource, ConfigSource, GrpcService, GrpcTarget, Polling, RateLimit, SourceKind,
+};
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::value;
 use crate::{refuse_set, warn_set};
 
 const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(15);
+/// `ApiConfigSource.request_timeout` when it is not set.
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl ConfigSource {
     /// Translates a `ConfigSource`.
@@ -64,7 +68,7 @@ impl SourceKind {
             }
             ConfigSourceSpecifier::ApiConfigSource(source) => {
                 let at = at.field("api_config_source");
-                Ok(SourceKind::Grpc(Arc::new(ApiConfigSource::from_proto(source, &at, context)?)))
+                Ok(SourceKind::Api(Arc::new(ApiConfigSource::from_proto(source, &at, context)?)))
             }
         }
     }
@@ -89,7 +93,7 @@ fn path_source(
 }
 
 impl ApiConfigSource {
-    /// Translates an `ApiConfigSource`; `ads_config` too.
+    /// Translates an `ApiConfigSource`.
     ///
     /// # Errors
     /// A field breaks a rule or is not supported.
@@ -99,51 +103,108 @@ impl ApiConfigSource {
         context: &Context,
     ) -> Result<ApiConfigSource, ConfigError> {
         refuse_set!(at, message, [config_validators]);
-        let reason = "it is for REST; discovery goes over gRPC";
-        warn_set!(context, at, message, [refresh_delay, request_timeout], reason);
-        let (delta, aggregated) = api_type(message.api_type, &at.field("api_type"))?;
+        let api_type = value::enumeration::<ApiType>(message.api_type, &at.field("api_type"))?;
         let version = at.field("transport_api_version");
         if message.transport_api_version != pb::ApiVersion::V3 as i32 {
             return Err(version.error("V2 (and AUTO, which means V2) is gone; set it to V3"));
         }
-        if !message.cluster_names.is_empty() {
+        let streamed = |delta, aggregated| streamed(message, (delta, aggregated), at, context);
+        match api_type {
+            ApiType::Grpc => streamed(false, false),
+            ApiType::DeltaGrpc => streamed(true, false),
+            ApiType::AggregatedGrpc => streamed(false, true),
+            ApiType::AggregatedDeltaGrpc => streamed(true, true),
+            ApiType::Rest => polled(message, at, context),
+            ApiType::DeprecatedAndUnavailableDoNotUse => {
+                Err(at.field("api_type").error("is required: GRPC, DELTA_GRPC or REST"))
+            }
+        }
+    }
+
+    /// Translates an `ApiConfigSource` of what only gRPC carries, such as `ads_config`.
+    ///
+    /// # Errors
+    /// See [`ApiConfigSource::from_proto`]; or it is for REST.
+    pub fn over_grpc(
+        message: &pb::ApiConfigSource,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<ApiConfigSource, ConfigError> {
+        let source = Self::from_proto(message, at, context)?;
+        if source.polling.is_some() {
             return Err(at
-                .field("cluster_names")
-                .error("gRPC sources must not have cluster names; set grpc_services.envoy_grpc"));
+                .field("api_type")
+                .error("REST has no such service; use GRPC or DELTA_GRPC"));
         }
-        if message.grpc_services.is_empty() {
-            return Err(at.field("grpc_services").error("at least one is required"));
-        }
-        let services = message.grpc_services.iter().enumerate();
-        let limit = message.rate_limit_settings.as_ref();
-        Ok(ApiConfigSource {
-            delta,
-            aggregated,
-            services: services
-                .map(|(i, service)| {
-                    GrpcService::from_proto(service, &at.index("grpc_services", i), context)
-                })
-                .collect::<Result<_, _>>()?,
-            set_node_on_first_message_only: message.set_node_on_first_message_only,
-            rate_limit: limit
-                .map(|limit| RateLimit::from_proto(limit, &at.field("rate_limit_settings")))
-                .transpose()?,
-        })
+        Ok(source)
     }
 }
 
-/// Whether an API type is incremental, and whether it is aggregated.
-fn api_type(number: i32, at: &At<'_>) -> Result<(bool, bool), ConfigError> {
-    match value::enumeration::<ApiType>(number, at)? {
-        ApiType::Grpc => Ok((false, false)),
-        ApiType::DeltaGrpc => Ok((true, false)),
-        ApiType::AggregatedGrpc => Ok((false, true)),
-        ApiType::AggregatedDeltaGrpc => Ok((true, true)),
-        ApiType::Rest => Err(at.error("REST is not supported; use GRPC or DELTA_GRPC")),
-        ApiType::DeprecatedAndUnavailableDoNotUse => {
-            Err(at.error("is required: GRPC or DELTA_GRPC"))
-        }
+/// A source over gRPC, be it incremental, be it aggregated.
+fn streamed(
+    message: &pb::ApiConfigSource,
+    (delta, aggregated): (bool, bool),
+    at: &At<'_>,
+    context: &Context,
+) -> Result<ApiConfigSource, ConfigError> {
+    let reason = "it is for REST, and this source goes over gRPC";
+    warn_set!(context, at, message, [refresh_delay, request_timeout], reason);
+    if !message.cluster_names.is_empty() {
+        return Err(at
+            .field("cluster_names")
+            .error("gRPC sources must not have cluster names; set grpc_services.envoy_grpc"));
     }
+    if message.grpc_services.is_empty() {
+        return Err(at.field("grpc_services").error("at least one is required"));
+    }
+    let services = message.grpc_services.iter().enumerate();
+    let limit = message.rate_limit_settings.as_ref();
+    Ok(ApiConfigSource {
+        delta,
+        aggregated,
+        polling: None,
+        services: services
+            .map(|(i, service)| {
+                GrpcService::from_proto(service, &at.index("grpc_services", i), context)
+            })
+            .collect::<Result<_, _>>()?,
+        set_node_on_first_message_only: message.set_node_on_first_message_only,
+        rate_limit: limit
+            .map(|limit| RateLimit::from_proto(limit, &at.field("rate_limit_settings")))
+            .transpose()?,
+    })
+}
+
+/// A source that is polled over REST.
+fn polled(
+    message: &pb::ApiConfigSource,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<ApiConfigSource, ConfigError> {
+    let reason = "it is for gRPC, and this source is polled over REST";
+    warn_set!(context, at, message, [rate_limit_settings, set_node_on_first_message_only], reason);
+    if !message.grpc_services.is_empty() {
+        return Err(at.field("grpc_services").error("REST must not have any; set cluster_names"));
+    }
+    let [cluster] = message.cluster_names.as_slice() else {
+        return Err(at.field("cluster_names").error("REST needs exactly one"));
+    };
+    let delay = value::duration(message.refresh_delay, &at.field("refresh_delay"))?;
+    let delay = delay.filter(|delay| !delay.is_zero());
+    let timeout = value::duration(message.request_timeout, &at.field("request_timeout"))?;
+    let target = GrpcTarget::Cluster { name: cluster.clone(), authority: None };
+    Ok(ApiConfigSource {
+        delta: false,
+        aggregated: false,
+        polling: Some(Polling {
+            refresh_delay: delay
+                .ok_or_else(|| at.field("refresh_delay").error("REST needs one above 0"))?,
+            request_timeout: timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT),
+        }),
+        services: vec![GrpcService { target, timeout: None, initial_metadata: Vec::new() }],
+        set_node_on_first_message_only: false,
+        rate_limit: None,
+    })
 }
 
 fn refuse_v2(version: i32, at: &At<'_>) -> Result<(), ConfigError> {
@@ -311,8 +372,8 @@ mod tests {
             }
         );
         let message = source(ConfigSourceSpecifier::ApiConfigSource(grpc()));
-        let SourceKind::Grpc(api) = translate(&message).expect("it is valid").kind else {
-            panic!("not a gRPC source");
+        let SourceKind::Api(api) = translate(&message).expect("it is valid").kind else {
+            panic!("not an API");
         };
         assert!(api.delta && !api.aggregated);
         assert_eq!(
@@ -334,10 +395,6 @@ mod tests {
             "cluster \"a\": path: must not be empty"
         );
         assert_eq!(
-            refused(|source| source.api_type = ApiType::Rest as i32),
-            "bootstrap: ads_config.api_type: REST is not supported; use GRPC or DELTA_GRPC"
-        );
-        assert_eq!(
             refused(|source| source.transport_api_version = 0),
             "bootstrap: ads_config.transport_api_version: V2 (and AUTO, which means V2) is gone; \
              set it to V3"
@@ -354,6 +411,37 @@ mod tests {
             refused(|source| source.grpc_services[0].target_specifier = None),
             "bootstrap: ads_config.grpc_services[0]: is required"
         );
+    }
+
+    #[test]
+    fn rest_names_one_cluster_and_how_often_to_ask() {
+        let mut message = pb::ApiConfigSource {
+            api_type: ApiType::Rest as i32,
+            cluster_names: vec!["rest".into()],
+            refresh_delay: Some(protobuf::Duration { seconds: 5, ..Default::default() }),
+            grpc_services: Vec::new(),
+            ..grpc()
+        };
+        let translate = |message: &pb::ApiConfigSource| {
+            let at = At::resource("cluster", "a");
+            ApiConfigSource::from_proto(message, &at, &Context::default())
+        };
+        let source = translate(&message).expect("it is valid");
+        let polling = source.polling.expect("it is polled");
+        assert_eq!(polling.refresh_delay, Duration::from_secs(5));
+        assert_eq!(polling.request_timeout, Duration::from_secs(1));
+        let at = At::resource("bootstrap", "");
+        let error = ApiConfigSource::over_grpc(&message, &at, &Context::default());
+        assert!(error.expect_err("no ADS").to_string().starts_with("bootstrap: api_type: REST"));
+        message.refresh_delay = None;
+        let error = translate(&message).expect_err("no delay").to_string();
+        assert_eq!(error, "cluster \"a\": refresh_delay: REST needs one above 0");
+        message.cluster_names.clear();
+        let error = translate(&message).expect_err("no cluster").to_string();
+        assert_eq!(error, "cluster \"a\": cluster_names: REST needs exactly one");
+        message.grpc_services = grpc().grpc_services;
+        let error = translate(&message).expect_err("a gRPC service").to_string();
+        assert!(error.starts_with("cluster \"a\": grpc_services: REST must not"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use proto::envoy::config::core::v3::{HeaderValueOption, RuntimeFractionalPercent
 use proto::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use proto::google::protobuf::Any;
 
-use super::{Blueprint, Build, Decoded, HttpFilter, Registration, Request};
+use super::{Blueprint, Build, Decoded, HttpFilter, Registration, Request, falls_within};
 use crate::config::headers::{HeaderAdd, HeaderMutations};
 use crate::config::http_filter::Opaque;
 use crate::config::token_bucket::TokenBucket;
@@ -181,8 +181,4 @@ impl HttpFilter for Filter {
         reply.grpc_status = limit.resource_exhausted.then_some(RESOURCE_EXHAUSTED);
         Decoded::Reply(reply)
     }
-}
-
-fn falls_within((numerator, denominator): (u32, u32)) -> bool {
-    numerator >= denominator || fastrand::u32(..denominator) < numerator
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Uri, Version};
+use http_body::Body as _;
 
 use super::Plan;
 use super::failure::Failed;
@@ -20,7 +21,7 @@ use crate::upstream::pool::{HttpLease, RequestNames, ResponseLease};
 
 /// The request's body as it streams from the downstream.
 pub fn request_body(stream: &Stream, parts: &Parts, body: Incoming) -> Body {
-    if stream.shared.request_completed_at().is_some() {
+    if body.is_end_stream() {
         return Body::Empty;
     }
     let trailers =

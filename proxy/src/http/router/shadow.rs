@@ -10,19 +10,16 @@ use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::BodyExt;
 
 use super::Plan;
-use super::attempt::upstream_request;
 use crate::config::route::{Mirror, MirrorTarget, RouteAction};
+use crate::http::call::{self, Call};
 use crate::http::manager::Route;
-use crate::http::sanitize::{append_to_list, names};
 use crate::http::stream::Stream;
 use crate::http::worker::Worker;
 use crate::io::Body;
 use crate::route::RouteRequest;
 use crate::route::header_mutation::apply;
-use crate::telemetry::stream_info::Protocol;
 use crate::upstream::balance::PickContext;
 use crate::upstream::cluster::Cluster;
-use crate::upstream::pool::RequestNames;
 
 /// What is added to the host, so that logs tell copies from requests.
 const SUFFIX: &str = "-shadow";
@@ -66,13 +63,12 @@ pub fn send(stream: &Stream, plan: &Plan<'_>, shadow: &Shadow<'_>, parts: &Parts
     copy.method = parts.method.clone();
     copy.uri = parts.uri.clone();
     copy.headers = headers(stream, shadow.mirror, &parts.headers);
+    let call =
+        Call { parts: copy, body, downstream: stream.connection.protocol, scheme: stream.scheme };
     let task = Copy {
         worker: Rc::clone(&stream.connection.worker),
         cluster: Arc::clone(&shadow.cluster),
-        parts: copy,
-        body,
-        downstream: stream.connection.protocol,
-        scheme: stream.scheme,
+        call,
         original_dst: stream.connection.info.original_dst(),
     };
     let timeout = plan.timeouts.whole();
@@ -88,12 +84,7 @@ pub fn send(stream: &Stream, plan: &Plan<'_>, shadow: &Shadow<'_>, parts: &Parts
 /// The headers of a copy: who sent it is this proxy.
 fn headers(stream: &Stream, mirror: &Mirror, headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
-    headers.insert(&names::X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
-    if let Some(own) = stream.connection.info.direct_local.ip()
-        && let Ok(value) = HeaderValue::from_str(&own.ip().to_string())
-    {
-        append_to_list(&mut headers, &names::X_FORWARDED_FOR, &value, ",");
-    }
+    call::sign(&mut headers, &stream.connection.info);
     stream.with_format(|context| {
         for mutations in &mirror.mutations {
             apply(mutations, &mut headers, context);
@@ -126,44 +117,18 @@ fn with_suffix(host: &HeaderValue) -> Option<HeaderValue> {
 struct Copy {
     worker: Rc<Worker>,
     cluster: Arc<Cluster>,
-    parts: Parts,
-    body: Body,
-    downstream: Protocol,
-    scheme: &'static str,
+    call: Call,
     original_dst: Option<SocketAddr>,
 }
 
 impl Copy {
     /// Sends it and reads the response to its end, so that the connection can be used again.
-    async fn run(mut self) {
-        let Copy { cluster, .. } = &self;
+    async fn run(self) {
         let context = PickContext { original_dst: self.original_dst, ..PickContext::default() };
-        let Ok(picked) = cluster.pick(&context) else {
-            cluster.traffic().charge(503, true);
+        let Some((response, lease)) = self.call.send(&self.worker, &self.cluster, &context).await
+        else {
             return;
         };
-        let pools = Rc::clone(&self.worker.pools);
-        let owner = picked.owner(cluster);
-        let auto = owner.config().auto_names.as_deref();
-        let names = auto.map(|auto| RequestNames::of(auto, &self.parts.headers));
-        let leasing = pools.http(owner, &picked.host, self.downstream, 0, None, names);
-        let Ok(lease) = leasing.await else {
-            picked.host.stats.rq_error.inc();
-            cluster.traffic().charge(503, true);
-            return;
-        };
-        let cluster = Arc::clone(cluster);
-        let request = upstream_request(&mut self.parts, self.body, lease.protocol(), self.scheme);
-        let Ok((response, lease)) = lease.send(request).await else {
-            picked.host.stats.rq_error.inc();
-            cluster.traffic().charge(503, true);
-            return;
-        };
-        cluster.traffic().charge(response.status().as_u16(), true);
-        match response.status().is_server_error() {
-            true => picked.host.stats.rq_error.inc(),
-            false => picked.host.stats.rq_success.inc(),
-        }
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
             if frame.is_err() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -26,7 +26,7 @@ pub enum UpstreamSide {
 
 /// Two sides that get joined once the response is out.
 pub struct Tunnel {
-    downstream: OnUpgrade,
+    downstream: Option<OnUpgrade>,
     upstream: UpstreamSide,
     limits: Limits,
 }
@@ -37,24 +37,32 @@ impl Tunnel {
         Tunnel { downstream: downstream.downstream, upstream, limits }
     }
 
+    /// Runs over the connection that the client's request came by, once it has left HTTP/1.
+    pub async fn run(mut self, stream: Stream) {
+        match self.downstream.take() {
+            Some(downstream) => match downstream.await {
+                Ok(client) => self.over(stream, TokioIo::new(client)).await,
+                Err(_) => stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION),
+            },
+            None => stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION),
+        }
+    }
+
     /// Relays until both sides have closed or the idle timeout passes. Owns the stream, which is recorded at the end.
-    pub async fn run(self, mut stream: Stream) {
-        let Ok(downstream) = self.downstream.await else {
-            return stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-        };
+    pub async fn over(self, mut stream: Stream, client: impl AsyncRead + AsyncWrite + Unpin) {
         // The lease is held until the end: only then is the upstream connection no longer in use.
         match self.upstream {
             UpstreamSide::Upgraded(upstream, _lease) => {
                 let Ok(upstream) = upstream.await else {
                     return stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
                 };
-                join(&mut stream, downstream, TokioIo::new(upstream), self.limits).await;
+                join(&mut stream, client, TokioIo::new(upstream), self.limits).await;
             }
             UpstreamSide::Http2(upstream, _lease) => {
-                join(&mut stream, downstream, upstream, self.limits).await;
+                join(&mut stream, client, upstream, self.limits).await;
             }
             UpstreamSide::Tcp(mut lease) => {
-                join(&mut stream, downstream, &mut lease.stream, self.limits).await;
+                join(&mut stream, client, &mut lease.stream, self.limits).await;
             }
         }
     }
@@ -62,13 +70,12 @@ impl Tunnel {
 
 async fn join(
     stream: &mut Stream,
-    downstream: Upgraded,
+    mut downstream: impl AsyncRead + AsyncWrite + Unpin,
     mut upstream: impl AsyncRead + AsyncWrite + Unpin,
     limits: Limits,
 ) {
     let stats = Arc::clone(&stream.connection.manager.stats);
     stats.downstream_cx_upgrades_active.inc();
-    let mut downstream = TokioIo::new(downstream);
     let relayed = relay(&mut downstream, &mut upstream, limits.idle).await;
     stats.downstream_cx_upgrades_active.dec();
     let mut info = stream.shared.info.borrow_mut();

@@ -13,9 +13,10 @@ use rustix::thread::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{DNS_PORT, send};
+use super::DNS_PORT;
 use crate::intercept::tool;
 use crate::intercept::{Plan, PortSet, install};
+use crate::io::descriptor;
 
 /// What the helper says when the namespace is there.
 pub const READY: u8 = b'+';
@@ -32,7 +33,7 @@ pub fn serve(mut stream: UnixStream, outbound_port: u16) -> io::Result<()> {
     stream.write_all(&[READY])?;
     let mut kind = [0];
     while stream.read(&mut kind)? == 1 {
-        send(&stream, socket(kind[0]))?;
+        descriptor::send(&stream, &socket(kind[0]))?;
     }
     Ok(())
 }

@@ -20,8 +20,23 @@ impl ResponseCodes {
             return;
         };
         self.classes[index / 100].inc();
-        let codes = self.codes.get_or_init(|| Box::new([const { Counter::zero() }; 500]));
-        codes[index].inc();
+        self.table()[index].inc();
+    }
+
+    fn table(&self) -> &[Counter; 500] {
+        self.codes.get_or_init(|| Box::new([const { Counter::zero() }; 500]))
+    }
+
+    /// Adds what another process has counted: by class, and by code.
+    pub fn add(&self, classes: &[u64; 5], codes: &[(u16, u64)]) {
+        for (class, count) in self.classes.iter().zip(classes) {
+            class.add(*count);
+        }
+        for (code, count) in codes.iter().filter(|(_, count)| *count > 0) {
+            if let Some(index) = usize::from(*code).checked_sub(100).filter(|index| *index < 500) {
+                self.table()[index].add(*count);
+            }
+        }
     }
 
     /// Counts one answer in its class only.

@@ -13,6 +13,8 @@ pub struct Upstream {
     pub tls: Option<TlsServer>,
     /// What it speaks.
     pub protocol: UpstreamProtocol,
+    /// The type of the gRPC messages that it receives: then bodies are told as JSON.
+    pub grpc: Option<String>,
     /// Answers in the order of the requests (TCP: of the connections); the last one repeats.
     pub replies: Vec<Reply>,
 }
@@ -42,6 +44,8 @@ pub struct Reply {
     pub headers: Headers,
     /// The body; the upstream's name unless given.
     pub body: Option<String>,
+    /// A gRPC message with its `@type` instead of the body. Content type and `grpc-status: 0` are added.
+    pub grpc: Option<serde_json::Value>,
     /// Trailers; they make an HTTP/1 body chunked.
     pub trailers: Headers,
     /// These bytes instead of all the above (HTTP/1 and TCP); over HTTP/2 no answer but REFUSED_STREAM, or what `then` says.
@@ -62,6 +66,7 @@ impl Default for Reply {
             status: 200,
             headers: Headers::default(),
             body: None,
+            grpc: None,
             trailers: Headers::default(),
             raw: None,
             hold: None,
