@@ -21,6 +21,7 @@ use crate::telemetry::filter_state::FilterState;
 use crate::telemetry::log_format::FormatContext;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::{ConnectionInfo, StreamInfo, TlsInfo};
+use crate::tls::TlsStats;
 
 /// Serves an accepted connection to its end.
 pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: Rc<Worker>) {
@@ -55,36 +56,49 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
     if matches!(chain.handler, Handler::None) {
         return;
     }
-    let open = OpenConnection::count(&listener.stats);
     let info = connection_info(facts, socket_local, Some(&chain), accepted, &worker);
-    let (mut info, places) = match welcome(info, &chain).await {
+    let open = OpenConnection::count(&listener.stats);
+    serve_by(&chain, stream, info, &state, &worker, &listener.stats).await;
+    drop(open);
+}
+
+/// Serves a connection by its filter chain.
+async fn serve_by(
+    chain: &Chain,
+    stream: Stream,
+    info: ConnectionInfo,
+    state: &State,
+    worker: &Worker,
+    stats: &ListenerStats,
+) {
+    let (mut info, places) = match welcome(info, chain).await {
         Ok(welcomed) => welcomed,
         Err(denied) => {
             drop(stream);
             chain.count_denied();
-            log_connection(&state, &denied.connection, |info| info.flags.insert(denied.flags));
+            log_connection(state, &denied.connection, |info| info.flags.insert(denied.flags));
             return;
         }
     };
-    let stream = match handshake(stream, &chain, &listener.stats).await {
+    let stream = match handshake(stream, chain, &info, stats).await {
         Ok((stream, tls)) => {
             info.tls = tls;
             stream
         }
         Err(reason) => {
             info.transport_failure = reason;
-            log_connection(&state, &Rc::new(info), |_| {});
+            log_connection(state, &Rc::new(info), |_| {});
             return;
         }
     };
     let info = Rc::new(info);
-    handle(stream, Rc::clone(&info), &chain, &worker).await;
-    log_connection(&state, &info, |log| {
+    handle(stream, Rc::clone(&info), chain, worker).await;
+    log_connection(state, &info, |log| {
         if matches!(chain.handler, Handler::Direct(_)) {
             log.details = Some("direct_response".into());
         }
     });
-    drop((open, places));
+    drop(places);
 }
 
 /// Lets the network filters look at a connection that has just come.
@@ -240,6 +254,7 @@ fn count_refusal(stats: &ListenerStats, filters: &[Filter], error: &inspect::Ins
 async fn handshake(
     stream: Stream,
     chain: &Chain,
+    client: &ConnectionInfo,
     stats: &ListenerStats,
 ) -> Result<(Stream, Option<TlsInfo>), Option<Arc<str>>> {
     let Some(tls) = &chain.tls else { return Ok((stream, None)) };
@@ -252,14 +267,27 @@ async fn handshake(
     match timeout(limit, ready.accept(stream, &tls.stats)).await {
         Ok(Ok((stream, info))) => Ok((stream, Some(info))),
         Ok(Err(error)) => {
-            let reason = error.reason.as_deref().unwrap_or("the client left");
-            tracing::debug!(chain = %chain.config.name, reason, "TLS handshake failed");
+            tell_failure(error.reason.as_deref(), chain, &tls.stats, client);
             Err(error.reason)
         }
         Err(_) => {
             stats.downstream_cx_transport_socket_connect_timeout.inc();
             Err(None)
         }
+    }
+}
+
+/// Says in the log who was refused by which rule, or refused us. A client that just leaves (a port probe) is no news.
+fn tell_failure(reason: Option<&str>, chain: &Chain, stats: &TlsStats, client: &ConnectionInfo) {
+    let chain = &*chain.config.name;
+    let peer = &client.remote;
+    let server_name = client.requested_server_name.as_deref().unwrap_or_default();
+    let Some(reason) = reason else {
+        tracing::debug!(%peer, chain, "the client left during the TLS handshake");
+        return;
+    };
+    if let Some(left_out) = stats.warnings.pass(Instant::now()) {
+        tracing::warn!(%peer, server_name, chain, left_out, "a client's TLS handshake failed: {reason}");
     }
 }
 

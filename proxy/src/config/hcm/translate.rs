@@ -329,7 +329,7 @@ mod tests {
                 "scheme_header_transformation: {scheme_to_overwrite: ftp}",
                 "scheme_header_transformation.scheme_to_overwrite",
             ),
-            ("local_reply_config: {}", "local_reply_config"),
+            ("proxy_status_config: {}", "proxy_status_config"),
             ("request_timeout: -1s", "request_timeout"),
             (
                 "upgrade_configs: [{upgrade_type: a}, {upgrade_type: A}]",
