@@ -167,6 +167,11 @@ impl Connection {
         is_closed || self.is_draining.get()
     }
 
+    /// Whether nothing about its place in the pool has to change when a request has left it.
+    pub(super) fn stays_listed(&self) -> bool {
+        self.is_listed.get() && !self.is_draining.get() && !self.is_idle()
+    }
+
     /// What the host has ended the TLS session with, if it has.
     pub(super) fn transport_failure(&self) -> Option<Arc<str>> {
         session_failure(self.ends.tls.as_deref(), self.pool.cluster(), self.pool.host())

@@ -187,7 +187,7 @@ impl HttpLease {
             stream.is_in_flight = true;
             let mut error = match sent.await {
                 Ok(response) => {
-                    if has_odd_framing(&response) {
+                    if stream.connection.protocol != Protocol::Http2 && has_odd_framing(&response) {
                         return Err(stream.refused());
                     }
                     if stream.connection.protocol != Protocol::Http2
