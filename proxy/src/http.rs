@@ -9,7 +9,7 @@ pub mod codec;
 pub mod connection;
 mod delayed_close;
 pub mod filters;
-pub mod guard;
+pub mod h1;
 mod http2;
 pub mod local_reply;
 pub mod manager;

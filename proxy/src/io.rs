@@ -5,6 +5,7 @@ pub mod ahead;
 pub mod body;
 pub mod deadline;
 pub mod descriptor;
+pub mod h1;
 pub mod http2;
 pub mod incoming;
 pub mod quiet;

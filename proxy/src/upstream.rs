@@ -10,4 +10,3 @@ pub mod connect;
 mod count;
 mod meter;
 pub mod pool;
-mod written;

@@ -7,10 +7,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::http::h1::Refusal;
 use crate::http::overdue::Limits;
 use crate::http::reset;
 use crate::http::stream::{Shared, Stream};
-use crate::io::{BodyError, CodecError, Incoming};
+use crate::io::{BodyError, CodecError, Incoming, h1};
 use crate::upstream::pool::{ResetReason, ResponseLease};
 
 /// The downstream's request body, counted on its way upstream.
@@ -38,7 +39,18 @@ impl Body for RequestBody {
         let this = self.get_mut();
         let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            Some(Err(error)) => {
+                match error {
+                    CodecError::Http1(h1::Error::Malformed(_)) => {
+                        this.shared.note_broken(Refusal::SYNTAX);
+                    }
+                    CodecError::Http1(h1::Error::TooLarge(_)) => {
+                        this.shared.note_broken(Refusal::TOO_LARGE);
+                    }
+                    _ => {}
+                }
+                return Poll::Ready(Some(Err(error.into())));
+            }
             None => {
                 this.shared.complete_request();
                 return Poll::Ready(None);
@@ -259,7 +271,7 @@ impl Body for ResponseBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        // hyper does not poll a body that says it has ended.
+        // A codec does not poll a body that says it has ended.
         if self.is_source_end() {
             self.end();
         }

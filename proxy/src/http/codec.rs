@@ -9,26 +9,21 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use http::Request;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use tokio::io::AsyncReadExt;
 use tokio::time::sleep_until;
 
 use crate::config::hcm::{Codec, HttpConnectionManager};
 use crate::drain::{DrainSignal, Phase};
 use crate::http::connection::Connection;
-use crate::http::delayed_close::DelayedClose;
-use crate::http::guard::{Guard, Rules};
+use crate::http::h1;
 use crate::http::http2;
 use crate::http::manager::ConnectionManager;
 use crate::http::overdue;
-use crate::http::service;
 use crate::http::stats::HttpStats;
 use crate::http::worker::Worker;
+use crate::io::Stream;
 use crate::io::deadline::Deadline;
 use crate::io::quiet::Quiet;
-use crate::io::{Incoming, Stream};
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
 
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).
@@ -42,15 +37,17 @@ pub async fn serve(
     worker: Rc<Worker>,
     drain: DrainSignal,
 ) {
-    let Some((stream, protocol)) = detect(stream, &info, &manager.config).await else { return };
+    let Some((stream, ahead, protocol)) = detect(stream, &info, &manager.config).await else {
+        return;
+    };
     let stats = Arc::clone(&manager.stats);
     let secure = info.tls.is_some();
     let _open = OpenConnection::count(stats, protocol, secure);
     let follow = drain.clone();
     let connection = Rc::new(Connection::new(manager, worker, info, protocol, drain));
     match protocol {
-        Protocol::Http2 => serve_http2(stream, &connection, follow).await,
-        _ => serve_http1(stream, &connection, follow).await,
+        Protocol::Http2 => serve_http2(stream.unread(ahead.freeze()), &connection, follow).await,
+        _ => serve_http1(stream, ahead, &connection, follow).await,
     }
 }
 
@@ -100,18 +97,21 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Tells the protocol: as configured, by ALPN, or by the first bytes. `None` if the peer left before it said enough.
+/// Tells the protocol: as configured, by ALPN, or by the first bytes, which it has read then. `None` if the peer left before
+/// it said enough.
 async fn detect(
     mut stream: Stream,
     info: &ConnectionInfo,
     config: &HttpConnectionManager,
-) -> Option<(Stream, Protocol)> {
-    let alpn = info.tls.as_ref().map(|tls| &*tls.alpn);
-    match (config.codec, alpn) {
-        (Codec::Http1, _) => return Some((stream, Protocol::Http11)),
-        (Codec::Http2, _) | (Codec::Auto, Some("h2")) => return Some((stream, Protocol::Http2)),
-        (Codec::Auto, Some(alpn)) if !alpn.is_empty() => return Some((stream, Protocol::Http11)),
-        (Codec::Auto, _) => {}
+) -> Option<(Stream, BytesMut, Protocol)> {
+    let told = match (config.codec, info.tls.as_ref().map(|tls| &*tls.alpn)) {
+        (Codec::Http1, _) => Some(Protocol::Http11),
+        (Codec::Http2, _) | (Codec::Auto, Some("h2")) => Some(Protocol::Http2),
+        (Codec::Auto, Some(alpn)) if !alpn.is_empty() => Some(Protocol::Http11),
+        (Codec::Auto, _) => None,
+    };
+    if let Some(protocol) = told {
+        return Some((stream, BytesMut::new(), protocol));
     }
     let mut ahead = BytesMut::with_capacity(4096);
     let limit = config.idle_timeout.unwrap_or(Duration::MAX);
@@ -134,36 +134,18 @@ async fn detect(
         if ahead.is_empty() {
             return None;
         }
-        return Some((stream.unread(ahead.freeze()), protocol));
+        return Some((stream, ahead, protocol));
     }
 }
 
-async fn serve_http1(stream: Stream, connection: &Rc<Connection>, drain: DrainSignal) {
-    let config = &connection.manager.config;
-    let mut builder = http1::Builder::new();
-    builder
-        .half_close(false)
-        .auto_date_header(false)
-        .title_case_headers(config.proper_case_words)
-        .max_headers(config.max_headers_count as usize)
-        .max_buf_size(http1_buffer(config))
-        // The guard in front gives a slow head an answer.
-        .header_read_timeout(None);
-    let serving = Rc::clone(connection);
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        service::serve(Rc::clone(&serving), request.map(Incoming::from))
-    });
-    let stream = DelayedClose::new(stream, &connection.manager);
-    let stream = Guard::new(stream, Rules::new(config), Arc::clone(&connection.verdicts));
-    let served = builder.serve_connection(stream, service).with_upgrades();
-    let mut served = pin!(served);
-    live(connection, drain, served.as_mut(), |served| served.graceful_shutdown()).await;
-}
-
-/// hyper's buffer also bounds how much of a body is read ahead of a slow upstream.
-fn http1_buffer(config: &HttpConnectionManager) -> usize {
-    let head = config.max_request_headers_kb as usize * 1024 + 4096;
-    head.max(64 * 1024).max(8192)
+async fn serve_http1(
+    stream: Stream,
+    ahead: BytesMut,
+    connection: &Rc<Connection>,
+    drain: DrainSignal,
+) {
+    let mut served = pin!(h1::serve(stream, ahead, Rc::clone(connection)));
+    live(connection, drain, served.as_mut(), |_| connection.end()).await;
 }
 
 async fn serve_http2(stream: Stream, connection: &Rc<Connection>, drain: DrainSignal) {
@@ -181,16 +163,14 @@ fn note_end<E: Error + 'static>(connection: &Connection, result: Result<(), E>, 
         }
     };
     side.inc();
-    if connection.active() > 0 {
+    if connection.ends_busy() {
         side_active.inc();
         stats.downstream_cx_destroy_active_rq.inc();
     }
     let Err(error) = result else { return };
-    let of_http1 = (&error as &dyn Error).downcast_ref::<hyper::Error>();
+    // What is malformed on HTTP/1 was counted where it was answered.
     let of_http2 = (&error as &dyn Error).downcast_ref::<h2::Error>();
-    if of_http1.is_some_and(|error| error.is_parse() || error.is_parse_too_large())
-        || of_http2.is_some_and(h2::Error::is_library)
-    {
+    if of_http2.is_some_and(h2::Error::is_library) {
         stats.downstream_cx_protocol_error.inc();
     }
     tracing::debug!(connection = connection.info.id, %error, "downstream connection ended");

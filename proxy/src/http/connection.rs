@@ -5,15 +5,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::drain::DrainSignal;
-use crate::http::guard::Verdicts;
+use crate::http::h1::Refusal;
 use crate::http::manager::ConnectionManager;
 use crate::http::stream::Shared;
 use crate::http::worker::Worker;
+use crate::io::Stream;
 use crate::io::deadline::Deadline;
 use crate::telemetry::stream_info::{ConnectionInfo, Protocol};
+
+/// What the head of an HTTP/1 request says beside what it asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Verdict {
+    /// Why the request is refused, if it is.
+    pub refusal: Option<Refusal>,
+    /// Whether what follows may belong to a tunnel, so that no further request can be read.
+    pub tunnel: bool,
+}
 
 /// A downstream HTTP connection.
 pub struct Connection {
@@ -25,13 +35,17 @@ pub struct Connection {
     pub info: Rc<ConnectionInfo>,
     /// HTTP/1.1 or HTTP/2; HTTP/1.0 is told by the request.
     pub protocol: Protocol,
-    /// What was found out about its HTTP/1 requests while they were read.
-    pub verdicts: Arc<Verdicts>,
+    /// HTTP/1: what was found out about the latest request while its head was read.
+    pub verdict: Cell<Verdict>,
     drain: DrainSignal,
     active: Cell<u32>,
     requests: Cell<u32>,
     idle_since: Cell<Instant>,
     closing: Cell<bool>,
+    ending: Cell<bool>,
+    left: Cell<bool>,
+    /// HTTP/1: where the connection goes when it leaves HTTP.
+    tunnel: RefCell<Option<oneshot::Sender<Stream>>>,
     deadlines: RefCell<Vec<Deadline>>,
     /// HTTP/1: the stream under way.
     pub current: RefCell<Option<Rc<Shared>>>,
@@ -53,7 +67,10 @@ impl Connection {
             worker,
             info,
             protocol,
-            verdicts: Arc::default(),
+            verdict: Cell::default(),
+            ending: Cell::new(false),
+            left: Cell::new(false),
+            tunnel: RefCell::default(),
             drain,
             active: Cell::new(0),
             requests: Cell::new(0),
@@ -115,6 +132,41 @@ impl Connection {
         self.closing.set(true);
         if self.protocol == Protocol::Http2 {
             self.shutdown.notify_one();
+        }
+    }
+
+    /// HTTP/1: no further request is read.
+    pub fn end(&self) {
+        self.ending.set(true);
+    }
+
+    /// HTTP/1: the client has left while an answer was due to it.
+    pub fn note_left(&self) {
+        self.left.set(true);
+    }
+
+    /// Whether requests are under way, or were when the client left.
+    pub fn ends_busy(&self) -> bool {
+        self.active() > 0 || self.left.get()
+    }
+
+    /// Whether no further request is read.
+    pub fn is_ending(&self) -> bool {
+        self.ending.get()
+    }
+
+    /// HTTP/1: the connection itself, once it has left HTTP.
+    pub fn promise_tunnel(&self) -> oneshot::Receiver<Stream> {
+        let (sender, receiver) = oneshot::channel();
+        self.tunnel.replace(Some(sender));
+        receiver
+    }
+
+    /// HTTP/1: the connection leaves HTTP, as [`promise_tunnel`](Self::promise_tunnel) has promised.
+    pub fn hand_over(&self, stream: Stream) {
+        if let Some(tunnel) = self.tunnel.take() {
+            // A tunnel that has ended already wants it no more.
+            let _ = tunnel.send(stream);
         }
     }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::manager::ConnectionManager;
 use crate::io::Stream;
@@ -20,53 +20,80 @@ use crate::io::deadline::Deadline;
 /// How often the rest is read in one go; a peer that sends without end must not hold the worker.
 const READS: usize = 16;
 
-/// A downstream connection with an end in two steps.
-pub struct DelayedClose {
-    inner: Stream,
-    manager: Arc<ConnectionManager>,
+/// The end of a connection, in two steps.
+#[derive(Default)]
+pub struct Closing {
     /// Since when only the peer's end is waited for.
     waiting_since: Option<Instant>,
     deadline: Deadline,
+}
+
+/// A downstream connection that ends so when it is shut down.
+pub struct DelayedClose {
+    inner: Stream,
+    manager: Arc<ConnectionManager>,
+    closing: Closing,
 }
 
 impl DelayedClose {
     /// Closes `inner` as `manager` says.
     pub fn new(inner: Stream, manager: &Arc<ConnectionManager>) -> Self {
         let manager = Arc::clone(manager);
-        DelayedClose { inner, manager, waiting_since: None, deadline: Deadline::default() }
+        DelayedClose { inner, manager, closing: Closing::default() }
     }
 
-    /// The connection itself.
-    pub fn stream(&mut self) -> Pin<&mut Stream> {
+    fn stream(&mut self) -> Pin<&mut Stream> {
         Pin::new(&mut self.inner)
     }
+}
 
-    /// Reads on until the peer has closed or the time is over.
-    fn poll_peer(&mut self, cx: &mut Context<'_>, since: Instant) -> Poll<io::Result<()>> {
-        let Some(limit) = self.manager.config.delayed_close_timeout else {
+impl Closing {
+    /// Ready once the connection may be dropped.
+    ///
+    /// # Errors
+    /// The sending side cannot be ended.
+    pub fn poll(
+        &mut self,
+        stream: &mut Stream,
+        manager: &ConnectionManager,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let since = match self.waiting_since {
+            Some(since) => since,
+            None => {
+                ready!(AsyncWrite::poll_shutdown(Pin::new(&mut *stream), cx))?;
+                *self.waiting_since.insert(Instant::now())
+            }
+        };
+        let Some(limit) = manager.config.delayed_close_timeout else {
             return Poll::Ready(Ok(()));
         };
-        let mut thrown_away = [0; 4096];
-        for _ in 0..READS {
-            let mut buf = ReadBuf::new(&mut thrown_away);
-            match AsyncRead::poll_read(Pin::new(&mut self.inner), cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
-                // However the peer ended: there is nobody left to tell of an error.
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => {
-                    ready!(self.deadline.poll(cx, Some(since + limit)));
-                    self.manager.stats.downstream_cx_delayed_close_timeout.inc();
-                    return Poll::Ready(Ok(()));
-                }
-            }
-        }
-        if since.elapsed() >= limit {
-            self.manager.stats.downstream_cx_delayed_close_timeout.inc();
+        let is_over = match poll_end(stream, cx) {
+            Poll::Ready(true) => return Poll::Ready(Ok(())),
+            Poll::Ready(false) => since.elapsed() >= limit,
+            Poll::Pending => self.deadline.poll(cx, Some(since + limit)).is_ready(),
+        };
+        if is_over {
+            manager.stats.downstream_cx_delayed_close_timeout.inc();
             return Poll::Ready(Ok(()));
         }
-        cx.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+/// Throws away what comes. Ready with whether the peer has ended; if not, the task is woken to go on.
+fn poll_end(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<bool> {
+    let mut thrown_away = [0; 4096];
+    for _ in 0..READS {
+        let mut buf = ReadBuf::new(&mut thrown_away);
+        match ready!(AsyncRead::poll_read(Pin::new(&mut *stream), cx, &mut buf)) {
+            Ok(()) if !buf.filled().is_empty() => {}
+            // However the peer ended: there is nobody left to tell of an error.
+            _ => return Poll::Ready(true),
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Ready(false)
 }
 
 impl Read for DelayedClose {
@@ -93,15 +120,8 @@ impl Write for DelayedClose {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let since = match this.waiting_since {
-            Some(since) => since,
-            None => {
-                ready!(Write::poll_shutdown(this.stream(), cx))?;
-                *this.waiting_since.insert(Instant::now())
-            }
-        };
-        this.poll_peer(cx, since)
+        let DelayedClose { inner, manager, closing } = self.get_mut();
+        closing.poll(inner, manager, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use crate::config::hcm::{HttpConnectionManager, StripHostPort, Underscores};
 use crate::http::connection::Connection;
-use crate::http::guard::{Refusal, valid_authority};
+use crate::http::h1::{Refusal, valid_authority};
 use crate::http::local_reply::LocalReply;
 use crate::http::path::{self, Normalized};
 use crate::http::present::Present;
@@ -29,7 +29,7 @@ pub fn admit(
 ) -> Result<(), LocalReply> {
     let config = &connection.manager.config;
     match connection.protocol {
-        // The guard has checked what HTTP/1 brings.
+        // What HTTP/1 brings was checked while it was read.
         Protocol::Http2 => {
             check_size(&parts.headers, config, &parts.uri)?;
             if present.has(Present::COOKIE) {
@@ -41,7 +41,7 @@ pub fn admit(
     apply_underscores(&mut parts.headers, connection)?;
     settle_authority(parts, present)?;
     if present.has(Present::EXPECT) && !config.proxy_100_continue {
-        // hyper answers 100-continue when the body is first read; other expectations are the upstream's.
+        // The codec answers 100-continue when the body is first read; other expectations are the upstream's.
         let expected = parts.headers.get(EXPECT).map(HeaderValue::as_bytes);
         if expected.is_some_and(|expected| expected.eq_ignore_ascii_case(b"100-continue")) {
             parts.headers.remove(EXPECT);
@@ -68,7 +68,7 @@ fn bad_request(details: &'static str) -> LocalReply {
         .close()
 }
 
-/// The answer for what the guard has refused.
+/// The answer to a head or a body of HTTP/1 that is refused.
 pub fn refused(refusal: Refusal, connection: &Connection) -> LocalReply {
     let stats = &connection.manager.stats;
     if refusal == Refusal::FRAGMENT {
@@ -87,11 +87,6 @@ pub fn refused(refusal: Refusal, connection: &Connection) -> LocalReply {
     LocalReply::new(refusal.status, refusal.details, reason)
         .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
         .close()
-}
-
-/// The answer for a body whose framing is broken.
-pub fn broken_body(connection: &Connection) -> LocalReply {
-    refused(Refusal::SYNTAX, connection)
 }
 
 fn count_rejected(connection: &Connection) {

@@ -1,6 +1,5 @@
 //! The path of one request through the connection manager: admit, sanitise, route, act, answer.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use crate::config::route::Action;
 use crate::http::body::{ResponseBody, Source};
 use crate::http::connection::Connection;
-use crate::http::guard::Refusal;
+use crate::http::h1::Refusal;
 use crate::http::local_reply::LocalReply;
 use crate::http::manager::Route;
 use crate::http::overdue::Limits;
@@ -43,26 +42,24 @@ pub struct Answer {
     pub tunnel: Option<Box<Tunnel>>,
 }
 
-/// Serves one request by hyper. Never fails: what goes wrong is an answer, or breaks off the response's body.
-///
-/// It is boxed, since hyper moves what it gets from task to task and place to place.
+/// Serves one request of HTTP/1: what goes wrong is an answer, or breaks off the response's body. Boxed, so that a connection
+/// that waits does not hold the room for it.
 pub fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
-) -> Pin<Box<impl Future<Output = Result<Response<ResponseBody>, Infallible>>>> {
+) -> Pin<Box<impl Future<Output = Response<ResponseBody>>>> {
     let (mut parts, body) = request.into_parts();
     let mut stream = start(&connection, &parts, &body);
     Box::pin(async move {
         let answer = answer(&mut stream, &mut parts, body).await;
-        Ok(respond(answer, stream))
+        respond(answer, stream)
     })
 }
 
-/// The stream of a request. It starts at once and not when somebody asks for the answer: a client that leaves in between is
-/// logged too.
+/// The stream of a request. It starts at once, so that a client that leaves before anybody asks for the answer is logged too.
 pub fn start(connection: &Rc<Connection>, parts: &Parts, body: &Incoming) -> Stream {
     let stream = Stream::start(connection, protocol_of(parts.version));
-    if body_is_empty(body) {
+    if http_body::Body::is_end_stream(body) {
         stream.shared.complete_without_body();
     }
     if parts.version < Version::HTTP_11 && !asks_to_keep_alive(&parts.headers) {
@@ -76,10 +73,6 @@ pub async fn answer(stream: &mut Stream, parts: &mut Parts, body: Incoming) -> A
     let head_only = parts.method == Method::HEAD;
     let answer = act(stream, parts, body).await;
     answer.unwrap_or_else(|reply| local_answer(reply, stream, head_only))
-}
-
-fn body_is_empty(body: &Incoming) -> bool {
-    http_body::Body::is_end_stream(body)
 }
 
 fn protocol_of(version: Version) -> Protocol {
@@ -97,7 +90,7 @@ async fn act(
     mut body: Incoming,
 ) -> Result<Answer, LocalReply> {
     let connection = &stream.connection;
-    if let Some(refusal) = connection.verdicts.refusal(connection.requests()) {
+    if let Some(refusal) = connection.verdict.get().refusal {
         let reply = request::refused(refusal, connection);
         // In place of a head that is none there is nothing to tell of.
         if refusal == Refusal::FRAGMENT && connection.manager.keeps_heads {
@@ -343,7 +336,7 @@ fn ends_http1(answer: &Answer, stream: &Stream) -> bool {
     let connection = &stream.connection;
     let stays = answer.tunnel.is_none();
     let unread = stays && shared.request_completed_at().is_none();
-    let after_tunnel = stays && connection.verdicts.is_tunnel(connection.requests());
+    let after_tunnel = stays && connection.verdict.get().tunnel;
     let endless = || match &answer.source {
         Source::Local(_) => false,
         Source::Upstream { body, .. } => {
@@ -371,10 +364,6 @@ pub fn finish(answer: &mut Answer, stream: &mut Stream) {
     connection.follow_drain();
     if connection.protocol != Protocol::Http2 && ends_http1(answer, stream) {
         connection.close_after_response();
-    }
-    if connection.must_close() && stream.shared.info.borrow().protocol == Some(Protocol::Http10) {
-        // hyper would promise a client of 1.0 that the connection stays, unless the answer is one of 1.0 too.
-        answer.head.version = Version::HTTP_10;
     }
     response::finish(&mut answer.head.headers, answer.tunnel.is_some(), &connection);
     stream.respond(answer.head.status.as_u16());

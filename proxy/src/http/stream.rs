@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use crate::http::connection::Connection;
+use crate::http::h1::Refusal;
 use crate::http::manager::Route;
 use crate::http::overdue::Limits;
 use crate::http::request;
@@ -26,6 +27,7 @@ pub struct Shared {
     pub limits: Cell<Limits>,
     activity: Cell<Instant>,
     request_complete: Cell<Option<Instant>>,
+    broken: Cell<Option<Refusal>>,
     waiter: RefCell<Option<Waker>>,
 }
 
@@ -61,6 +63,16 @@ impl Shared {
         let mut info = self.info.borrow_mut();
         self.request_complete.set(Some(info.start));
         info.request_complete = Some(Duration::ZERO);
+    }
+
+    /// The request's body turned out to be no good.
+    pub fn note_broken(&self, refusal: Refusal) {
+        self.broken.set(Some(refusal));
+    }
+
+    /// Why the request's body is no good, if so.
+    pub fn broken(&self) -> Option<Refusal> {
+        self.broken.get()
     }
 
     /// When the request was complete, if it is.
@@ -116,6 +128,7 @@ impl Stream {
             info: RefCell::new(info),
             limits: Cell::default(),
             request_complete: Cell::new(None),
+            broken: Cell::default(),
             waiter: RefCell::new(None),
         });
         if connection.protocol != Protocol::Http2 {

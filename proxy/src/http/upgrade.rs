@@ -6,13 +6,14 @@
 use h2::ext::Protocol as ExtendedConnect;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::upgrade::OnUpgrade;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use tokio::sync::oneshot;
 
 use crate::config::route::RouteAction;
 use crate::http::local_reply::LocalReply;
 use crate::http::present::Present;
 use crate::http::stream::Stream;
+use crate::io::Stream as Connection;
 use crate::telemetry::stream_info::Protocol;
 
 mod tunnel;
@@ -46,7 +47,7 @@ pub fn requested(parts: &Parts) -> Option<&str> {
 /// An upgrade that is allowed.
 pub struct Upgrade {
     /// Where the client's side comes from; on HTTP/2 it is the stream that the request came by.
-    downstream: Option<OnUpgrade>,
+    downstream: Option<oneshot::Receiver<Connection>>,
     /// The type, in lower case.
     protocol: Box<str>,
     /// `connect_config`: the tunnel goes on as plain TCP.
@@ -76,11 +77,13 @@ pub fn take(
     let config = &stream.connection.manager.config;
     let allowed = of(&action.upgrades).or_else(|| of(&config.upgrades)).unwrap_or(false);
     let terminates = protocol == CONNECT_TYPE && action.terminates_connect;
-    let downstream = parts.extensions.remove::<OnUpgrade>();
-    if !allowed || (downstream.is_none() && stream.connection.protocol != Protocol::Http2) {
+    // HTTP/1.0 knows no way out.
+    if !allowed || parts.version < Version::HTTP_11 {
         return Err(refused(stream));
     }
     stream.connection.manager.stats.downstream_cx_upgrades_total.inc();
+    let is_http1 = stream.connection.protocol != Protocol::Http2;
+    let downstream = is_http1.then(|| stream.connection.promise_tunnel());
     Ok(Some(Upgrade { downstream, protocol: protocol.into(), terminates }))
 }
 

@@ -6,17 +6,17 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::io::BodyError;
 use crate::io::ahead::Ahead;
 use crate::io::http2::{Http2Body, Http2Tunnel};
+use crate::io::{BodyError, h1};
 
 /// A body that a codec reads.
 #[derive(Debug)]
 pub enum Incoming {
     /// None.
     Empty,
-    /// hyper's.
-    Hyper(hyper::body::Incoming),
+    /// That of HTTP/1.
+    Http1(h1::Incoming),
     /// One on a stream of HTTP/2.
     Http2(Http2Body),
     /// One of which a part has been read ahead.
@@ -26,9 +26,9 @@ pub enum Incoming {
 /// Why a codec could not go on with a message.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// hyper's reason. As a cause it is left out, so that whoever looks for an HTTP/2 reason finds it next.
+    /// That of HTTP/1.
     #[error(transparent)]
-    Hyper(#[from] hyper::Error),
+    Http1(#[from] h1::Error),
     /// A stream or connection of HTTP/2 broke.
     #[error("{0}")]
     Http2(#[from] h2::Error),
@@ -42,14 +42,8 @@ impl Incoming {
     pub fn into_tunnel(self) -> Option<Http2Tunnel> {
         match self {
             Incoming::Http2(body) => body.into_tunnel(),
-            Incoming::Empty | Incoming::Hyper(_) | Incoming::Ahead(_) => None,
+            Incoming::Empty | Incoming::Http1(_) | Incoming::Ahead(_) => None,
         }
-    }
-}
-
-impl From<hyper::body::Incoming> for Incoming {
-    fn from(body: hyper::body::Incoming) -> Self {
-        Incoming::Hyper(body)
     }
 }
 
@@ -63,7 +57,7 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         match self.get_mut() {
             Incoming::Empty => Poll::Ready(None),
-            Incoming::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
+            Incoming::Http1(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
             Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map_err(CodecError::from),
             Incoming::Ahead(ahead) => Pin::new(&mut **ahead).poll_frame(cx),
         }
@@ -72,7 +66,7 @@ impl Body for Incoming {
     fn is_end_stream(&self) -> bool {
         match self {
             Incoming::Empty => true,
-            Incoming::Hyper(body) => body.is_end_stream(),
+            Incoming::Http1(body) => body.is_end_stream(),
             Incoming::Http2(body) => body.is_end_stream(),
             Incoming::Ahead(ahead) => ahead.is_end_stream(),
         }
@@ -81,7 +75,7 @@ impl Body for Incoming {
     fn size_hint(&self) -> SizeHint {
         match self {
             Incoming::Empty => SizeHint::with_exact(0),
-            Incoming::Hyper(body) => body.size_hint(),
+            Incoming::Http1(body) => body.size_hint(),
             Incoming::Http2(body) => body.size_hint(),
             Incoming::Ahead(ahead) => ahead.size_hint(),
         }

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What filters have left so far. Usually nothing, which takes one word and no look-up.
+/// What filters have left so far. Usually nothing, which takes no memory of its own.
 #[derive(Clone, Debug, Default)]
-pub struct FilterState(Option<Box<BTreeMap<Box<str>, Arc<str>>>>);
+pub struct FilterState(BTreeMap<Box<str>, Arc<str>>);
 
 impl FilterState {
     /// The text under `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.as_ref()?.get(key).map(|text| &**text)
+        self.0.get(key).map(|text| &**text)
     }
 
     /// Leaves a text under `key`, in the place of what was there.
     pub fn set(&mut self, key: &str, text: impl Into<Arc<str>>) {
-        self.0.get_or_insert_default().insert(key.into(), text.into());
+        self.0.insert(key.into(), text.into());
     }
 }

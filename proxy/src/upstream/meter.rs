@@ -3,51 +3,27 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::io::Stream;
 use crate::upstream::cluster::TrafficStats;
-use crate::upstream::written::Written;
 
 /// A stream that counts what passes.
-pub(in crate::upstream) struct Metered {
+pub struct Metered {
     stream: Stream,
     stats: Arc<TrafficStats>,
-    has_read: Arc<AtomicBool>,
-    written: Arc<Written>,
 }
 
 impl Metered {
     pub(in crate::upstream) fn new(stream: Stream, stats: Arc<TrafficStats>) -> Self {
-        Metered { stream, stats, has_read: Arc::default(), written: Arc::default() }
+        Metered { stream, stats }
     }
 
-    /// Set by every byte that comes; whoever resets it learns whether some came since.
-    pub(in crate::upstream) fn has_read(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.has_read)
-    }
-
-    /// What is written of a request, where somebody wants it kept.
-    pub(in crate::upstream) fn written(&self) -> Arc<Written> {
-        Arc::clone(&self.written)
-    }
-
-    fn count_written<'a>(
-        &self,
-        written: &Poll<io::Result<usize>>,
-        buffers: impl Iterator<Item = &'a [u8]>,
-    ) {
-        match written {
-            Poll::Ready(Ok(bytes)) => {
-                self.stats.upstream_cx_tx_bytes_total.add(*bytes as u64);
-                self.written.add(buffers, *bytes);
-            }
-            // The connection is gone, and all of this with it.
-            Poll::Ready(Err(_)) => self.written.add(buffers, usize::MAX),
-            Poll::Pending => {}
+    fn count_written(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.stats.upstream_cx_tx_bytes_total.add(*bytes as u64);
         }
     }
 }
@@ -63,9 +39,6 @@ impl AsyncRead for Metered {
         if polled.is_ready() {
             let read = buf.filled().len() - before;
             self.stats.upstream_cx_rx_bytes_total.add(read as u64);
-            if read > 0 {
-                self.has_read.store(true, Relaxed);
-            }
         }
         polled
     }
@@ -78,7 +51,7 @@ impl AsyncWrite for Metered {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = AsyncWrite::poll_write(Pin::new(&mut self.stream), cx, data);
-        self.count_written(&written, std::iter::once(data));
+        self.count_written(&written);
         written
     }
 
@@ -100,7 +73,7 @@ impl AsyncWrite for Metered {
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = AsyncWrite::poll_write_vectored(Pin::new(&mut self.stream), cx, data);
-        self.count_written(&written, data.iter().map(|buffer| &**buffer));
+        self.count_written(&written);
         written
     }
 }

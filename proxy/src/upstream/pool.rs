@@ -27,6 +27,8 @@ pub use lease::{HttpLease, ResponseLease};
 pub use purpose::RequestNames;
 pub use tcp::TcpLease;
 
+pub use crate::upstream::meter::Metered;
+
 use host_pool::HostPool;
 
 /// Every pool of one worker.

@@ -4,7 +4,8 @@
 //! where that does not hold. The same seed always makes the same input, so a failure is repeated by its seed.
 
 mod chains;
-mod input;
+mod http1;
+pub mod input;
 mod inspectors;
 mod resources;
 mod routes;
@@ -31,6 +32,8 @@ const TARGETS: &[Target] = &[
     ("proxy_protocol", inspectors::proxy_protocol),
     ("tls_inspector", inspectors::tls_inspector),
     ("http_inspector", inspectors::http_inspector),
+    ("http1_head", http1::http1_head),
+    ("http1_body", http1::http1_body),
     ("filter_chains", chains::filter_chains),
     ("routes", routes::routes),
     ("listener", resources::listener),

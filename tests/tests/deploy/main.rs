@@ -197,3 +197,27 @@ fn systemd_takes_the_units() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{said}");
 }
+
+/// As in an image that holds nothing else. `cargo build --target x86_64-unknown-linux-musl` makes the program.
+#[test]
+fn the_static_program_runs_alone_in_an_empty_root() {
+    let target = pillion().ancestors().nth(2).expect("a target folder").to_owned();
+    let builds = ["release", "debug"]
+        .map(|profile| target.join("x86_64-unknown-linux-musl").join(profile).join("pillion"));
+    let Some(program) = builds.into_iter().find(|path| path.is_file()) else {
+        return did_not_run("no static program was built");
+    };
+    let (Some(unshare), Some(chroot)) = (needed("unshare"), needed("chroot")) else { return };
+    let root = tempfile::tempdir().expect("a folder");
+    fs::copy(program, root.path().join("pillion")).expect("a copy");
+    let tried = Command::new(&unshare).args(["-r", "true"]).status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return did_not_run("this user may make no namespaces");
+    }
+    let mut command = Command::new(unshare);
+    command.arg("-r").arg(chroot).arg(root.path()).args(["/pillion", "--mode", "validate"]);
+    command.args(["--config-yaml", "{static_resources: {clusters: [{name: a}]}}"]);
+    let output = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}

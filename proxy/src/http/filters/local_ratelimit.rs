@@ -69,6 +69,7 @@ impl Limit {
         refuse_set!(at, message, [enable_x_ratelimit_headers, enable_retry_after_header]);
         let reason = "it is about descriptors, of which there are none";
         warn_set!(context, at, message, [stage, vh_rate_limits, max_dynamic_descriptors], reason);
+        warn_set!(context, at, message, [always_consume_default_token_bucket], reason);
         let stat_prefix = value::non_empty(&message.stat_prefix, &at.field("stat_prefix"))?;
         let bucket = message.token_bucket.as_ref();
         let at_bucket = at.field("token_bucket");

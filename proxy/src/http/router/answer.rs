@@ -15,8 +15,7 @@ use crate::upstream::cluster::Picked;
 
 /// Counts the response and brings its head into the form that goes downstream.
 pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: Answered) -> Answer {
-    let Answered { mut response, lease } = answered;
-    let upstream = hyper::upgrade::on(&mut response);
+    let Answered { response, lease } = answered;
     let (mut head, body) = response.into_parts();
     // What the host spoke is no matter of the downstream.
     head.version = Version::HTTP_11;
@@ -54,7 +53,7 @@ pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: An
         Some(upgrade) if upgrade.is_accepted(head.status) => {
             let upstream = match body.into_tunnel() {
                 Some(stream) => UpstreamSide::Http2(stream, lease),
-                None => UpstreamSide::Upgraded(upstream, lease),
+                None => UpstreamSide::Http1(lease.take_tunnel(), lease),
             };
             let tunnel = Some(Box::new(Tunnel::new(upgrade, upstream, limits)));
             let source = Source::Local(bytes::Bytes::new());

@@ -286,8 +286,7 @@ impl<'a, 'r> Attempts<'a, 'r> {
     fn failed(&mut self, attempt: Running<'a>, failed: Failed) -> Option<Result<Won, LocalReply>> {
         let picked = &attempt.picked;
         outcome::failed(picked.owner(&self.plan.cluster), &picked.host, failed.reason());
-        let connection = &self.stream.connection;
-        let is_broken = connection.verdicts.is_broken(connection.requests());
+        let is_broken = self.stream.shared.broken().is_some();
         if !attempt.is_hedged && !is_broken {
             let decision = self.decide(|state| state.on_reset(&failed));
             if self.schedule(decision, false) {

@@ -53,8 +53,8 @@ impl From<SendError> for Failed {
 /// The answer for a failed attempt, in Envoy's words. Only the access log learns what the transport said.
 pub fn reply_to(failed: Failed, stream: &Stream, is_retry: bool) -> LocalReply {
     let connection = &stream.connection;
-    if connection.verdicts.is_broken(connection.requests()) {
-        return request::broken_body(connection);
+    if let Some(refusal) = stream.shared.broken() {
+        return request::refused(refusal, connection);
     }
     let Failed { reason, detail, .. } = failed;
     let retried = if is_retry { "retried and the latest " } else { "" };

@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 
 use super::Upgrade;
 use crate::http::overdue::Limits;
 use crate::http::stream::Stream;
+use crate::io::Stream as Connection;
 use crate::io::http2::Http2Tunnel;
 use crate::io::relay::{Ended, relay};
 use crate::telemetry::response_flags::ResponseFlags;
-use crate::upstream::pool::{ResponseLease, TcpLease};
+use crate::upstream::pool::{Metered, ResponseLease, TcpLease};
 
 /// The host's side of a tunnel.
 pub enum UpstreamSide {
-    /// It has left HTTP too.
-    Upgraded(OnUpgrade, ResponseLease),
+    /// The connection has left HTTP too; none if it cannot.
+    Http1(Option<Metered>, ResponseLease),
     /// It is a stream of HTTP/2.
     Http2(Http2Tunnel, ResponseLease),
     /// It never spoke HTTP: CONNECT ends at the proxy.
@@ -26,7 +26,7 @@ pub enum UpstreamSide {
 
 /// Two sides that get joined once the response is out.
 pub struct Tunnel {
-    downstream: Option<OnUpgrade>,
+    downstream: Option<oneshot::Receiver<Connection>>,
     upstream: UpstreamSide,
     limits: Limits,
 }
@@ -41,7 +41,7 @@ impl Tunnel {
     pub async fn run(mut self, stream: Stream) {
         match self.downstream.take() {
             Some(downstream) => match downstream.await {
-                Ok(client) => self.over(stream, TokioIo::new(client)).await,
+                Ok(client) => self.over(stream, client).await,
                 Err(_) => stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION),
             },
             None => stream.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION),
@@ -52,11 +52,11 @@ impl Tunnel {
     pub async fn over(self, mut stream: Stream, client: impl AsyncRead + AsyncWrite + Unpin) {
         // The lease is held until the end: only then is the upstream connection no longer in use.
         match self.upstream {
-            UpstreamSide::Upgraded(upstream, _lease) => {
-                let Ok(upstream) = upstream.await else {
-                    return stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
-                };
-                join(&mut stream, client, TokioIo::new(upstream), self.limits).await;
+            UpstreamSide::Http1(Some(upstream), _lease) => {
+                join(&mut stream, client, upstream, self.limits).await;
+            }
+            UpstreamSide::Http1(None, _) => {
+                stream.flag(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
             }
             UpstreamSide::Http2(upstream, _lease) => {
                 join(&mut stream, client, upstream, self.limits).await;

@@ -20,7 +20,13 @@ where
     B: Body<Data = Bytes, Error = BodyError> + Unpin,
 {
     let mut is_first = true;
-    while let Some(frame) = poll_fn(|cx| poll_frame(&mut body, stream, cx)).await? {
+    loop {
+        let frame = match poll_fn(|cx| poll_frame(&mut body, stream, cx)).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(stream.send_data(Bytes::new(), true)?),
+            Err(CodecError::Body(error)) => return Err(break_off(stream, error).await),
+            Err(error) => return Err(error),
+        };
         match frame.into_data() {
             Ok(data) => {
                 let is_last = body.is_end_stream();
@@ -40,7 +46,13 @@ where
             }
         }
     }
-    Ok(stream.send_data(Bytes::new(), true)?)
+}
+
+/// Resets the stream. What was sent before is written first, if the peer takes it: a reset throws away what still waits.
+async fn break_off(stream: &mut SendStream<Bytes>, error: BodyError) -> CodecError {
+    tokio::task::yield_now().await;
+    stream.send_reset(reason_of(&*error));
+    CodecError::Body(error)
 }
 
 /// The body's next frame, or the end of the stream before there is one.
@@ -55,10 +67,7 @@ where
     match Pin::new(body).poll_frame(cx) {
         Poll::Ready(Some(Ok(frame))) => Poll::Ready(Ok(Some(frame))),
         Poll::Ready(None) => Poll::Ready(Ok(None)),
-        Poll::Ready(Some(Err(error))) => {
-            stream.send_reset(reason_of(&*error));
-            Poll::Ready(Err(CodecError::Body(error)))
-        }
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Err(CodecError::Body(error))),
         Poll::Pending => match stream.poll_reset(cx) {
             Poll::Ready(reset) => {
                 Poll::Ready(Err(reset.map_or_else(|e| e, h2::Error::from).into()))

@@ -5,31 +5,29 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::Either;
 use h2::client::SendRequest;
 use http::{Request, Response};
-use hyper::client::conn::{self, TrySendError};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::host_pool::HostPool;
+use super::http1::Http1;
 use super::http2;
 use crate::io::{Address, Body, CodecError, Incoming};
 use crate::telemetry::stream_info::{Protocol, TlsInfo};
 use crate::upstream::connect::session_failure;
 use crate::upstream::count::ConnectionCount;
-use crate::upstream::written::Written;
+use crate::upstream::meter::Metered;
 
 /// A host does not close a connection so soon after it was used.
 const BRIEF: Duration = Duration::from_millis(1);
 
 /// What hands requests to a connection.
 pub(super) enum Sender {
-    Http1(conn::http1::SendRequest<Body>),
+    Http1(Rc<Http1>),
     Http2(SendRequest<Bytes>),
     /// No more: the connection closes when its requests are done.
     Closed,
@@ -40,13 +38,8 @@ pub(super) struct Unanswered {
     pub error: CodecError,
     /// The request, if nothing of it was sent.
     pub unsent: Option<Box<Request<Body>>>,
-}
-
-impl From<TrySendError<Request<Body>>> for Unanswered {
-    fn from(mut error: TrySendError<Request<Body>>) -> Self {
-        let unsent = error.take_message().map(Box::new);
-        Unanswered { error: error.into_error().into(), unsent }
-    }
+    /// The request as it was sent, if it was to be kept.
+    pub kept: Option<Box<Request<Body>>>,
 }
 
 /// What moves a connection's bytes; ends with the connection.
@@ -59,10 +52,6 @@ pub(super) struct Established {
     pub driver: Driver,
     /// How many requests the connection takes at once; HTTP/2 peers may change it.
     pub capacity: Rc<Cell<usize>>,
-    /// Whether bytes came since this was last reset.
-    pub has_read: Arc<AtomicBool>,
-    /// Keeps what is written of a request, on HTTP/1.
-    pub written: Option<Arc<Written>>,
 }
 
 /// What is known of both ends of a connection.
@@ -81,8 +70,8 @@ pub(super) struct Connection {
     pub(super) pool: Rc<HostPool>,
     sender: RefCell<Sender>,
     capacity: Rc<Cell<usize>>,
-    has_read: Arc<AtomicBool>,
-    written: Option<Arc<Written>>,
+    /// The connection itself, if it speaks HTTP/1.
+    http1: Option<Rc<Http1>>,
     active: Cell<usize>,
     served: Cell<u32>,
     pub(super) idle_since: Cell<Instant>,
@@ -112,6 +101,10 @@ impl Connection {
             Sender::Http2(_) => Protocol::Http2,
             _ => Protocol::Http11,
         };
+        let http1 = match &established.sender {
+            Sender::Http1(http1) => Some(Rc::clone(http1)),
+            _ => None,
+        };
         let connection = Rc::new(Connection {
             id,
             protocol,
@@ -119,8 +112,7 @@ impl Connection {
             pool: Rc::clone(pool),
             sender: RefCell::new(established.sender),
             capacity: established.capacity,
-            has_read: established.has_read,
-            written: established.written,
+            http1,
             active: Cell::default(),
             served: Cell::default(),
             idle_since: Cell::new(Instant::now()),
@@ -142,10 +134,7 @@ impl Connection {
     /// Whether a request may be put on the connection now.
     pub(super) fn is_ready(&self) -> bool {
         let is_open = match &mut *self.sender.borrow_mut() {
-            // hyper takes the first request before the connection is driven, and so before it says it is ready.
-            Sender::Http1(sender) => {
-                !sender.is_closed() && (sender.is_ready() || self.served.get() == 0)
-            }
+            Sender::Http1(http1) => http1.is_ready(),
             Sender::Http2(sender) => http2::is_open(sender),
             Sender::Closed => false,
         };
@@ -160,7 +149,7 @@ impl Connection {
     /// Whether no more requests may come, though some may still be on it.
     pub(super) fn is_ending(&self) -> bool {
         let is_closed = match &mut *self.sender.borrow_mut() {
-            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http1(http1) => http1.is_closed(),
             Sender::Http2(sender) => !http2::is_open(sender),
             Sender::Closed => true,
         };
@@ -202,41 +191,42 @@ impl Connection {
     /// A request has left the connection.
     pub(super) fn end_stream(self: &Rc<Self>) {
         self.active.set(self.active.get() - 1);
+        self.settle();
         self.pool.released(self);
     }
 
-    /// Puts a request on the connection, and keeps it on HTTP/1 if `keep` says so.
-    pub(super) fn send(
+    /// Makes an HTTP/1 connection ready for the next request, if all that belongs to the last one is over.
+    pub(super) fn settle(&self) {
+        if let Some(http1) = &self.http1 {
+            http1.release();
+        }
+    }
+
+    /// Puts a request on the connection and waits for the head of its response. On HTTP/1 it is kept if `keep` says so.
+    pub(super) async fn send(
         &self,
         request: Request<Body>,
         keep: bool,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
-        self.has_read.store(false, Relaxed);
-        if let Some(written) = &self.written {
-            written.begin(keep);
+    ) -> Result<Response<Incoming>, Unanswered> {
+        if let Some(http1) = &self.http1 {
+            return http1.send(request, keep).await;
         }
-        let sent = match &mut *self.sender.borrow_mut() {
-            Sender::Http1(sender) => Some(Either::Left(sender.try_send_request(request))),
-            Sender::Http2(sender) => Some(Either::Right(http2::send(sender, request))),
-            Sender::Closed => None,
+        let sent = match &*self.sender.borrow() {
+            Sender::Http2(sender) => Some(http2::send(sender, request)),
+            Sender::Http1(_) | Sender::Closed => None,
         };
         let sent = sent.expect("only a connection without requests is given up, and it has one");
-        async move {
-            match sent {
-                Either::Left(response) => Ok(response.await?.map(Incoming::from)),
-                Either::Right(sent) => sent?.answer().await,
-            }
-        }
+        sent?.answer().await
     }
 
     /// Whether a part of the response to the request on an HTTP/1 connection has come.
     pub(super) fn has_begun_response(&self) -> bool {
-        self.protocol != Protocol::Http2 && self.has_read.load(Relaxed)
+        self.http1.as_ref().is_some_and(|http1| http1.has_begun())
     }
 
-    /// The request on an HTTP/1 connection, if it was kept.
-    pub(super) fn kept_request(&self) -> Option<Request<Body>> {
-        self.written.as_ref()?.request()
+    /// The connection itself, after it has left HTTP/1.
+    pub(super) fn take_tunnel(&self) -> Option<Metered> {
+        self.http1.as_ref()?.take()
     }
 
     /// Whether the request that has just been put on the connection found it idle for so long that the host may have been
@@ -261,6 +251,10 @@ impl Connection {
     /// Lets the connection close in good order, since nothing more will be sent.
     pub(super) fn close(&self) {
         self.closed_by_us.set(true);
+        if let Some(http1) = &self.http1 {
+            self.closed_by_us.set(!http1.has_host_left());
+            http1.close();
+        }
         *self.sender.borrow_mut() = Sender::Closed;
     }
 

@@ -1,11 +1,10 @@
 //! Why an attempt ended without a complete answer, in Envoy's words.
 
-use std::io;
 use std::sync::Arc;
 
 use http::Request;
 
-use crate::io::{Body, CodecError};
+use crate::io::{Body, CodecError, h1};
 use crate::upstream::connect::ConnectError;
 
 /// The reason of a reset; prints as in `upstream_reset_before_response_started{...}` (before `_` replaces blanks).
@@ -50,31 +49,20 @@ impl ResetReason {
     /// The reason that an error of a codec comes to, on a request's or on a response body's side. A response that has begun
     /// and is cut off is as broken as one that cannot be parsed.
     pub fn of(error: &CodecError, has_begun: bool) -> ResetReason {
-        let error = match error {
-            CodecError::Hyper(error) => error,
-            CodecError::Http2(error) => return ResetReason::of_h2(error),
-            CodecError::Body(_) => return ResetReason::LocalReset,
-        };
-        if error.is_parse() || (error.is_incomplete_message() && has_begun) {
-            return ResetReason::ProtocolError;
+        match error {
+            CodecError::Http1(error) => ResetReason::of_http1(error, has_begun),
+            CodecError::Http2(error) => ResetReason::of_h2(error),
+            CodecError::Body(_) => ResetReason::LocalReset,
         }
-        if error.is_user() {
-            return ResetReason::LocalReset;
+    }
+
+    fn of_http1(error: &h1::Error, has_begun: bool) -> ResetReason {
+        match error {
+            h1::Error::Malformed(_) | h1::Error::TooLarge(_) => ResetReason::ProtocolError,
+            h1::Error::Body(_) => ResetReason::LocalReset,
+            h1::Error::Cut if has_begun => ResetReason::ProtocolError,
+            h1::Error::Cut | h1::Error::Io(_) => ResetReason::ConnectionTermination,
         }
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-                return ResetReason::of_h2(h2);
-            }
-            if cause
-                .downcast_ref::<io::Error>()
-                .is_some_and(|error| breaks_format(error, has_begun))
-            {
-                return ResetReason::ProtocolError;
-            }
-            source = cause.source();
-        }
-        ResetReason::ConnectionTermination
     }
 
     fn of_h2(error: &h2::Error) -> ResetReason {
@@ -94,15 +82,6 @@ impl ResetReason {
             return ResetReason::RemoteReset;
         }
         if error.is_library() { ResetReason::ProtocolError } else { ResetReason::LocalReset }
-    }
-}
-
-/// Whether hyper's HTTP/1 decoder says with this error that the bytes are no response, or half a one.
-fn breaks_format(error: &io::Error, has_begun: bool) -> bool {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => has_begun,
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => true,
-        _ => false,
     }
 }
 

@@ -197,7 +197,6 @@ impl HostPool {
         let connected = connect_for(&self.cluster, &self.host, purpose).await?;
         let stats = Arc::clone(&self.cluster.traffic().stats);
         let is_h2 = connected.is_h2();
-        let stream = Metered::new(connected.stream, stats);
         let config = self.cluster.config();
         let is_h2 = match self.key.protocol {
             Wire::Http1 => false,
@@ -205,11 +204,11 @@ impl HostPool {
             Wire::Auto => is_h2,
         };
         let established = if is_h2 {
-            http2::handshake(stream, config).await
+            let stream = Metered::new(connected.stream, stats);
+            http2::handshake(stream, config).await.map_err(PoolError::handshake)?
         } else {
-            http1::handshake(stream, config).await
+            http1::establish(connected.stream, config, stats)
         };
-        let established = established.map_err(PoolError::handshake)?;
         Ok((established, Ends { local: connected.local, tls: connected.tls }))
     }
 
@@ -253,6 +252,7 @@ impl HostPool {
     /// the request on it goes on although its response has ended: then the connection is of no more use.
     async fn settle(self: Rc<Self>, connection: Rc<Connection>) {
         tokio::task::yield_now().await;
+        connection.settle();
         if connection.is_ready() {
             self.offer(&connection);
         } else {

@@ -54,7 +54,6 @@ pub(in crate::upstream) fn builder<E: Clone>(executor: E, config: &Config) -> Bu
 /// The preface could not be sent.
 pub(super) async fn handshake(stream: Metered, config: &Config) -> Result<Established, CodecError> {
     let options = &config.http2;
-    let has_read = stream.has_read();
     let mut builder = client::Builder::new();
     builder
         .enable_push(false)
@@ -79,13 +78,7 @@ pub(super) async fn handshake(stream: Metered, config: &Config) -> Result<Establ
         limit.set(connection.max_concurrent_send_streams().min(most));
         polled.map_err(CodecError::from)
     });
-    Ok(Established {
-        sender: Sender::Http2(sender),
-        driver: Box::pin(driver),
-        capacity,
-        has_read,
-        written: None,
-    })
+    Ok(Established { sender: Sender::Http2(sender), driver: Box::pin(driver), capacity })
 }
 
 /// Whether the connection takes another request.
@@ -115,7 +108,11 @@ pub(super) fn send(
     let mut sender = sender.clone();
     let mut cx = Context::from_waker(Waker::noop());
     if let Poll::Ready(Err(error)) = sender.poll_ready(&mut cx) {
-        return Err(Unanswered { error: error.into(), unsent: Some(Box::new(request)) });
+        return Err(Unanswered {
+            error: error.into(),
+            unsent: Some(Box::new(request)),
+            kept: None,
+        });
     }
     let (mut head, body) = request.into_parts();
     strip(&mut head.headers);
@@ -123,7 +120,7 @@ pub(super) fn send(
     let ends = body.is_end_stream() && !becomes_tunnel;
     match sender.send_request(Request::from_parts(head, ()), ends) {
         Ok((response, stream)) => Ok(Sent { response, stream, body, becomes_tunnel }),
-        Err(error) => Err(Unanswered { error: error.into(), unsent: None }),
+        Err(error) => Err(Unanswered { error: error.into(), unsent: None, kept: None }),
     }
 }
 
@@ -145,7 +142,7 @@ impl Sent {
                 let body = Http2Body::new(stream, upload);
                 Ok(Response::from_parts(head, Incoming::Http2(body)))
             }
-            Err(error) => Err(Unanswered { error: error.into(), unsent: None }),
+            Err(error) => Err(Unanswered { error: error.into(), unsent: None, kept: None }),
         }
     }
 }

@@ -3,16 +3,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response};
 
 use super::connection::Connection;
-use super::{PoolError, ResetReason, SendError};
+use super::http1::is_tunnel;
+use super::{Metered, PoolError, ResetReason, SendError};
 use crate::io::{Address, Body, CodecError, Incoming};
 use crate::telemetry::stream_info::{Protocol, TlsInfo};
 use crate::upstream::count::RequestCount;
 
-/// How often a request that a connection gave back unsent is put on another one.
+/// How often a request that a new connection gave back unsent is put on another one.
 const MAX_RESENDS: usize = 3;
 
 /// A request on a connection.
@@ -69,7 +69,7 @@ impl Stream {
         Some(Box::new(copy))
     }
 
-    /// What the caller is told when hyper gave up on the request.
+    /// What the caller is told when the codec gave up on the request.
     fn failed(mut self, error: CodecError, unsent: Option<Box<Request<Body>>>) -> SendError {
         let transport_failure = self.connection.transport_failure();
         let reason = match transport_failure {
@@ -93,20 +93,6 @@ impl Stream {
             is_reused: self.connection.is_reused(),
             unsent,
             source: Some(error),
-        }
-    }
-}
-
-impl Stream {
-    /// What the caller is told of a response that hyper took but nobody should.
-    fn refused(self) -> SendError {
-        self.connection.pool.cluster().stats().upstream_cx_protocol_error.inc();
-        SendError {
-            reason: ResetReason::ProtocolError,
-            transport_failure: None,
-            is_reused: self.connection.is_reused(),
-            unsent: None,
-            source: None,
         }
     }
 }
@@ -164,7 +150,7 @@ impl HttpLease {
     /// Lets [`send`](Self::send) send a request without a body once more, on a new connection, if this one has served
     /// others before and ends before any byte of a response. For requests that may be sent twice.
     pub fn allow_replay(&mut self) {
-        self.may_replay = self.is_reused();
+        self.may_replay = true;
     }
 
     /// Sends a request and waits for its response's headers. HTTP/1 wants the URI in origin form with a `Host`
@@ -182,14 +168,12 @@ impl HttpLease {
         let mut resends = 0;
         loop {
             let is_connect = request.method() == Method::CONNECT;
-            let copy = if may_replay { stream.copy(&request) } else { None };
-            let sent = stream.connection.send(request, may_replay);
+            let is_reused = stream.connection.is_reused();
+            let keep = may_replay && is_reused;
+            let copy = if keep { stream.copy(&request) } else { None };
             stream.is_in_flight = true;
-            let mut error = match sent.await {
+            let mut error = match stream.connection.send(request, keep).await {
                 Ok(response) => {
-                    if stream.connection.protocol != Protocol::Http2 && has_odd_framing(&response) {
-                        return Err(stream.refused());
-                    }
                     if stream.connection.protocol != Protocol::Http2
                         && is_tunnel(response.status(), is_connect)
                     {
@@ -203,11 +187,14 @@ impl HttpLease {
             let replaced = match unsent {
                 Some(unsent) if resends < MAX_RESENDS => {
                     request = *unsent;
+                    stream.is_in_flight = false;
+                    // However many have closed that waited for a request, the last of them is followed by a new one.
+                    resends += usize::from(!is_reused);
                     stream.replace().await
                 }
-                None if may_replay && stream.is_lost(&error.error) => {
-                    match copy.map(|copy| *copy).or_else(|| stream.connection.kept_request()) {
-                        Some(again) => request = again,
+                None if keep && stream.is_lost(&error.error) => {
+                    match copy.or(error.kept) {
+                        Some(again) => request = *again,
                         None => return Err(stream.failed(error.error, None)),
                     }
                     may_replay = false;
@@ -215,7 +202,6 @@ impl HttpLease {
                 }
                 unsent => return Err(stream.failed(error.error, unsent)),
             };
-            resends += 1;
             stream = match replaced {
                 Ok(stream) => stream,
                 Err(error) => {
@@ -224,21 +210,6 @@ impl HttpLease {
             };
         }
     }
-}
-
-/// Whether two readers may see the end of a response's body at two places: a length beside chunks, or another encoding.
-fn has_odd_framing<B>(response: &Response<B>) -> bool {
-    let headers = response.headers();
-    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(encoding) = encodings.next() else { return false };
-    !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")
-        || encodings.next().is_some()
-        || headers.contains_key(CONTENT_LENGTH)
-}
-
-/// Whether a response turns an HTTP/1 connection into a tunnel.
-fn is_tunnel(status: StatusCode, is_connect: bool) -> bool {
-    status == StatusCode::SWITCHING_PROTOCOLS || (is_connect && status.is_success())
 }
 
 /// The connection while it carries a response. Dropped before [`finish`](Self::finish), it resets the request: an
@@ -251,6 +222,11 @@ impl ResponseLease {
     /// The connection takes no further request.
     pub fn retire(&self) {
         self.stream.connection.drain();
+    }
+
+    /// The connection itself, of which the response has made a tunnel; `None` if it is HTTP/2, or a request body is still on it.
+    pub fn take_tunnel(&self) -> Option<Metered> {
+        self.stream.connection.take_tunnel()
     }
 
     /// Takes over what the response's trailers say of the host, where the cluster's policy wants to know.

@@ -222,8 +222,8 @@ fn an_upgraded_connection_passes_bytes_and_leaves_the_pool() {
         let request = Request::builder().uri("/").header("host", "a");
         let request = request.header("connection", "upgrade").header("upgrade", "x");
         let request = request.body(Body::Empty).unwrap();
-        let (response, lease) = fixture.lease().await.unwrap().send(request).await.unwrap();
-        let mut tunnel = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        let (_response, lease) = fixture.lease().await.unwrap().send(request).await.unwrap();
+        let mut tunnel = lease.take_tunnel().unwrap();
         tunnel.write_all(b"ping").await.unwrap();
         let mut echo = [0; 4];
         tunnel.read_exact(&mut echo).await.unwrap();
