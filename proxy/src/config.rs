@@ -14,6 +14,7 @@ pub mod cel;
 pub mod cluster;
 pub mod endpoint;
 pub mod error;
+pub mod filter_state;
 pub mod hash_policy;
 pub mod hcm;
 pub mod headers;
@@ -29,6 +30,7 @@ pub mod source;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;
+pub mod token_bucket;
 pub mod value;
 
 pub use error::{At, ConfigError, Context, Files};

@@ -2,6 +2,7 @@
 //! (`envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`).
 
 mod http_filters;
+mod local_replies;
 mod options;
 mod translate;
 
@@ -9,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use local_replies::{BodyFormat, LocalReplies, ReplyMapper};
 
 use crate::config::access_log::AccessLog;
 use crate::config::cluster::Http2Options;
@@ -59,6 +62,8 @@ pub struct HttpConnectionManager {
     pub append_x_forwarded_port: bool,
     /// `internal_address_config`; none means that no address is internal.
     pub internal_addresses: Option<InternalAddresses>,
+    /// `local_reply_config`
+    pub local_replies: Option<Box<LocalReplies>>,
     /// `add_user_agent`
     pub add_user_agent: bool,
     /// `generate_request_id`; default true.

@@ -15,6 +15,7 @@ pub use predicate::Predicate;
 pub use source_type::SourceType;
 
 use crate::config::access_log::AccessLog;
+use crate::config::filter_state::StateValues;
 use crate::config::matcher::tree::Tree;
 use crate::config::network_filter::NetworkFilter;
 use crate::config::tls::DownstreamTls;
@@ -99,6 +100,8 @@ pub enum ListenerFilterKind {
         /// `mark`: `SO_MARK` of their sockets; 0 is none.
         mark: u32,
     },
+    /// `envoy.filters.listener.set_filter_state`
+    FilterState(Arc<StateValues>),
     /// `envoy.filters.listener.proxy_protocol`
     ProxyProtocol {
         /// `allow_requests_without_proxy_protocol`

@@ -1,5 +1,6 @@
 //! Network filters of a filter chain.
 
+mod connection;
 mod ext_authz;
 mod rbac;
 mod tcp_proxy;
@@ -15,8 +16,10 @@ use proto::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz as PbExt
 use proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager as PbHttp;
 use proto::envoy::extensions::filters::network::rbac::v3::Rbac as PbRbac;
 use proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
+use proto::google::protobuf::Any;
 
 use crate::config::access_log::AccessLog;
+use crate::config::filter_state::StateValues;
 use crate::config::hcm::HttpConnectionManager;
 use crate::config::matcher::MetadataMatcher;
 use crate::config::metadata_match::MetadataMatch;
@@ -24,6 +27,8 @@ use crate::config::rbac::Engines;
 use crate::config::source::GrpcService;
 use crate::config::value::{bytes, non_empty, required};
 use crate::config::{At, ConfigError, Context, any};
+
+pub use connection::{ConnectionLimit, ConnectionRateLimit};
 
 /// A network filter.
 #[derive(Clone, Debug)]
@@ -34,8 +39,18 @@ pub enum NetworkFilter {
     TcpProxy(Arc<TcpProxy>),
     /// `envoy.filters.network.direct_response`: these bytes for every connection, which then closes.
     DirectResponse(Bytes),
-    /// `envoy.filters.network.rbac`, which is not terminal.
+    /// `envoy.filters.network.echo`: what a connection sends comes back.
+    Echo,
+    /// `envoy.filters.network.rbac`; not terminal, as all from here on.
     Rbac(Arc<NetworkRbac>),
+    /// `envoy.filters.network.connection_limit`
+    ConnectionLimit(Arc<ConnectionLimit>),
+    /// `envoy.filters.network.local_ratelimit`
+    RateLimit(Arc<ConnectionRateLimit>),
+    /// `envoy.filters.network.set_filter_state`
+    FilterState(Arc<StateValues>),
+    /// `envoy.filters.network.sni_cluster`
+    SniCluster,
     /// `envoy.filters.network.ext_authz`, likewise.
     ExtAuthz(Arc<NetworkAuthz>),
 }
@@ -125,7 +140,18 @@ impl NetworkFilter {
     }
 
     fn is_terminal(&self) -> bool {
-        !matches!(self, NetworkFilter::Rbac(_) | NetworkFilter::ExtAuthz(_))
+        match self {
+            NetworkFilter::Http(_)
+            | NetworkFilter::TcpProxy(_)
+            | NetworkFilter::DirectResponse(_)
+            | NetworkFilter::Echo => true,
+            NetworkFilter::Rbac(_)
+            | NetworkFilter::ExtAuthz(_)
+            | NetworkFilter::ConnectionLimit(_)
+            | NetworkFilter::RateLimit(_)
+            | NetworkFilter::FilterState(_)
+            | NetworkFilter::SniCluster => false,
+        }
     }
 
     fn from_proto(
@@ -172,6 +198,34 @@ impl NetworkFilter {
             let authz = NetworkAuthz::from_proto(&message, &at_config, context)?;
             return Ok(NetworkFilter::ExtAuthz(Arc::new(authz)));
         }
-        Err(any::unknown(name, Some(config), &at_config))
+        NetworkFilter::of_connections(config, &at_config, context)?
+            .ok_or_else(|| any::unknown(name, Some(config), &at_config))
+    }
+
+    /// A filter that needs nothing of a connection but that it has come.
+    fn of_connections(
+        config: &Any,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Option<NetworkFilter>, ConfigError> {
+        Ok(Some(match any::type_name(Some(config)) {
+            "envoy.extensions.filters.network.echo.v3.Echo" => NetworkFilter::Echo,
+            "envoy.extensions.filters.network.sni_cluster.v3.SniCluster" => {
+                NetworkFilter::SniCluster
+            }
+            "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit" => {
+                let limit = ConnectionLimit::from_proto(&any::open(config, at)?, at, context)?;
+                NetworkFilter::ConnectionLimit(Arc::new(limit))
+            }
+            "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit" => {
+                let limit = ConnectionRateLimit::from_proto(&any::open(config, at)?, at, context)?;
+                NetworkFilter::RateLimit(Arc::new(limit))
+            }
+            "envoy.extensions.filters.network.set_filter_state.v3.Config" => {
+                let values = connection::filter_state(&any::open(config, at)?, at, context)?;
+                NetworkFilter::FilterState(Arc::new(values))
+            }
+            _ => return Ok(None),
+        }))
     }
 }

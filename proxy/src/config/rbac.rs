@@ -115,8 +115,17 @@ pub enum Rule {
     Metadata(MetadataMatcher),
     /// `sourced_metadata` of the route
     RouteMetadata(MetadataMatcher),
-    /// `filter_state`: nothing in Pillion sets filter state that a configuration can name, so it matches nothing.
-    FilterState,
+    /// `filter_state`: what a filter left under this key.
+    FilterState(Box<str>, StateRule),
+}
+
+/// What a `FilterStateMatcher` asks of a text.
+#[derive(Clone, Debug)]
+pub enum StateRule {
+    /// `string_match`
+    Text(StringMatcher),
+    /// `address_match`: it asks for an object that is an address, and there are only texts.
+    Address,
 }
 
 /// `SubjectAltNameMatcher` of the principal `mtls_authenticated`.

@@ -15,7 +15,7 @@ use crate::warn_set;
 mod address;
 mod data_source;
 
-pub use address::{address, cidr, socket_address, target};
+pub use address::{address, cidr, socket_address, target, xds_cidr};
 pub use data_source::{bytes, text, watched_directory};
 
 /// The value of a field that must be set.

@@ -145,7 +145,8 @@ impl Builder {
             }
             Some(NetworkFilter::TcpProxy(config)) => Handler::Tcp(Arc::new(self.tcp(config, at)?)),
             Some(NetworkFilter::DirectResponse(bytes)) => Handler::Direct(bytes.clone()),
-            Some(NetworkFilter::Rbac(_) | NetworkFilter::ExtAuthz(_)) | None => Handler::None,
+            Some(NetworkFilter::Echo) => Handler::Echo,
+            _ => Handler::None,
         };
         let tls = match &chain.tls {
             Some(context) => {
@@ -179,7 +180,9 @@ impl Builder {
             RouteSource::Rds { name, source } => slots.routes(name, source),
         };
         let access_logs = self.loggers(&config.access_log, at)?;
-        let keeps_heads = access_logs.iter().any(AccessLogger::needs_heads);
+        let replies = config.local_replies.as_ref();
+        let keeps_heads = access_logs.iter().any(AccessLogger::needs_heads)
+            || replies.is_some_and(|replies| replies.needs_heads());
         Ok(ConnectionManager {
             config: Arc::clone(config),
             routes,
@@ -245,7 +248,9 @@ impl Builder {
         table: &RouteConfiguration,
         at: &At<'_>,
     ) -> Result<(), ConfigError> {
-        let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
+        // Like Envoy, not those that a tree leads to.
+        let hosts = table.virtual_hosts.iter().filter(|host| host.tree.is_none());
+        let routes = hosts.flat_map(|host| &host.routes);
         for name in routes.flat_map(|route| named_clusters(&route.action)) {
             if !self.registry.is_known(name) {
                 let at = at.field("route_config");

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::downstream::filter_chain::Facts;
 use crate::downstream::inspect::{self, Filter, FilterKind};
 use crate::downstream::listener::{Chain, ConnectionSlot, Handler, Listener, State};
-use crate::downstream::network_filters::first_bytes;
+use crate::downstream::network_filters::{Place, first_bytes};
 use crate::downstream::stats::ListenerStats;
 use crate::downstream::tcp_proxy::until_closing;
 use crate::downstream::worker::Worker;
@@ -57,24 +57,68 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
     if matches!(chain.handler, Handler::None) {
         return;
     }
+    let info = connection_info(facts, socket_local, Some(&chain), accepted, &worker);
     let open = OpenConnection::count(&listener.stats);
-    let shaken = handshake(stream, &chain, &facts, &listener.stats, &worker).await;
-    let mut info = connection_info(facts, socket_local, Some(&chain), accepted, &worker);
-    let stream = match shaken {
+    serve_by(&chain, stream, info, &state, &worker, &listener.stats).await;
+    drop(open);
+}
+
+/// Serves a connection by its filter chain.
+async fn serve_by(
+    chain: &Chain,
+    stream: Stream,
+    info: ConnectionInfo,
+    state: &State,
+    worker: &Worker,
+    stats: &ListenerStats,
+) {
+    let (mut info, places) = match welcome(info, chain).await {
+        Ok(welcomed) => welcomed,
+        Err(denied) => {
+            drop(stream);
+            chain.count_denied();
+            log_connection(state, &denied.connection, |info| info.flags.insert(denied.flags));
+            return;
+        }
+    };
+    let stream = match handshake(stream, chain, &info, stats, worker).await {
         Ok((stream, tls)) => {
             info.tls = tls;
             stream
         }
         Err(reason) => {
             info.transport_failure = reason;
-            log_connection(&state, &Rc::new(info), |_| {});
+            log_connection(state, &Rc::new(info), |_| {});
             return;
         }
     };
     let info = Rc::new(info);
-    handle(stream, Rc::clone(&info), &chain, &worker).await;
-    log_connection(&state, &info, |_| {});
-    drop(open);
+    handle(stream, Rc::clone(&info), chain, worker).await;
+    log_connection(state, &info, |log| {
+        if matches!(chain.handler, Handler::Direct(_)) {
+            log.details = Some("direct_response".into());
+        }
+    });
+    drop(places);
+}
+
+/// Lets the network filters look at a connection that has just come.
+///
+/// # Errors
+/// The connection must close, with what is known of it.
+async fn welcome(
+    info: ConnectionInfo,
+    chain: &Chain,
+) -> Result<(ConnectionInfo, Vec<Place>), Box<StreamInfo>> {
+    if !chain.guards.welcomes() {
+        return Ok((info, Vec::new()));
+    }
+    let mut stream = StreamInfo::new(Rc::new(info), None);
+    let welcoming = until_closing(chain.guards.welcome(&mut stream), chain.drain.signal());
+    match welcoming.await {
+        Some(Ok(places)) => Ok((Rc::unwrap_or_clone(stream.connection), places)),
+        Some(Err(_)) | None => Err(Box::new(stream)),
+    }
 }
 
 /// Gives an established connection to its chain's filters.
@@ -92,6 +136,9 @@ async fn handle(stream: Stream, info: Rc<ConnectionInfo>, chain: &Chain, worker:
             proxy.serve(stream, info, &chain.guards, &worker.http, drain).await;
         }
         Handler::Direct(bytes) => answer(stream, bytes).await,
+        Handler::Echo => {
+            until_closing(echo(stream), drain).await;
+        }
         Handler::None => {}
     }
 }
@@ -122,6 +169,18 @@ async fn answer(mut stream: Stream, bytes: &[u8]) {
     if stream.write_all(bytes).await.is_ok() {
         let _ = stream.shutdown().await;
     }
+}
+
+/// Sends back what comes, until the peer ends its side.
+async fn echo(mut stream: Stream) {
+    let mut bytes = BytesMut::with_capacity(16 * 1024);
+    while let Ok(1..) = stream.read_buf(&mut bytes).await {
+        if stream.write_all_buf(&mut bytes).await.is_err() || stream.flush().await.is_err() {
+            return;
+        }
+        bytes.clear();
+    }
+    let _ = stream.shutdown().await;
 }
 
 /// Counts a connection in its listener while it is open; before it has a filter chain, it is not one yet.
@@ -196,7 +255,7 @@ fn count_refusal(stats: &ListenerStats, filters: &[Filter], error: &inspect::Ins
 async fn handshake(
     stream: Stream,
     chain: &Chain,
-    facts: &Facts,
+    client: &ConnectionInfo,
     stats: &ListenerStats,
     worker: &Worker,
 ) -> Result<(Stream, Option<TlsInfo>), Option<Arc<str>>> {
@@ -213,7 +272,7 @@ async fn handshake(
     match timeout(limit, ready.accept(stream, &tls.stats)).await {
         Ok(Ok((stream, info))) => Ok((stream, Some(info))),
         Ok(Err(error)) => {
-            tell_failure(error.reason.as_deref(), chain, &tls.stats, facts);
+            tell_failure(error.reason.as_deref(), chain, &tls.stats, client);
             Err(error.reason)
         }
         Err(_) => {
@@ -224,9 +283,10 @@ async fn handshake(
 }
 
 /// Says in the log who was refused by which rule, or refused us. A client that just leaves (a port probe) is no news.
-fn tell_failure(reason: Option<&str>, chain: &Chain, stats: &TlsStats, facts: &Facts) {
+fn tell_failure(reason: Option<&str>, chain: &Chain, stats: &TlsStats, client: &ConnectionInfo) {
     let chain = &*chain.config.name;
-    let (peer, server_name) = (&facts.remote, &*facts.server_name);
+    let peer = &client.remote;
+    let server_name = client.requested_server_name.as_deref().unwrap_or_default();
     let Some(reason) = reason else {
         tracing::debug!(%peer, chain, "the client left during the TLS handshake");
         return;
@@ -246,20 +306,10 @@ fn connection_info(
     ConnectionInfo {
         id: worker.next_connection_id(),
         direct_local,
-        local: facts.local,
-        local_restored: facts.local_restored,
-        source: facts.source,
-        remote: facts.remote,
-        direct_remote: facts.direct_remote,
-        requested_server_name: (!facts.server_name.is_empty()).then_some(facts.server_name),
-        transport_protocol: facts.transport_protocol,
-        application_protocols: facts.application_protocols,
-        filter_state: facts.filter_state,
         filter_chain_name: chain
             .map_or_else(|| Arc::from(""), |chain| Arc::clone(&chain.config.name)),
-        tls: None,
-        transport_failure: None,
         accepted,
+        ..facts.into_connection_info()
     }
 }
 

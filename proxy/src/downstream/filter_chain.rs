@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ipnet::IpNet;
 
@@ -9,6 +10,7 @@ use crate::config::listener::{ChainName, ChainTree, FilterChainMatch, SourceType
 use crate::config::matcher::{ConnectionView, MatchInput};
 use crate::io::{Address, Source};
 use crate::telemetry::filter_state::FilterState;
+use crate::telemetry::stream_info::ConnectionInfo;
 
 /// What is known of a connection when its filter chain is chosen.
 #[derive(Clone, Debug)]
@@ -34,6 +36,28 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// What is known so far, as a connection's facts: without a number, a chain or TLS.
+    pub fn into_connection_info(self) -> ConnectionInfo {
+        let facts = self;
+        ConnectionInfo {
+            id: 0,
+            direct_local: facts.local.clone(),
+            local: facts.local,
+            local_restored: facts.local_restored,
+            source: facts.source,
+            remote: facts.remote,
+            direct_remote: facts.direct_remote,
+            requested_server_name: (!facts.server_name.is_empty()).then_some(facts.server_name),
+            transport_protocol: facts.transport_protocol,
+            application_protocols: facts.application_protocols,
+            filter_state: facts.filter_state,
+            filter_chain_name: Arc::from(""),
+            tls: None,
+            transport_failure: None,
+            accepted: Instant::now(),
+        }
+    }
+
     fn view(&self) -> MatchInput<'_> {
         MatchInput::connection(ConnectionView {
             id: 0,

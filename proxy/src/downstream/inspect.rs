@@ -1,14 +1,18 @@
 //! Listener filters: what the first bytes of a connection tell, before its filter chain is chosen.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
 
+use crate::config::filter_state::StateValues;
 use crate::config::listener::Predicate;
 use crate::downstream::filter_chain::Facts;
 use crate::downstream::stats::{HttpInspectorStats, TlsInspectorStats};
 use crate::io::{Address, Source, Stream};
+use crate::telemetry::log_format::FormatContext;
+use crate::telemetry::stream_info::StreamInfo;
 
 pub mod http;
 pub mod proxy_protocol;
@@ -52,6 +56,8 @@ pub enum FilterKind {
     OriginalDst,
     /// `envoy.filters.listener.original_src`, with its mark.
     OriginalSrc(u32),
+    /// `envoy.filters.listener.set_filter_state`
+    FilterState(Arc<StateValues>),
     /// `envoy.filters.listener.proxy_protocol`
     ProxyProtocol(ProxyProtocol),
     /// `envoy.filters.listener.tls_inspector`
@@ -84,6 +90,17 @@ pub async fn run(
             }
             FilterKind::OriginalSrc(mark) => {
                 facts.source = facts.remote.ip().map(|ip| Source { ip: ip.ip(), mark: *mark });
+            }
+            FilterKind::FilterState(values) => {
+                let info = StreamInfo::new(Rc::new(facts.clone().into_connection_info()), None);
+                let context = FormatContext {
+                    info: &info,
+                    request: None,
+                    response: None,
+                    trailers: None,
+                    local_reply_body: None,
+                };
+                values.set(&context, &mut facts.filter_state);
             }
             FilterKind::ProxyProtocol(filter) => {
                 let outcome = until_done(stream, ahead, |bytes| filter.look(bytes)).await;

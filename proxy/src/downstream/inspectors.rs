@@ -26,6 +26,7 @@ impl Inspectors {
         match config {
             ListenerFilterKind::OriginalDst => FilterKind::OriginalDst,
             ListenerFilterKind::OriginalSrc { mark } => FilterKind::OriginalSrc(*mark),
+            ListenerFilterKind::FilterState(values) => FilterKind::FilterState(Arc::clone(values)),
             ListenerFilterKind::TlsInspector => {
                 let prefix = "tls_inspector.".to_owned();
                 FilterKind::TlsInspector(self.stats.get(store, prefix, TlsInspectorStats::new))

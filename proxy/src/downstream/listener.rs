@@ -73,17 +73,29 @@ pub enum Handler {
     Tcp(Arc<TcpProxy>),
     /// These bytes, and the end.
     Direct(Bytes),
+    /// What comes goes back.
+    Echo,
     /// No filter: connections close at once.
     None,
 }
 
 impl Chain {
+    /// Counts a connection that a filter before the terminal one turned away when it came: as in Envoy, it is one of the
+    /// terminal filter's connections all the same.
+    pub fn count_denied(&self) {
+        match &self.handler {
+            Handler::Http(manager) => manager.stats.downstream_cx_total.inc(),
+            Handler::Tcp(proxy) => proxy.stats.downstream_cx_total.inc(),
+            Handler::Direct(_) | Handler::Echo | Handler::None => {}
+        }
+    }
+
     /// How many requests and TCP sessions are under way.
     pub fn active(&self) -> u64 {
         match &self.handler {
             Handler::Http(manager) => manager.stats.downstream_rq_active.get(),
             Handler::Tcp(proxy) => proxy.active(),
-            Handler::Direct(_) | Handler::None => 0,
+            Handler::Direct(_) | Handler::Echo | Handler::None => 0,
         }
     }
 }

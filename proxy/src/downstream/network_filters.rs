@@ -12,9 +12,12 @@ use crate::io::Stream;
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::StreamInfo;
 
+mod arrival;
 mod ext_authz;
 mod rbac;
 
+use arrival::Arrival;
+pub use arrival::Place;
 use ext_authz::ExtAuthz;
 use rbac::Rbac;
 
@@ -22,7 +25,12 @@ use rbac::Rbac;
 const FIRST: usize = 16 * 1024;
 
 /// The filters of a chain before its terminal one, in order. Usually there is none.
-pub struct Guards(Box<[Guard]>);
+pub struct Guards {
+    /// Those that look at a connection when it comes.
+    arrivals: Box<[Arrival]>,
+    /// Those that look at it when its first byte has come.
+    watching: Box<[Guard]>,
+}
 
 enum Guard {
     Rbac(Rbac),
@@ -48,28 +56,45 @@ impl Guards {
         store: &Store,
         at: &At<'_>,
     ) -> Result<Self, ConfigError> {
-        let mut guards = Vec::with_capacity(filters.len().saturating_sub(1));
+        let (mut arrivals, mut watching) = (Vec::new(), Vec::new());
         for (index, filter) in filters.iter().enumerate() {
             let at = at.index("filters", index);
             let at = at.field("typed_config");
-            guards.push(match filter {
+            arrivals.extend(Arrival::new(filter, stats, store));
+            watching.push(match filter {
                 NetworkFilter::Rbac(config) => {
                     Guard::Rbac(Rbac::new(Arc::clone(config), stats, store))
                 }
                 NetworkFilter::ExtAuthz(config) => {
                     Guard::ExtAuthz(ExtAuthz::new(Arc::clone(config), stats, store, &at)?)
                 }
-                NetworkFilter::Http(_)
-                | NetworkFilter::TcpProxy(_)
-                | NetworkFilter::DirectResponse(_) => continue,
+                _ => continue,
             });
         }
-        Ok(Guards(guards.into()))
+        Ok(Guards { arrivals: arrivals.into(), watching: watching.into() })
     }
 
-    /// Whether there is none.
+    /// Whether none waits for the first byte.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.watching.is_empty()
+    }
+
+    /// Lets the filters look at a connection that has just come, in order. It counts in their limits until the places are
+    /// dropped.
+    ///
+    /// # Errors
+    /// The connection must close; why stands in `info`.
+    pub async fn welcome(&self, info: &mut StreamInfo) -> Result<Vec<Place>, Denied> {
+        let mut places = Vec::new();
+        for arrival in &self.arrivals {
+            arrival.admit(info, &mut places).await?;
+        }
+        Ok(places)
+    }
+
+    /// Whether any filter looks at connections that have just come.
+    pub fn welcomes(&self) -> bool {
+        !self.arrivals.is_empty()
     }
 
     /// Lets the filters look at a connection, in order; the first that denies it ends it. Whoever is denied has to wait
@@ -78,7 +103,7 @@ impl Guards {
     /// # Errors
     /// The connection must close; why stands in `info`.
     pub async fn admit(&self, info: &mut StreamInfo, worker: &Worker) -> Result<(), Denied> {
-        for guard in &self.0 {
+        for guard in &self.watching {
             match guard {
                 Guard::Rbac(rbac) => rbac.admit(info).await?,
                 Guard::ExtAuthz(ext_authz) => ext_authz.admit(info, worker).await?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use xxhash_rust::xxh64::xxh64;
 
+use crate::config::filter_state::TCP_CLUSTER;
 use crate::config::metadata_match::MetadataMatch;
 use crate::config::network_filter::TcpProxy as Config;
 use crate::downstream::network_filters::{Guards, first_bytes};
@@ -79,7 +80,7 @@ impl TcpProxy {
         worker: &Worker,
         drain: DrainSignal,
     ) {
-        let Some((cluster, metadata)) = self.choose() else {
+        let Some((cluster, metadata)) = self.choose(info, worker) else {
             self.stats.downstream_cx_no_route.inc();
             info.flags.insert(ResponseFlags::NO_CLUSTER_FOUND);
             return;
@@ -143,8 +144,15 @@ impl TcpProxy {
         Some(stream.unread(first.bytes))
     }
 
-    /// The cluster, at random by weight, with the subset of its hosts.
-    fn choose(&self) -> Option<(Arc<Cluster>, Option<&MetadataMatch>)> {
+    /// The cluster that a filter has named, else one of its own at random by weight, with the subset of its hosts.
+    fn choose(
+        &self,
+        info: &StreamInfo,
+        worker: &Worker,
+    ) -> Option<(Arc<Cluster>, Option<&MetadataMatch>)> {
+        if let Some(name) = info.filter_state(TCP_CLUSTER) {
+            return Some((worker.registry.get(name)?, None));
+        }
         let clusters = &self.config.clusters;
         let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
         let mut point = fastrand::u64(..total.max(1));

@@ -39,7 +39,9 @@ pub mod ext_authz;
 mod fault;
 mod header_mutation;
 mod local_ratelimit;
+mod match_delegate;
 pub mod rbac;
+mod set_filter_state;
 mod stateful_session;
 
 /// Every HTTP filter besides the router.
@@ -52,7 +54,9 @@ static TABLE: &[Registration] = &[
     fault::FILTER,
     header_mutation::FILTER,
     local_ratelimit::FILTER,
+    match_delegate::FILTER,
     rbac::FILTER,
+    set_filter_state::FILTER,
     stateful_session::FILTER,
 ];
 

@@ -1,11 +1,14 @@
 //! Answers that the proxy gives itself. Every failure that a client can see leaves through here, once.
 
+mod rewrite;
+
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+use crate::route::RouteRequest;
 use crate::telemetry::response_flags::ResponseFlags;
 
 /// An answer of the proxy's own.
@@ -42,6 +45,24 @@ impl LocalReply {
             headers: Vec::new(),
             grpc_status: None,
             close: false,
+        }
+    }
+
+    /// The client must go to `location`, which comes from its own request: one that no header can hold is its mistake.
+    pub fn redirect(status: StatusCode, location: &str) -> Self {
+        let reply = LocalReply::new(status, "direct_response", "");
+        match HeaderValue::from_str(location) {
+            Ok(location) => reply.header(LOCATION, location),
+            Err(_) => LocalReply::new(StatusCode::BAD_REQUEST, "direct_response", ""),
+        }
+    }
+
+    /// The same with the `location` of a direct response that says where something is: where it was asked for.
+    pub fn at_own_location(self, wanted: &RouteRequest<'_>) -> Self {
+        let location = format!("{}://{}{}", wanted.scheme, wanted.authority, wanted.path);
+        match HeaderValue::from_str(&location) {
+            Ok(location) => self.header(LOCATION, location),
+            Err(_) => self,
         }
     }
 

@@ -240,7 +240,7 @@ fn decide<'a>(
         Routed::Route(route) => take(stream, route, parts, present, random),
         Routed::TlsRequired => {
             let location = tls_redirect_location(&route_request(parts, stream, random));
-            Err(redirect(StatusCode::MOVED_PERMANENTLY, &location))
+            Err(LocalReply::redirect(StatusCode::MOVED_PERMANENTLY, &location))
         }
         Routed::Nothing(details) => Err(no_route(stream, details)),
     }
@@ -261,14 +261,14 @@ fn take<'a>(
         Action::Redirect(action) => {
             let wanted = route_request(parts, stream, random);
             let location = redirect_location(action, &route.config.matches, &wanted);
-            let reply = redirect(action.code, &location);
+            let reply = LocalReply::redirect(action.code, &location);
             Err(with_route_headers(reply, route, stream))
         }
         Action::Direct(direct) => {
             stream.connection.manager.stats.rq_direct_response.inc();
             let mut reply = LocalReply::new(direct.status, "direct_response", direct.body.clone());
             if direct.status == StatusCode::CREATED || direct.status.is_redirection() {
-                reply.headers.extend(own_location(&route_request(parts, stream, random)));
+                reply = reply.at_own_location(&route_request(parts, stream, random));
             }
             if !direct.body.is_empty() {
                 // So that the route can replace it.
@@ -311,7 +311,7 @@ fn no_route(stream: &Stream, details: &'static str) -> LocalReply {
     LocalReply::new(StatusCode::NOT_FOUND, details, "").flag(ResponseFlags::NO_ROUTE_FOUND)
 }
 
-fn local_answer(reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answer {
+fn local_answer(mut reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answer {
     {
         let mut info = stream.shared.info.borrow_mut();
         info.flags.insert(reply.flags);
@@ -319,6 +319,9 @@ fn local_answer(reply: LocalReply, stream: &mut Stream, head_only: bool) -> Answ
     }
     if reply.close {
         stream.connection.close_after_response();
+    }
+    if let Some(replies) = &stream.connection.manager.config.local_replies {
+        reply.rewrite(replies, stream);
     }
     let (head, body) = reply.response(stream.grpc, head_only).into_parts();
     Answer { head, source: Source::Local(body), limits: Limits::default(), tunnel: None }

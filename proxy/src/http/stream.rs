@@ -188,13 +188,18 @@ impl Stream {
 
     /// Keeps the request's head as it is now for formatters and the access log.
     pub fn keep_request(&mut self, parts: &Parts) {
-        self.request = Some(Box::new(RequestHead {
+        self.request = Some(Box::new(self.head_of(parts)));
+    }
+
+    /// A copy of the request's head as it is now.
+    pub fn head_of(&self, parts: &Parts) -> RequestHead {
+        RequestHead {
             method: parts.method.clone(),
             scheme: self.scheme.into(),
             authority: request::authority(&parts.headers).into(),
             path: request::path(&parts.uri).into(),
             headers: parts.headers.clone(),
-        }));
+        }
     }
 
     /// A response begins: its code counts from now on.

@@ -46,10 +46,7 @@ impl AccessLogger {
         }
         LINE.with_borrow_mut(|line| {
             line.clear();
-            match &*self.format {
-                LogFormat::Text(format) => format.write(context, line),
-                LogFormat::Json(format) => format.write(context, line),
-            }
+            self.format.write(context, line);
             self.file.write(line);
             if line.capacity() > KEPT_CAPACITY {
                 *line = Vec::new();
@@ -59,11 +56,7 @@ impl AccessLogger {
 
     /// Whether the filter or the format reads headers or trailers of the request or response.
     pub fn needs_heads(&self) -> bool {
-        let format = match &*self.format {
-            LogFormat::Text(format) => format.needs_heads(),
-            LogFormat::Json(format) => format.needs_heads(),
-        };
-        format || self.filter.as_ref().is_some_and(|filter| filter.needs_heads())
+        self.format.needs_heads() || self.filter.as_ref().is_some_and(|filter| filter.needs_heads())
     }
 }
 

@@ -111,22 +111,36 @@ fn substitution_format(
     at: &At<'_>,
     context: &Context,
 ) -> Result<Arc<LogFormat>, ConfigError> {
-    use substitution_format_string::Format as Specifier;
     let Some(message) = message else {
         return Ok(DEFAULT.clone());
     };
     let at = at.field("log_format");
-    refuse_set!(at, message, [formatters]);
     warn_set!(context, at, message, [content_type], "a log's lines have no content type");
-    warn_set!(context, at, message, [json_format_options], "properties are always sorted");
-    let omit_empty = message.omit_empty_values;
-    match value::required(&message.format, &at)? {
-        Specifier::TextFormat(format) => text(format, omit_empty, &at.field("text_format")),
-        Specifier::TextFormatSource(source) => {
-            let at = at.field("text_format_source");
-            text(&value::text(source, &at, context)?, omit_empty, &at)
+    LogFormat::from_proto(message, &at, context)
+}
+
+impl LogFormat {
+    /// A `SubstitutionFormatString`, apart from its content type.
+    ///
+    /// # Errors
+    /// An unknown operator, or an extension that formats.
+    pub fn from_proto(
+        message: &SubstitutionFormatString,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<Arc<LogFormat>, ConfigError> {
+        use substitution_format_string::Format as Specifier;
+        refuse_set!(at, message, [formatters]);
+        warn_set!(context, at, message, [json_format_options], "properties are always sorted");
+        let omit_empty = message.omit_empty_values;
+        match value::required(&message.format, at)? {
+            Specifier::TextFormat(format) => text(format, omit_empty, &at.field("text_format")),
+            Specifier::TextFormatSource(source) => {
+                let at = at.field("text_format_source");
+                text(&value::text(source, &at, context)?, omit_empty, &at)
+            }
+            Specifier::JsonFormat(format) => json(format, omit_empty, &at.field("json_format")),
         }
-        Specifier::JsonFormat(format) => json(format, omit_empty, &at.field("json_format")),
     }
 }
 

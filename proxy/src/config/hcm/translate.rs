@@ -12,7 +12,7 @@ use super::http_filters::http_filters;
 use super::options::{CommonOptions, Http1Options, check_request_id, scheme_overwrite, upgrades};
 use super::{
     CertificateDetails, Codec, EscapedSlashes, ForwardClientCert, HttpConnectionManager,
-    InternalAddresses, RouteSource, ServerHeader, StripHostPort,
+    InternalAddresses, LocalReplies, RouteSource, ServerHeader, StripHostPort,
 };
 use crate::config::access_log::AccessLog;
 use crate::config::cluster::Http2Options;
@@ -78,6 +78,14 @@ impl HttpConnectionManager {
             skip_xff_append: message.skip_xff_append,
             append_x_forwarded_port: message.append_x_forwarded_port,
             internal_addresses: internal.transpose()?,
+            local_replies: message
+                .local_reply_config
+                .as_ref()
+                .map(|config| {
+                    LocalReplies::from_proto(config, &at.field("local_reply_config"), context)
+                })
+                .transpose()?
+                .map(Box::new),
             add_user_agent: on(message.add_user_agent, false),
             generate_request_id: on(message.generate_request_id, true),
             preserve_external_request_id: message.preserve_external_request_id,
@@ -131,7 +139,7 @@ impl HttpConnectionManager {
 }
 
 fn check_unsupported(message: &pb::HttpConnectionManager, at: &At<'_>) -> Result<(), ConfigError> {
-    refuse_set!(at, message, [http1_safe_max_connection_duration, local_reply_config]);
+    refuse_set!(at, message, [http1_safe_max_connection_duration]);
     refuse_set!(at, message, [original_ip_detection_extensions, early_header_mutation_extensions]);
     refuse_set!(at, message, [represent_ipv4_remote_address_as_ipv4_mapped_ipv6]);
     refuse_set!(at, message, [forward_client_cert_matcher, forward_proto_config]);
@@ -315,7 +323,7 @@ mod tests {
                 "scheme_header_transformation: {scheme_to_overwrite: ftp}",
                 "scheme_header_transformation.scheme_to_overwrite",
             ),
-            ("local_reply_config: {}", "local_reply_config"),
+            ("proxy_status_config: {}", "proxy_status_config"),
             ("request_timeout: -1s", "request_timeout"),
             (
                 "upgrade_configs: [{upgrade_type: a}, {upgrade_type: A}]",

@@ -1,5 +1,7 @@
 //! Translating listener filters.
 
+use std::sync::Arc;
+
 use proto::envoy::config::core::v3::proxy_protocol_config::Version;
 use proto::envoy::config::listener::v3 as pb;
 use proto::envoy::config::listener::v3::listener_filter::ConfigType;
@@ -7,9 +9,11 @@ use proto::envoy::extensions::filters::listener::http_inspector::v3::HttpInspect
 use proto::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use proto::envoy::extensions::filters::listener::original_src::v3::OriginalSrc;
 use proto::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
+use proto::envoy::extensions::filters::listener::set_filter_state::v3::Config as FilterState;
 use proto::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 
 use super::{ListenerFilter, ListenerFilterKind, Predicate};
+use crate::config::filter_state::StateValues;
 use crate::config::value::{enumeration, non_empty, required};
 use crate::config::{At, ConfigError, Context, any};
 use crate::{refuse_set, warn_set};
@@ -61,6 +65,12 @@ impl ListenerFilterKind {
         }
         if any::is::<ProxyProtocol>(config) {
             return proxy_protocol(&any::open(config, &at_config)?, &at_config, context);
+        }
+        if any::is::<FilterState>(config) {
+            let message = any::open::<FilterState>(config, &at_config)?;
+            let values =
+                StateValues::from_proto(&message.on_accept, "on_accept", &at_config, context)?;
+            return Ok(ListenerFilterKind::FilterState(Arc::new(values)));
         }
         Err(any::unknown(name, Some(config), &at_config))
     }

@@ -368,9 +368,9 @@ mod tests {
             ),
             (
                 "filter_chains: [{filters: [{name: x, typed_config: {
-                   '@type': type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}}]}]",
+                   '@type': type.googleapis.com/envoy.extensions.filters.network.redis_proxy.v3.RedisProxy}}]}]",
                 "filter_chains[0].filters[0].typed_config",
-                "echo.v3.Echo",
+                "redis_proxy.v3.RedisProxy",
             ),
             (
                 "filter_chains: [{TCP}], listener_filters: [{name: t, filter_disabled: {or_match: {rules: [{any_match: true}]}},

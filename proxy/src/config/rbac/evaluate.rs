@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Action, Engine, Outcome, Policy, Rule, Rules, SanKind, SanRule};
+use super::{Action, Engine, Outcome, Policy, Rule, Rules, SanKind, SanRule, StateRule};
 use crate::config::matcher::tree::{Tree, Unknown};
 use crate::config::matcher::{MatchInput, StringMatcher};
 use crate::io::Address;
@@ -130,7 +130,18 @@ impl Rule {
                 // Without a route there is nothing that even an inverted matcher could match.
                 input.route_metadata.is_some() && matcher.matches(input.route_metadata)
             }
-            Rule::FilterState => false,
+            Rule::FilterState(key, rule) => {
+                input.filter_state(key).is_some_and(|text| rule.accepts(text))
+            }
+        }
+    }
+}
+
+impl StateRule {
+    fn accepts(&self, text: &str) -> bool {
+        match self {
+            StateRule::Text(matcher) => matcher.matches(text),
+            StateRule::Address => false,
         }
     }
 }

@@ -12,11 +12,11 @@ use proto::envoy::r#type::matcher::v3 as pb_matcher;
 use proto::envoy::r#type::v3::Int32Range;
 
 use super::translate::not_empty;
-use super::{Rule, SanKind, SanRule};
+use super::{Rule, SanKind, SanRule, StateRule};
 use crate::config::matcher::tree::Scope;
 use crate::config::matcher::uri_template::{self, Globs};
 use crate::config::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher};
-use crate::config::value::{cidr, enumeration, required};
+use crate::config::value::{cidr, enumeration, non_empty, required, xds_cidr};
 use crate::config::{At, ConfigError, Context, any};
 use crate::refuse_set;
 
@@ -200,33 +200,27 @@ fn sourced_metadata(
     })
 }
 
-/// Checks a `FilterStateMatcher`, which nothing can satisfy.
 fn filter_state(
     message: &pb_matcher::FilterStateMatcher,
     at: &At<'_>,
     context: &Context,
 ) -> Result<Rule, ConfigError> {
     use pb_matcher::filter_state_matcher::Matcher;
-    crate::config::value::non_empty(&message.key, &at.field("key"))?;
-    match required(&message.matcher, at)? {
+    let key = non_empty(&message.key, &at.field("key"))?.into();
+    let rule = match required(&message.matcher, at)? {
         Matcher::StringMatch(matcher) => {
-            StringMatcher::from_proto(matcher, &at.field("string_match"), context)?;
+            let matcher = StringMatcher::from_proto(matcher, &at.field("string_match"), context)?;
+            StateRule::Text(matcher)
         }
         Matcher::AddressMatch(matcher) => {
             let at = at.field("address_match");
             for (index, range) in matcher.ranges.iter().enumerate() {
-                let prefix = range
-                    .prefix_len
-                    .map(|length| proto::google::protobuf::UInt32Value { value: length.value });
-                let range = proto::envoy::config::core::v3::CidrRange {
-                    address_prefix: range.address_prefix.clone(),
-                    prefix_len: prefix,
-                };
-                cidr(&range, &at.index("ranges", index))?;
+                xds_cidr(range, &at.index("ranges", index))?;
             }
+            StateRule::Address
         }
-    }
-    Ok(Rule::FilterState)
+    };
+    Ok(Rule::FilterState(key, rule))
 }
 
 fn custom(

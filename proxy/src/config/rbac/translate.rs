@@ -16,6 +16,9 @@ use crate::config::value::{enumeration, non_empty};
 use crate::config::{At, ConfigError, Context, any};
 use crate::{refuse_set, warn_set};
 
+/// Why some fields have no effect.
+const UNUSED: &str = "Envoy does not read it either";
+
 impl Engine {
     /// The engine of a filter with these `rules` or this `matcher`; none if it has neither. With both, the matcher
     /// counts, as in Envoy. The names are those of the fields; `scope` says what the tree's inputs are taken from.
@@ -66,7 +69,7 @@ impl Rules {
         at: &At<'_>,
         context: &Context,
     ) -> Result<Rules, ConfigError> {
-        refuse_set!(at, message, [audit_logging_options]);
+        warn_set!(context, at, message, [audit_logging_options], UNUSED);
         let action = Action::from_proto(message.action, &at.field("action"))?;
         let policies: BTreeMap<_, _> = message.policies.iter().collect();
         let globs = if action == Action::Deny { Globs::Wide } else { Globs::Strict };
@@ -96,7 +99,6 @@ impl Policy {
         side: Side<'_>,
         at: &At<'_>,
     ) -> Result<Policy, ConfigError> {
-        const UNUSED: &str = "Envoy does not read it either";
         refuse_set!(at, message, [cel_config]);
         let condition = message.condition.as_ref();
         let condition =

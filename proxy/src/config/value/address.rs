@@ -6,6 +6,8 @@ use std::path::Path;
 use ipnet::IpNet;
 use proto::envoy::config::core::v3 as core;
 use proto::envoy::config::core::v3::socket_address::{PortSpecifier, Protocol};
+use proto::google::protobuf::UInt32Value;
+use proto::xds::core::v3 as xds;
 
 use super::{enumeration, non_empty, port, required};
 use crate::config::endpoint::Target;
@@ -97,10 +99,19 @@ pub fn cidr(message: &core::CidrRange, at: &At<'_>) -> Result<IpNet, ConfigError
         })
 }
 
+/// The same as xDS's own messages have it.
+pub fn xds_cidr(message: &xds::CidrRange, at: &At<'_>) -> Result<IpNet, ConfigError> {
+    let length = message.prefix_len.as_ref().map(|length| length.value);
+    let range = core::CidrRange {
+        address_prefix: message.address_prefix.clone(),
+        prefix_len: length.map(|value| UInt32Value { value }),
+    };
+    cidr(&range, at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::google::protobuf::UInt32Value;
 
     fn socket(address: &str, port: u32) -> core::Address {
         core::Address {

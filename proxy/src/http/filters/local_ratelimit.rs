@@ -10,15 +10,12 @@ use proto::google::protobuf::Any;
 use super::{Blueprint, Build, Decoded, HttpFilter, Registration, Request, falls_within};
 use crate::config::headers::{HeaderAdd, HeaderMutations};
 use crate::config::http_filter::Opaque;
+use crate::config::token_bucket::TokenBucket;
 use crate::config::{At, ConfigError, Context, any, value};
 use crate::http::local_reply::LocalReply;
 use crate::route::header_mutation;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::{refuse_set, stat_group, warn_set};
-
-mod bucket;
-
-use bucket::TokenBucket;
 
 /// Its entry in the table.
 pub(super) const FILTER: Registration = Registration {

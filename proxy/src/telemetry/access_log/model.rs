@@ -38,6 +38,24 @@ pub enum LogFormat {
     Json(JsonFormat),
 }
 
+impl LogFormat {
+    /// Appends what the format makes of a stream.
+    pub fn write(&self, context: &FormatContext<'_>, out: &mut Vec<u8>) {
+        match self {
+            LogFormat::Text(format) => format.write(context, out),
+            LogFormat::Json(format) => format.write(context, out),
+        }
+    }
+
+    /// Whether any operator reads the headers or trailers of the request or response.
+    pub fn needs_heads(&self) -> bool {
+        match self {
+            LogFormat::Text(format) => format.needs_heads(),
+            LogFormat::Json(format) => format.needs_heads(),
+        }
+    }
+}
+
 /// `AccessLogFilter`.
 #[derive(Clone, Debug)]
 pub enum LogFilter {

@@ -36,6 +36,8 @@ pub(super) enum Operator {
     QueryParameter(Box<str>),
     GrpcStatus(GrpcStatusStyle),
     Metadata(MetadataQuery),
+    /// `%FILTER_STATE(KEY:PLAIN)%`, or typed, which puts the text into quotes.
+    FilterState(Box<str>, bool),
     ServerName(ServerNameQuery),
     Time(TimeSource, TimeFormat),
     /// `%COMMON_DURATION(START:END:PRECISION)%`, with the nanoseconds of a unit.
@@ -85,7 +87,6 @@ const ABSENT_WITH_ARGUMENT: &[&str] = &[
     "CLUSTER_METADATA",
     "UPSTREAM_METADATA",
     "UPSTREAM_HOST_METADATA",
-    "FILTER_STATE",
     "UPSTREAM_FILTER_STATE",
 ];
 
@@ -168,6 +169,7 @@ impl Operator {
             "DYNAMIC_METADATA" => {
                 needed().map(|argument| Operator::Metadata(MetadataQuery::parse(argument)))
             }
+            "FILTER_STATE" => needed().and_then(filter_state),
             "COMMON_DURATION" => needed().and_then(common_duration),
             "START_TIME" => time(|context| Some(context.info.start_time)),
             "EMIT_TIME" => time(|_| Some(SystemTime::now())),
@@ -194,6 +196,7 @@ impl Operator {
             | Operator::Trailer(_)
             | Operator::Path(_)
             | Operator::Metadata(_)
+            | Operator::FilterState(..)
             | Operator::QueryParameter(_) => true,
             Operator::Absent(name) => ABSENT_WITH_ARGUMENT.contains(name),
             _ => matches!(name, "ENVIRONMENT" | "LOCAL_REPLY_BODY"),
@@ -216,6 +219,7 @@ impl Operator {
             | Operator::Time(..)
             | Operator::Duration(..)
             | Operator::Metadata(_)
+            | Operator::FilterState(..)
             | Operator::Absent(_) => false,
         }
     }
@@ -232,6 +236,11 @@ impl Operator {
             Operator::QueryParameter(name) => target::query_parameter(name, context),
             Operator::GrpcStatus(style) => style.value(context),
             Operator::Metadata(query) => query.value(context),
+            Operator::FilterState(key, plain) => match context.info.filter_state(key) {
+                None => Value::Missing,
+                Some(text) if *plain => Value::text(Some(text)),
+                Some(text) => Value::Made(serde_json::Value::from(text).to_string()),
+            },
             Operator::ServerName(query) => query.value(context),
             Operator::Time(source, format) => {
                 source(context).map_or(Value::Missing, |time| Value::Time(time, format))
@@ -249,6 +258,17 @@ impl Operator {
 
 fn absent(names: &'static [&'static str], name: &str) -> Option<Operator> {
     names.iter().find(|absent| **absent == name).map(|absent| Operator::Absent(absent))
+}
+
+/// `KEY`, `KEY:TYPED` or `KEY:PLAIN`; a `FIELD` is one of an object, and here everything is text.
+fn filter_state(argument: &str) -> Result<Operator, String> {
+    let (key, style) = argument.split_once(':').unwrap_or((argument, "TYPED"));
+    match style {
+        "PLAIN" => Ok(Operator::FilterState(key.into(), true)),
+        "TYPED" => Ok(Operator::FilterState(key.into(), false)),
+        _ if style.starts_with("FIELD:") => Ok(Operator::Absent("FILTER_STATE")),
+        _ => Err(format!("\"{style}\" is not PLAIN, TYPED or FIELD:NAME")),
+    }
 }
 
 /// `START:END:PRECISION`; the precision is `ms` (the default), `us` or `ns`. Filters of Envoy's may define further points,

@@ -67,7 +67,7 @@ fn operators_print_the_streams_facts() {
         ("%GRPC_STATUS% %GRPC_STATUS_NUMBER% [%LOCAL_REPLY_BODY%]", "- - []"),
         ("%ENVIRONMENT(CARGO_PKG_NAME)% %ENVIRONMENT(CARGO_PKG_NAME):2%", "pillion pi"),
         ("%ENVIRONMENT(NO_SUCH_VARIABLE)% %ACCESS_LOG_TYPE%", "- DownstreamEnd"),
-        ("%DYNAMIC_METADATA(a:b):9% %FILTER_STATE(k:PLAIN)% %METADATA(ROUTE:a)%", "- - -"),
+        ("%DYNAMIC_METADATA(a:b):9% %FILTER_STATE(none:PLAIN)% %METADATA(ROUTE:a)%", "- - -"),
         (
             "%DYNAMIC_METADATA(n:k):2% %DYNAMIC_METADATA(n)% %DYNAMIC_METADATA(n:x)%",
             "te {\"k\":\"text\"} -",

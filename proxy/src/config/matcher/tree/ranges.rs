@@ -4,14 +4,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use proto::envoy::config::core::v3::CidrRange;
-use proto::google::protobuf::UInt32Value;
 use proto::matchers::{IpMatcher, ServerNameMatcher};
 use proto::xds::r#type::matcher::v3::matcher::OnMatch;
 
 use super::{Branch, Unknown};
 use crate::config::matcher::MatchInput;
-use crate::config::value::cidr;
+use crate::config::value::xds_cidr;
 use crate::config::{At, ConfigError};
 
 /// Translates an `on_match`.
@@ -46,12 +44,7 @@ impl<A> Ranges<A> {
                 return Err(at.field("ranges").error("must not be empty"));
             }
             for (position, range) in matcher.ranges.iter().enumerate() {
-                let length = range.prefix_len.as_ref().map(|length| length.value);
-                let range = CidrRange {
-                    address_prefix: range.address_prefix.clone(),
-                    prefix_len: length.map(|value| UInt32Value { value }),
-                };
-                let range = cidr(&range, &at.index("ranges", position))?;
+                let range = xds_cidr(range, &at.index("ranges", position))?;
                 let entry = RangeEntry { branch: index, exclusive: matcher.exclusive };
                 ranges.entry(range).or_default().push(entry);
             }

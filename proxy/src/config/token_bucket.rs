@@ -12,7 +12,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Tokens come evenly, not in heaps; how many there are follows from when the bucket would have been empty.
 #[derive(Debug)]
-pub(super) struct TokenBucket {
+pub struct TokenBucket {
     start: Instant,
     /// Nanoseconds that a token takes to come.
     token: u64,
