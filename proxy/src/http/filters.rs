@@ -31,11 +31,13 @@ use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::Protocol;
 
 pub mod ext_authz;
+mod istio_alpn;
 mod local_ratelimit;
 pub mod rbac;
 
 /// Every HTTP filter besides the router.
-static TABLE: &[Registration] = &[ext_authz::FILTER, local_ratelimit::FILTER, rbac::FILTER];
+static TABLE: &[Registration] =
+    &[istio_alpn::FILTER, ext_authz::FILTER, local_ratelimit::FILTER, rbac::FILTER];
 
 /// A filter's entry in `TABLE`.
 pub struct Registration {

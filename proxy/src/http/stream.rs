@@ -17,6 +17,7 @@ use crate::http::request;
 use crate::telemetry::log_format::{FormatContext, RequestHead};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::{Protocol, StreamInfo};
+use crate::upstream::pool::AlpnOverrides;
 
 /// What the stream and its two bodies share; all on one thread.
 pub struct Shared {
@@ -99,6 +100,8 @@ pub struct Stream {
     pub scheme: &'static str,
     /// The route and the chosen entry of its weighted clusters, as HTTP filters saw them; none without filters.
     pub filter_route: Option<(Arc<Route>, Option<usize>)>,
+    /// What ALPN offers to hosts instead of what their TLS context says, if a filter says so.
+    pub alpn: Option<Arc<AlpnOverrides>>,
     /// What HTTP filters keep, by the filter's position.
     pub filter_states: Vec<(usize, Box<dyn Any>)>,
     /// Whether the response has ended as it should.
@@ -132,6 +135,7 @@ impl Stream {
             internal: false,
             scheme: "http",
             filter_route: None,
+            alpn: None,
             filter_states: Vec::new(),
             complete: false,
         }

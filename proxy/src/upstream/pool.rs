@@ -24,7 +24,7 @@ mod tcp;
 
 pub use error::{PoolError, ResetReason, SendError};
 pub use lease::{HttpLease, ResponseLease};
-pub use purpose::RequestNames;
+pub use purpose::{AlpnOverrides, RequestNames};
 pub use tcp::TcpLease;
 
 use host_pool::HostPool;
