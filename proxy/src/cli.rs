@@ -122,6 +122,10 @@ pub struct RunArgs {
     /// Seconds that connections get to end when their listener goes.
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     pub drain_time_s: u64,
+    /// Take connections from the moment when a listener is known, and let them wait until it is ready: an application that
+    /// starts before its proxy waits instead of failing.
+    #[arg(long)]
+    pub listen_early: bool,
     /// Seconds that connections are still taken after SIGTERM, so that load balancers notice that `/ready` fails; outbound
     /// listeners serve as before meanwhile.
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]

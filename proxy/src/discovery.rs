@@ -278,7 +278,7 @@ impl Core {
             Notice::Routes(source, event) => self.listeners.on_routes(&source, event),
             Notice::Grace => {
                 if let Some(restore) = &mut self.restore {
-                    restore.on_time(&self.sources, &mut self.clusters, &self.listeners);
+                    restore.on_time(&self.sources, &mut self.clusters, &mut self.listeners);
                 }
             }
         }

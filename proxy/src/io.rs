@@ -11,9 +11,11 @@ pub mod quiet;
 pub mod relay;
 pub mod source;
 pub mod stream;
+pub mod tls;
 
 pub use address::Address;
 pub use body::{Body, BodyError};
 pub use incoming::{CodecError, Incoming};
 pub use source::Source;
 pub use stream::Stream;
+pub use tls::{Fault, Tls};

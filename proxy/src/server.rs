@@ -52,6 +52,8 @@ pub struct Options {
     pub drain: drain::Settings,
     /// How long connections are still taken once the process is asked to end.
     pub min_drain_time: Duration,
+    /// Connections wait for listeners that get ready, instead of being refused.
+    pub listen_early: bool,
     /// `--restart-epoch`
     pub restart_epoch: u32,
     /// Taking over from another process, and being taken over from; none takes part in no hot restart.
@@ -223,7 +225,8 @@ fn data_path(
     let builder = Builder::new(Arc::clone(store), Arc::clone(registry), logs.clone())
         .with_runtime(bootstrap.runtime.clone());
     let Shared { hand_off, .. } = shared;
-    let listeners = ListenerManager::new(builder, store, handles, hand_off, options.drain);
+    let mut listeners = ListenerManager::new(builder, store, handles, hand_off, options.drain);
+    listeners.listen_early(options.listen_early);
     listeners.stats.workers_started.set(1);
     Ok((Rc::new(RefCell::new(listeners)), workers))
 }

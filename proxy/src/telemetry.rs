@@ -8,5 +8,6 @@ pub mod log_level;
 pub mod log_writer;
 pub mod memory;
 pub mod response_flags;
+pub mod seldom;
 pub mod stats;
 pub mod stream_info;

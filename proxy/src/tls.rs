@@ -15,10 +15,11 @@ mod server;
 mod session;
 mod slot;
 mod stats;
+mod tickets;
 pub mod verify;
 
 pub use client::{ClientContext, ServerNames};
-pub use failure::HandshakeError;
+pub use failure::{HandshakeError, session_failure};
 pub use secret::{Resolved, SecretCell};
 pub use server::ServerContext;
 pub use slot::{ClientTls, Expires, FindSecret, ServerTls, Slot, TlsContext};

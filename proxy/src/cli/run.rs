@@ -76,6 +76,7 @@ fn load_and_serve(
             },
         },
         min_drain_time: Duration::from_secs(args.min_drain_time_s),
+        listen_early: args.listen_early,
         restart_epoch: args.restart_epoch,
         hot_restart,
         init_only: args.mode == Mode::InitOnly,

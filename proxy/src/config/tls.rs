@@ -5,11 +5,16 @@ use std::sync::Arc;
 use crate::config::source::ConfigSource;
 
 mod context;
+mod files;
 mod parameters;
 mod secret;
+mod ticket_keys;
+mod trust_domains;
 mod validation;
 
+pub use files::SecretFiles;
 pub use parameters::{group_name, suite_name};
+pub use ticket_keys::TicketKeys;
 
 /// `DownstreamTlsContext`.
 #[derive(Clone, Debug)]
@@ -18,6 +23,8 @@ pub struct DownstreamTls {
     pub common: CommonTls,
     /// `require_client_certificate`
     pub require_client_certificate: bool,
+    /// `session_ticket_keys` or their SDS form: what tickets are sealed with; none means keys of this process.
+    pub ticket_keys: Option<SecretRef<TicketKeys>>,
     /// Sessions may be resumed from tickets: not `disable_stateless_session_resumption`.
     pub stateless_resumption: bool,
     /// Sessions may be resumed from the server's memory: not `disable_stateful_session_resumption`.
@@ -67,11 +74,9 @@ pub struct CommonTls {
 impl CommonTls {
     /// Whether a secret comes over SDS.
     pub fn uses_sds(&self) -> bool {
-        let over_sds = |secret: &SecretRef<Certificate>| {
-            matches!(secret, SecretRef::Sds { source: Some(_), .. })
-        };
-        let validation = self.validation.as_ref().and_then(|validation| validation.sds.as_ref());
-        self.certificates.iter().any(over_sds) || validation.is_some_and(|(_, s)| s.is_some())
+        let over_sds = |secret: &SecretRef<Certificate>| matches!(secret, SecretRef::Named(named) if named.is_over_sds());
+        let validation = self.validation.as_ref().and_then(|validation| validation.named.as_ref());
+        self.certificates.iter().any(over_sds) || validation.is_some_and(NamedSecret::is_over_sds)
     }
 }
 
@@ -82,6 +87,8 @@ pub struct Secret {
     pub name: Arc<str>,
     /// What it is.
     pub kind: SecretKind,
+    /// Its files, if it is the bootstrap's and they are to be read again.
+    pub files: Option<SecretFiles>,
 }
 
 /// What a [`Secret`] is.
@@ -91,20 +98,43 @@ pub enum SecretKind {
     Certificate(Arc<Certificate>),
     /// `validation_context`
     Validation(Arc<ValidationContext>),
+    /// `session_ticket_keys`
+    TicketKeys(Arc<TicketKeys>),
 }
 
-/// A secret given here, or named for SDS.
+/// A secret given here, or one that may change.
 #[derive(Clone, Debug)]
 pub enum SecretRef<T> {
     /// Given in the configuration.
     Inline(Arc<T>),
-    /// `SdsSecretConfig`; without a source it is a static secret of the bootstrap.
-    Sds {
-        /// `name`
-        name: Arc<str>,
-        /// `sds_config`
-        source: Option<ConfigSource>,
-    },
+    /// To be found by its name and source.
+    Named(NamedSecret),
+}
+
+/// A secret that may change.
+#[derive(Clone, Debug)]
+pub struct NamedSecret {
+    /// `name`; of files, the place in the configuration.
+    pub name: Arc<str>,
+    /// Where it is.
+    pub source: SecretSource,
+}
+
+impl NamedSecret {
+    fn is_over_sds(&self) -> bool {
+        matches!(self.source, SecretSource::Sds(_))
+    }
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug)]
+pub enum SecretSource {
+    /// An `SdsSecretConfig` without a source: `static_resources.secrets` of the bootstrap.
+    Bootstrap,
+    /// `sds_config`
+    Sds(ConfigSource),
+    /// It stands where it is used, and its files are read again when something is moved into its `watched_directory`.
+    Files(SecretFiles),
 }
 
 /// `TlsCertificate`: a chain with its key, in PEM. Prints without the key.
@@ -131,8 +161,8 @@ impl std::fmt::Debug for Certificate {
 pub struct Validation {
     /// `validation_context`, or the default of the combined one.
     pub context: Arc<ValidationContext>,
-    /// The SDS name and source, if the trust anchors come over SDS.
-    pub sds: Option<(Arc<str>, Option<ConfigSource>)>,
+    /// What is merged over it, if the trust anchors may change.
+    pub named: Option<NamedSecret>,
 }
 
 /// `CertificateValidationContext`.
@@ -174,6 +204,8 @@ pub struct TrustDomain {
 pub struct SanMatcher {
     /// `san_type`
     pub kind: SanKind,
+    /// `oid`, of an `OTHER_NAME`.
+    pub oid: Arc<str>,
     /// `matcher`
     pub matcher: crate::config::matcher::StringMatcher,
 }
@@ -189,6 +221,8 @@ pub enum SanKind {
     Email,
     /// `IP_ADDRESS`
     Ip,
+    /// `OTHER_NAME`: a text under an object identifier.
+    OtherName,
 }
 
 impl SanKind {
@@ -199,6 +233,7 @@ impl SanKind {
             SanKind::Uri => "URI",
             SanKind::Email => "EMAIL",
             SanKind::Ip => "IP",
+            SanKind::OtherName => "OTHER",
         }
     }
 }

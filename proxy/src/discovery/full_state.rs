@@ -32,6 +32,9 @@ pub struct Api {
     pub notice: fn(Event) -> Notice,
 }
 
+/// After this time without a message, a server is taken to have said everything that it has.
+pub const QUIET: Duration = Duration::from_secs(1);
+
 /// Everything about one of the types but its objects.
 pub struct FullState {
     api: Api,
@@ -48,9 +51,11 @@ pub struct FullState {
     answered: Option<Instant>,
     /// Whether it is waited for; no more once it has answered or its time is over.
     is_awaited: bool,
-    /// Resources of an earlier process that the server has not confirmed, and those that it does not have.
+    /// Resources of an earlier process that the server has not confirmed.
     unconfirmed: HashSet<String>,
-    stale: HashSet<String>,
+    /// When the server said something last, and whether a part of it could not be read.
+    heard: Option<Instant>,
+    is_doubtful: bool,
     stats: Arc<SubscriptionStats>,
     reloads: Arc<ReloadStats>,
 }
@@ -111,7 +116,8 @@ impl FullState {
             answered: None,
             is_awaited: false,
             unconfirmed: HashSet::new(),
-            stale: HashSet::new(),
+            heard: None,
+            is_doubtful: false,
         }
     }
 
@@ -240,26 +246,37 @@ impl FullState {
         self.unconfirmed.extend(resources.iter().map(|resource| resource.name.clone()));
     }
 
-    /// The first response names everything that the server has, in either variant of the protocol.
     fn confirm(&mut self, update: &Update) {
-        self.answered.get_or_insert_with(Instant::now);
-        if self.unconfirmed.is_empty() && self.stale.is_empty() {
-            return;
-        }
-        let resources = update.resources.iter().map(|resource| &resource.name);
-        for name in resources.chain(&update.removed) {
-            self.unconfirmed.remove(name);
-            self.stale.remove(name);
-        }
+        let now = Instant::now();
+        self.answered.get_or_insert(now);
+        self.heard = Some(now);
         // What cannot be read may be any of those that seem to be missing.
-        if update.answer.errors().is_empty() {
-            self.stale.extend(self.unconfirmed.drain());
+        self.is_doubtful = !update.answer.errors().is_empty();
+        if !self.unconfirmed.is_empty() {
+            let resources = update.resources.iter().map(|resource| &resource.name);
+            for name in resources.chain(&update.removed) {
+                self.unconfirmed.remove(name);
+            }
         }
     }
 
-    /// Resources of an earlier process that the server does not have.
+    /// Whether the server has said everything that it has: the first answer names it all, but the incremental variant of
+    /// the protocol may spread it over several messages.
+    pub fn is_complete(&self) -> bool {
+        self.heard.is_none_or(|heard| heard.elapsed() >= QUIET)
+    }
+
+    /// Whether resources of an earlier process wait to be confirmed.
+    pub fn has_unconfirmed(&self) -> bool {
+        !self.unconfirmed.is_empty()
+    }
+
+    /// Resources of an earlier process that the server does not have, once it has said everything.
     pub fn take_stale(&mut self) -> Vec<String> {
-        self.stale.drain().collect()
+        match self.is_doubtful {
+            true => Vec::new(),
+            false => self.unconfirmed.drain().collect(),
+        }
     }
 
     /// What a management server has brought and is in force.

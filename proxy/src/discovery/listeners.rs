@@ -42,6 +42,8 @@ pub struct Listeners {
     manager: Rc<RefCell<ListenerManager>>,
     lds: FullState,
     warming: BTreeMap<Arc<str>, Warming>,
+    /// Those that get no certificate in time stay closed, instead of closing each connection.
+    keeps_closed: bool,
     routes: Routes,
     secrets: SharedSecrets,
 }
@@ -60,6 +62,7 @@ impl Listeners {
             lds: FullState::new(API, lds, store, inbox.clone()),
             secrets,
             warming: BTreeMap::new(),
+            keeps_closed: false,
             routes: Routes::new(Arc::clone(store), inbox),
         }
     }
@@ -93,9 +96,9 @@ impl Listeners {
         self.lds.subscribe(sources, source)
     }
 
-    /// Whether LDS has answered or its time is over, and no listener warms.
+    /// Whether LDS has answered or its time is over, and no listener warms; those that stay closed do not count.
     pub fn is_settled(&self) -> bool {
-        self.lds.is_settled() && self.warming.is_empty()
+        self.lds.is_settled() && self.warming.values().all(|w| self.keeps_closed && w.is_ready())
     }
 
     /// Takes an event of LDS.
@@ -113,13 +116,20 @@ impl Listeners {
     fn on_update(&mut self, sources: &mut Sources, update: Update) {
         // The names of all new listeners' routes leave as one request, and so do those of their secrets.
         let _paused = sources.pause(&[Kind::Routes, Kind::Secrets]);
-        let Update { version, resources, mut removed, answer } = update;
-        removed.extend(self.lds.take_stale());
+        let Update { version, resources, removed, answer } = update;
         let mut applied = Applied::new(&removed);
         // Before anything is added, so that an address can move from one listener to another.
         removed.iter().for_each(|name| self.remove(name));
         for resource in resources {
-            applied.note(resource.name.clone(), self.apply(sources, resource));
+            let name = resource.name.clone();
+            let again = self.lds.has_unconfirmed().then(|| resource.clone());
+            let mut outcome = self.apply(sources, resource);
+            if let (Err(_), Some(resource)) = (&outcome, again) {
+                // A listener of an earlier process may have its address.
+                self.remove_stale();
+                outcome = self.apply(sources, resource);
+            }
+            applied.note(name, outcome);
         }
         self.forget_unused();
         self.lds.answer(&version, answer, applied);

@@ -1,6 +1,7 @@
 //! Secrets: those of the bootstrap, and those that come over SDS, by source and name.
 
 mod files;
+mod local;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -19,14 +20,13 @@ use super::stats::{RotationStats, SubscriptionStats};
 use super::translate;
 use super::watches::{Fetch, Watches};
 use crate::config::source::{ConfigSource, SourceKind};
-use crate::config::tls::Secret;
+use crate::config::tls::{NamedSecret, Secret, SecretFiles, SecretKind, SecretSource};
 use crate::config::{At, ConfigError, Files};
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::tls::{Expires, FactoryStats, SecretCell, Slot, TlsContext};
-use files::{Directories, folders};
+use files::{Directories, folders, read_stable};
+use local::Local;
 
-/// How often files that change while they are read are read again.
-const MAX_READS: usize = 5;
 /// What Envoy prints as the version of a secret that has not come.
 const UNINITIALIZED: &str = "uninitialized";
 
@@ -35,6 +35,8 @@ pub struct Secrets {
     /// The bootstrap's secrets, or why one cannot be used.
     fixed: HashMap<Arc<str>, Result<Arc<SecretCell>, ConfigError>>,
     watched: Watches<Entry>,
+    /// Those that stand where they are used.
+    local: Vec<Local>,
     directories: Directories,
     store: Arc<Store>,
     stats: SharedStats,
@@ -59,14 +61,25 @@ struct Entry {
 impl Secrets {
     /// The bootstrap's secrets, and no other yet; events will go to `inbox`.
     pub fn new(fixed: &[Arc<Secret>], store: &Arc<Store>, inbox: &Inbox) -> SharedSecrets {
+        let mut directories = Directories::new(inbox);
+        let mut local = Vec::new();
         let fixed = fixed.iter().map(|secret| {
-            let cell = SecretCell::with(&secret.name, &secret.kind);
+            let cell = match &secret.files {
+                None => SecretCell::with(&secret.name, &secret.kind),
+                Some(files) => Local::new(&secret.name, files, &mut directories).map(|secret| {
+                    let cell = Arc::clone(secret.cell());
+                    local.push(secret);
+                    cell
+                }),
+            };
             (Arc::clone(&secret.name), cell)
         });
+        let fixed = fixed.collect();
         Rc::new(RefCell::new(Secrets {
-            fixed: fixed.collect(),
+            fixed,
             watched: Watches::new(Kind::Secrets, inbox.clone(), Notice::Secrets),
-            directories: Directories::new(inbox),
+            local,
+            directories,
             store: Arc::clone(store),
             stats: SharedStats::default(),
             contexts: Vec::new(),
@@ -86,11 +99,12 @@ impl Secrets {
         at: &At<'_>,
     ) -> Result<Arc<Slot<C>>, ConfigError> {
         let stats = self.stats.get(&self.store, factory, FactoryStats::new);
-        let mut find = |name: &Arc<str>, source: Option<&ConfigSource>| match source {
-            None => self.of_bootstrap(name),
-            Some(source) => {
+        let mut find = |NamedSecret { name, source }: &NamedSecret| match source {
+            SecretSource::Bootstrap => self.of_bootstrap(name),
+            SecretSource::Sds(source) => {
                 self.watch(sources, name, source).map_err(|error| format!("sds_config: {error}"))
             }
+            SecretSource::Files(files) => self.read(name, files).map_err(|error| error.to_string()),
         };
         let slot = Slot::new(Arc::clone(context), at, stats, &mut find)?;
         // Those that are gone are swept when the list would have to grow.
@@ -117,6 +131,17 @@ impl Secrets {
                  sds_config"
             )),
         }
+    }
+
+    fn read(
+        &mut self,
+        name: &Arc<str>,
+        files: &SecretFiles,
+    ) -> Result<Arc<SecretCell>, ConfigError> {
+        let secret = Local::new(name, files, &mut self.directories)?;
+        let cell = Arc::clone(secret.cell());
+        self.local.push(secret);
+        Ok(cell)
     }
 
     fn watch(
@@ -200,6 +225,7 @@ impl Secrets {
                 entry.rotate();
             }
         }
+        self.local.iter_mut().for_each(|secret| secret.on_moved(moved, &mut self.directories));
     }
 
     /// Ends the subscriptions to secrets that nobody holds any more.
@@ -212,6 +238,7 @@ impl Secrets {
             }
             is_used
         });
+        self.local.retain(|secret| secret.is_used(directories));
     }
 
     /// A copy for a dump.
@@ -243,7 +270,7 @@ impl Entry {
         }
         let version = Version::now(&resource.version, resource.body);
         let taken = read(&self.cell, &version).and_then(|(secret, files)| {
-            self.cell.set(&secret.kind)?;
+            self.cell.set(&secret)?;
             self.files = files;
             Ok(())
         });
@@ -262,7 +289,7 @@ impl Entry {
             if files == self.files {
                 return Ok(());
             }
-            self.cell.set(&secret.kind)?;
+            self.cell.set(&secret)?;
             self.files = files;
             self.versions.activate(Version::now(&version.version, (*version.body).clone()));
             Ok(())
@@ -275,19 +302,10 @@ impl Entry {
     }
 }
 
-/// Translates a secret. Its files may be about to be replaced: they are read until two reads agree.
-fn read(cell: &SecretCell, version: &Version) -> Result<(Secret, Files), ConfigError> {
+/// Translates a secret and reads its files.
+fn read(cell: &SecretCell, version: &Version) -> Result<(SecretKind, Files), ConfigError> {
     let name = cell.name();
-    let (mut secret, mut files) = translate::secret(name, &version.body)?;
-    for _ in 0..MAX_READS {
-        if files.read.is_empty() {
-            return Ok((secret, files));
-        }
-        let (again, same) = translate::secret(name, &version.body)?;
-        if same == files {
-            return Ok((again, same));
-        }
-        (secret, files) = (again, same);
-    }
-    Err(At::resource("secret", name).error("its files change faster than they can be read"))
+    let translate = || translate::secret(name, &version.body);
+    read_stable(&At::resource("secret", name), translate)
+        .map(|(secret, files)| (secret.kind, files))
 }

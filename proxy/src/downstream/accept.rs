@@ -22,8 +22,16 @@ pub enum Accepting {
     Open,
     /// Another process has the sockets too and takes what comes; they are kept in case that it dies.
     Paused,
-    /// Never again: the sockets are closed.
+    /// Never again: the sockets are closed, after what waits in them has been taken.
     Stopped,
+    /// Never again: another process has the sockets, and takes what waits.
+    Left,
+}
+
+impl Accepting {
+    fn is_over(self) -> bool {
+        matches!(self, Accepting::Stopped | Accepting::Left)
+    }
 }
 
 /// Lets sockets be accepted from, or not.
@@ -34,11 +42,19 @@ impl Switch {
     /// What holds from now on. What is stopped stays so.
     pub fn set(&self, accepting: Accepting) {
         self.0.send_if_modified(|now| {
-            let changes = *now != Accepting::Stopped && *now != accepting;
+            let changes = !now.is_over() && *now != accepting;
             if changes {
                 *now = accepting;
             }
             changes
+        });
+    }
+
+    /// Ends accepting for good. Whoever has the sockets too goes on.
+    pub fn stop(&self) {
+        self.set(match self.get() {
+            Accepting::Paused => Accepting::Left,
+            _ => Accepting::Stopped,
         });
     }
 
@@ -66,7 +82,7 @@ impl Follower {
             let accepting = *self.0.borrow_and_update();
             let changed = self.0.changed();
             let changed = match accepting {
-                Accepting::Stopped => return None,
+                Accepting::Stopped | Accepting::Left => return None,
                 Accepting::Paused => changed.await,
                 Accepting::Open => tokio::select! {
                     accepted = acceptor.accept() => return Some(accepted),
@@ -84,7 +100,7 @@ impl Follower {
 pub struct Binding {
     /// The listener.
     pub listener: ArcSwap<Listener>,
-    /// Whether workers accept. Once it is stopped, they have taken what waited already.
+    /// Whether workers accept.
     pub switch: Switch,
 }
 
@@ -103,6 +119,9 @@ pub async fn run(acceptor: Rc<Acceptor>, binding: Arc<Binding>, worker: Rc<Worke
             Ok((stream, local, remote)) => start(stream, local, remote, &binding, &worker),
             Err(error) => survive(&error).await,
         }
+    }
+    if binding.switch.get() == Accepting::Left {
+        return;
     }
     // Connections that the kernel has completed already would be reset with the socket.
     while let Some(Ok((stream, local, remote))) = ready(acceptor.accept()) {

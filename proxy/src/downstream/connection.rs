@@ -21,6 +21,7 @@ use crate::telemetry::filter_state::FilterState;
 use crate::telemetry::log_format::FormatContext;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::{ConnectionInfo, StreamInfo, TlsInfo};
+use crate::tls::TlsStats;
 
 /// Serves an accepted connection to its end.
 pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: Rc<Worker>) {
@@ -56,7 +57,7 @@ pub async fn serve(stream: Stream, facts: Facts, slot: ConnectionSlot, worker: R
         return;
     }
     let open = OpenConnection::count(&listener.stats);
-    let shaken = handshake(stream, &chain, &listener.stats).await;
+    let shaken = handshake(stream, &chain, &facts, &listener.stats).await;
     let mut info = connection_info(facts, socket_local, Some(&chain), accepted, &worker);
     let stream = match shaken {
         Ok((stream, tls)) => {
@@ -194,6 +195,7 @@ fn count_refusal(stats: &ListenerStats, filters: &[Filter], error: &inspect::Ins
 async fn handshake(
     stream: Stream,
     chain: &Chain,
+    facts: &Facts,
     stats: &ListenerStats,
 ) -> Result<(Stream, Option<TlsInfo>), Option<Arc<str>>> {
     let Some(tls) = &chain.tls else { return Ok((stream, None)) };
@@ -206,14 +208,26 @@ async fn handshake(
     match timeout(limit, ready.accept(stream, &tls.stats)).await {
         Ok(Ok((stream, info))) => Ok((stream, Some(info))),
         Ok(Err(error)) => {
-            let reason = error.reason.as_deref().unwrap_or("the client left");
-            tracing::debug!(chain = %chain.config.name, reason, "TLS handshake failed");
+            tell_failure(error.reason.as_deref(), chain, &tls.stats, facts);
             Err(error.reason)
         }
         Err(_) => {
             stats.downstream_cx_transport_socket_connect_timeout.inc();
             Err(None)
         }
+    }
+}
+
+/// Says in the log who was refused by which rule, or refused us. A client that just leaves (a port probe) is no news.
+fn tell_failure(reason: Option<&str>, chain: &Chain, stats: &TlsStats, facts: &Facts) {
+    let chain = &*chain.config.name;
+    let (peer, server_name) = (&facts.remote, &*facts.server_name);
+    let Some(reason) = reason else {
+        tracing::debug!(%peer, chain, "the client left during the TLS handshake");
+        return;
+    };
+    if let Some(left_out) = stats.warnings.pass(Instant::now()) {
+        tracing::warn!(%peer, server_name, chain, left_out, "a client's TLS handshake failed: {reason}");
     }
 }
 

@@ -37,6 +37,8 @@ pub struct ListenerManager {
     addresses: Addresses,
     hand_off: Arc<ArcSwap<HandOffTable>>,
     drain: drain::Settings,
+    /// Sockets listen as soon as they are bound: connections wait in them for their listener to get ready.
+    listens_early: bool,
     predecessor: Option<Rc<dyn Predecessor>>,
     /// Another process has the sockets and accepts.
     is_handed_over: bool,
@@ -77,11 +79,17 @@ impl ListenerManager {
             addresses: Addresses::default(),
             hand_off,
             drain,
+            listens_early: false,
             predecessor: None,
             is_handed_over: false,
             stopped: HashSet::new(),
             is_changed: false,
         }
+    }
+
+    /// Lets connections wait for listeners that get ready, instead of refusing them (`--listen-early`).
+    pub fn listen_early(&mut self, early: bool) {
+        self.listens_early = early;
     }
 
     /// The listener of this name.
@@ -279,6 +287,9 @@ impl ListenerManager {
                 false => socket::adopt(inherited, address, config, workers),
             };
             let sockets = sockets.map_err(|error| self.cannot("bind", config, address, &error))?;
+            if self.listens_early {
+                self.listen(config, address, &sockets)?;
+            }
             Ok((address.clone(), sockets))
         };
         config.addresses.iter().map(bind).collect()
@@ -296,6 +307,16 @@ impl ListenerManager {
         at.field("address").error(format!("cannot {what} '{address}': {why}"))
     }
 
+    fn listen(
+        &self,
+        config: &Config,
+        address: &Address,
+        sockets: &[Socket],
+    ) -> Result<(), ConfigError> {
+        let listening = sockets.iter().try_for_each(Socket::listen);
+        listening.map_err(|error| self.cannot("listen on", config, address, &error))
+    }
+
     /// Lets the workers accept on sockets.
     fn open(
         &self,
@@ -307,8 +328,7 @@ impl ListenerManager {
             return Ok(Vec::new());
         }
         for (address, sockets) in &sockets {
-            let listening = sockets.iter().try_for_each(Socket::listen);
-            listening.map_err(|error| self.cannot("listen on", config, address, &error))?;
+            self.listen(config, address, sockets)?;
         }
         let mut bindings = Vec::new();
         for (address, sockets) in sockets {

@@ -106,6 +106,7 @@ impl TcpProxy {
                 stats.upstream_cx_rx_bytes_total.add(relayed.to_downstream);
                 if relayed.ended == Ended::Upstream {
                     lease.closed_by_host();
+                    info.upstream.transport_failure = lease.transport_failure();
                 }
                 self.note(relayed, info);
             }

@@ -1,6 +1,6 @@
 //! The request's head: admitted or refused, brought into one form for both protocol versions, and sanitised.
 //!
-//! Behind [`admit`] the authority stands in the `host` header and the URI holds only the path with its query.
+//! Behind [`admit`] the authority stands in the `host` header, and of the URI only the path with its query counts.
 
 use bytes::Bytes;
 use http::header::{COOKIE, EXPECT, HOST};
@@ -192,7 +192,7 @@ fn settle_path(
         return Ok(());
     }
     let stats = &connection.manager.stats;
-    let Some(now) = parts.uri.path_and_query().cloned() else {
+    let Some(now) = parts.uri.path_and_query() else {
         return Err(LocalReply::new(StatusCode::NOT_FOUND, "missing_path_rejected", ""));
     };
     if !now.as_str().starts_with('/') {
@@ -203,8 +203,13 @@ fn settle_path(
         stats.downstream_rq_failed_path_normalization.inc();
         LocalReply::new(StatusCode::BAD_REQUEST, "path_normalization_failed", "").close()
     };
-    let (settled, refused) = match path::normalize(now.as_str(), &connection.manager.config) {
-        Normalized::Unchanged if parts.uri.authority().is_none() => return Ok(()),
+    let normalized = path::normalize(now.as_str(), &connection.manager.config);
+    // An authority that is still there saves reading it once more, should it go upstream by HTTP/2.
+    if matches!(normalized, Normalized::Unchanged) && may_keep_authority(parts) {
+        return Ok(());
+    }
+    let now = now.clone();
+    let (settled, refused) = match normalized {
         Normalized::Unchanged => (now, None),
         Normalized::Changed(path) => (PathAndQuery::try_from(path).map_err(|_| failed())?, None),
         Normalized::Rejected(path) => (PathAndQuery::try_from(path).unwrap_or(now), Some(failed())),
@@ -218,6 +223,11 @@ fn settle_path(
     };
     parts.uri = Uri::from(settled);
     refused.map_or(Ok(()), Err)
+}
+
+/// Whether the URI may stay as it is. That of HTTP/1 in absolute form may not: it is one to a proxy.
+fn may_keep_authority(parts: &Parts) -> bool {
+    parts.version == Version::HTTP_2 || parts.uri.authority().is_none()
 }
 
 /// Sends the client to the normalised path.

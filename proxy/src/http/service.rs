@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 
@@ -40,7 +40,7 @@ pub struct Answer {
     /// Limits on the body.
     pub limits: Limits,
     /// What becomes of the connection when the answer is `101 Switching Protocols`.
-    pub tunnel: Option<Tunnel>,
+    pub tunnel: Option<Box<Tunnel>>,
 }
 
 /// Serves one request by hyper. Never fails: what goes wrong is an answer, or breaks off the response's body.
@@ -357,7 +357,10 @@ fn ends_http1(answer: &Answer, stream: &Stream) -> bool {
     let after_tunnel = stays && connection.verdicts.is_tunnel(connection.requests());
     let endless = || match &answer.source {
         Source::Local(_) => false,
-        Source::Upstream { body, .. } => http_body::Body::size_hint(body).exact().is_none(),
+        Source::Upstream { body, .. } => {
+            http_body::Body::size_hint(body).exact().is_none()
+                && !answer.head.headers.contains_key(CONTENT_LENGTH)
+        }
     };
     let http10 = || shared.info.borrow().protocol == Some(Protocol::Http10);
     unread || after_tunnel || (http10() && endless())

@@ -7,6 +7,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::io::Tls;
+
 /// A connection. Speaks tokio's and hyper's I/O traits.
 pub enum Stream {
     /// TCP
@@ -14,7 +16,7 @@ pub enum Stream {
     /// A unix socket.
     Unix(UnixStream),
     /// TLS over one of the others.
-    Tls(Box<tokio_rustls::TlsStream<Stream>>),
+    Tls(Box<Tls>),
     /// Bytes that were read ahead, before the rest of the connection.
     Replay(Box<Replay>),
 }
@@ -39,7 +41,7 @@ impl Stream {
         match self {
             Stream::Tcp(tcp) => Some(tcp),
             Stream::Unix(_) => None,
-            Stream::Tls(tls) => tls.get_ref().0.tcp(),
+            Stream::Tls(tls) => tls.session.get_ref().0.tcp(),
             Stream::Replay(replay) => replay.inner.tcp(),
         }
     }
@@ -71,7 +73,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Stream::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
+            Stream::Tls(tls) => tls.poll_read(cx, buf),
             Stream::Replay(replay) => {
                 if replay.ahead.is_empty() {
                     return Pin::new(&mut replay.inner).poll_read(cx, buf);
@@ -93,7 +95,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_write(cx, data),
             Stream::Unix(unix) => Pin::new(unix).poll_write(cx, data),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, data),
+            Stream::Tls(tls) => Pin::new(&mut tls.session).poll_write(cx, data),
             Stream::Replay(replay) => Pin::new(&mut replay.inner).poll_write(cx, data),
         }
     }
@@ -102,7 +104,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Stream::Unix(unix) => Pin::new(unix).poll_flush(cx),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+            Stream::Tls(tls) => Pin::new(&mut tls.session).poll_flush(cx),
             Stream::Replay(replay) => Pin::new(&mut replay.inner).poll_flush(cx),
         }
     }
@@ -111,7 +113,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Stream::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+            Stream::Tls(tls) => Pin::new(&mut tls.session).poll_shutdown(cx),
             Stream::Replay(replay) => Pin::new(&mut replay.inner).poll_shutdown(cx),
         }
     }
@@ -131,7 +133,7 @@ impl AsyncWrite for Stream {
                 }
             }
             Stream::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, data),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, data),
+            Stream::Tls(tls) => Pin::new(&mut tls.session).poll_write_vectored(cx, data),
             Stream::Replay(replay) => Pin::new(&mut replay.inner).poll_write_vectored(cx, data),
         }
     }
@@ -140,7 +142,7 @@ impl AsyncWrite for Stream {
         match self {
             Stream::Tcp(tcp) => tcp.is_write_vectored(),
             Stream::Unix(unix) => unix.is_write_vectored(),
-            Stream::Tls(tls) => tls.is_write_vectored(),
+            Stream::Tls(tls) => tls.session.is_write_vectored(),
             Stream::Replay(replay) => replay.inner.is_write_vectored(),
         }
     }

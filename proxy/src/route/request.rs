@@ -82,7 +82,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// The path before its query and fragment.
 pub fn without_query(path: &str) -> &str {
-    path.find(['?', '#']).map_or(path, |end| &path[..end])
+    memchr::memchr2(b'?', b'#', path.as_bytes()).map_or(path, |end| &path[..end])
 }
 
 #[cfg(test)]

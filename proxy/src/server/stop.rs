@@ -12,6 +12,8 @@ use crate::server::lifecycle::{Lifecycle, State};
 
 /// How often it is looked whether anything is under way.
 const LOOK: Duration = Duration::from_millis(20);
+/// A client that connected just before may take so long to send its request.
+const SETTLE: Duration = Duration::from_millis(100);
 /// How long what is under way gets in a process that another one has taken over from, whose time is up.
 const RETIRED: Duration = Duration::from_secs(1);
 
@@ -45,6 +47,7 @@ pub async fn stop(
         listeners.borrow().drain(Phase::Draining, false);
         let most = if is_retired { limits.most.min(RETIRED) } else { limits.most };
         let end = Instant::now() + most;
+        sleep_until(end.min(Instant::now() + SETTLE)).await;
         while listeners.borrow().active_streams() > 0 && Instant::now() < end {
             sleep_until(end.min(Instant::now() + LOOK)).await;
         }

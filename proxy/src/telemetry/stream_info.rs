@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 
-use crate::io::Address;
+use crate::io::{Address, Fault};
 use crate::telemetry::filter_state::FilterState;
 use crate::telemetry::response_flags::ResponseFlags;
 
@@ -59,6 +59,8 @@ pub struct TlsInfo {
     pub local: Option<Arc<CertificateInfo>>,
     /// How long the handshake took.
     pub handshake: Option<Duration>,
+    /// What has broken the session since.
+    pub fault: Arc<Fault>,
 }
 
 /// What a certificate says, as Envoy prints it.

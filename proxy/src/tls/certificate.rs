@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use rustls_pki_types::UnixTime;
+use x509_parser::asn1_rs::{Any, FromDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
@@ -33,6 +34,8 @@ pub struct Names {
     uri: Vec<Box<str>>,
     email: Vec<Box<str>>,
     ip: Vec<Box<str>>,
+    /// Object identifiers, each with its text.
+    other: Vec<(String, Box<str>)>,
 }
 
 impl Names {
@@ -46,19 +49,28 @@ impl Names {
                 GeneralName::URI(name) => names.uri.push((*name).into()),
                 GeneralName::RFC822Name(name) => names.email.push((*name).into()),
                 GeneralName::IPAddress(bytes) => names.ip.extend(address(bytes)),
+                GeneralName::OtherName(oid, value) => {
+                    names.other.extend(text(value).map(|text| (oid.to_id_string(), text)));
+                }
                 _ => {}
             }
         }
         names
     }
 
-    /// The names of a kind.
+    /// The texts of other names with this object identifier.
+    pub fn other<'a>(&'a self, oid: &'a str) -> impl Iterator<Item = &'a str> {
+        self.other.iter().filter(move |(known, _)| known == oid).map(|(_, text)| &**text)
+    }
+
+    /// The names of a kind; other names are found by their object identifier only.
     pub fn of(&self, kind: SanKind) -> &[Box<str>] {
         match kind {
             SanKind::Dns => &self.dns,
             SanKind::Uri => &self.uri,
             SanKind::Email => &self.email,
             SanKind::Ip => &self.ip,
+            SanKind::OtherName => &[],
         }
     }
 }
@@ -67,6 +79,13 @@ fn address(bytes: &[u8]) -> Option<Box<str>> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let v6 = <[u8; 16]>::try_from(bytes).map(IpAddr::from);
     v4.or(v6).ok().map(|address| address.to_string().into())
+}
+
+/// The text in the value of another name: an explicitly tagged string of any type that is text in UTF-8.
+fn text(value: &[u8]) -> Option<Box<str>> {
+    let (_, tagged) = Any::from_der(value).ok()?;
+    let (_, inner) = Any::from_der(tagged.data).ok()?;
+    std::str::from_utf8(inner.data).ok().map(Into::into)
 }
 
 /// From when to when a certificate is valid.

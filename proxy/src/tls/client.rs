@@ -7,11 +7,11 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::TlsConnector;
 
 use crate::config::tls::UpstreamTls;
 use crate::config::{At, ConfigError};
-use crate::io::Stream;
+use crate::io::{Stream, Tls};
 use crate::telemetry::stream_info::{CertificateInfo, TlsInfo};
 use crate::tls::failure::HandshakeError;
 use crate::tls::provider::{provider, versions};
@@ -156,7 +156,8 @@ impl ClientContext {
         }
         let info = session::info(session, self.local.clone(), begin.elapsed());
         stats.done(&info, resumed);
-        Ok((Stream::Tls(Box::new(TlsStream::Client(tls))), info))
+        let tls = Tls::new(tls, Arc::clone(&info.fault));
+        Ok((Stream::Tls(Box::new(tls)), info))
     }
 
     /// The name to send: the request's, the host's own or the configured one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 
+use crate::telemetry::stream_info::TlsInfo;
 use crate::tls::stats::TlsStats;
 use crate::tls::verify::{Failure, Rule};
 
@@ -60,6 +61,16 @@ impl HandshakeError {
     }
 }
 
+/// What the peer ended a session with after its handshake, for `%UPSTREAM_TRANSPORT_FAILURE_REASON%`; counted the first
+/// time. In TLS 1.3 a server refuses a client's certificate only then.
+pub fn session_failure(tls: &TlsInfo, stats: &TlsStats) -> Option<Arc<str>> {
+    let error = tls.fault.error()?;
+    if tls.fault.is_news() {
+        stats.connection_error.inc();
+    }
+    Some(explain(error).into())
+}
+
 /// BoringSSL's library number for TLS, where its error codes begin.
 const LIBRARY: u32 = 16 << 24;
 /// Where the codes for alerts of the peer begin.
@@ -93,6 +104,8 @@ fn explain(error: &Error) -> String {
             PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::Tls13RequiredForQuic
+            // An old client does not send it, and this is looked at first.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired
             | PeerIncompatible::SupportedVersionsExtensionRequired
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
             | PeerIncompatible::ServerDoesNotSupportTls12Or13,

@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use super::certificate::Parsed;
 use super::identity::Identity;
 use super::verify::Verifier;
-use crate::config::tls::{SecretKind, ValidationContext};
+use crate::config::tls::{SecretKind, TicketKeys, ValidationContext};
 use crate::config::{At, ConfigError};
 
 /// The secrets of a context, wherever they came from.
@@ -22,6 +22,8 @@ pub struct Resolved {
     pub certificates: Vec<Identity>,
     /// How peers are verified; a `combined_validation_context` is merged already.
     pub validation: Option<Arc<ValidationContext>>,
+    /// What session tickets are sealed with, where it is configured.
+    pub ticket_keys: Option<Arc<TicketKeys>>,
 }
 
 /// A secret that can be used. It is read once, however many contexts use it.
@@ -29,6 +31,7 @@ pub struct Resolved {
 pub(super) enum Loaded {
     Certificate(Identity),
     Validation(Trust),
+    TicketKeys(Arc<TicketKeys>),
 }
 
 /// A validation context, and when the first of its trust anchors expires.
@@ -163,6 +166,7 @@ fn load(secret: &SecretKind, at: &At<'_>) -> Result<Loaded, ConfigError> {
             }
             Ok(Loaded::Validation(Trust::new(validation)))
         }
+        SecretKind::TicketKeys(keys) => Ok(Loaded::TicketKeys(Arc::clone(keys))),
     }
 }
 
@@ -172,6 +176,7 @@ impl Loaded {
         match self {
             Loaded::Certificate(identity) => Some(identity.info.not_after),
             Loaded::Validation(trust) => trust.expires,
+            Loaded::TicketKeys(_) => None,
         }
     }
 
@@ -179,9 +184,7 @@ impl Loaded {
     pub(super) fn certificate(&self, at: &At<'_>) -> Result<&Identity, ConfigError> {
         match self {
             Loaded::Certificate(identity) => Ok(identity),
-            Loaded::Validation(_) => {
-                Err(at.error("is a validation_context, where a tls_certificate is needed"))
-            }
+            other => Err(other.is_not("tls_certificate", at)),
         }
     }
 
@@ -189,9 +192,24 @@ impl Loaded {
     pub(super) fn validation(&self, at: &At<'_>) -> Result<&ValidationContext, ConfigError> {
         match self {
             Loaded::Validation(trust) => Ok(&trust.context),
-            Loaded::Certificate(_) => {
-                Err(at.error("is a tls_certificate, where a validation_context is needed"))
-            }
+            other => Err(other.is_not("validation_context", at)),
         }
+    }
+
+    /// Keys of session tickets, as a context needs them.
+    pub(super) fn ticket_keys(&self, at: &At<'_>) -> Result<&Arc<TicketKeys>, ConfigError> {
+        match self {
+            Loaded::TicketKeys(keys) => Ok(keys),
+            other => Err(other.is_not("session_ticket_keys", at)),
+        }
+    }
+
+    fn is_not(&self, needed: &str, at: &At<'_>) -> ConfigError {
+        let is = match self {
+            Loaded::Certificate(_) => "tls_certificate",
+            Loaded::Validation(_) => "validation_context",
+            Loaded::TicketKeys(_) => "session_ticket_keys",
+        };
+        at.error(format_args!("is a {is}, where a {needed} is needed"))
     }
 }

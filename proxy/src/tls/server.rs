@@ -8,11 +8,11 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ServerSessionMemoryCache};
 use rustls::sign::SingleCertAndKey;
-use tokio_rustls::{LazyConfigAcceptor, TlsStream};
+use tokio_rustls::LazyConfigAcceptor;
 
 use crate::config::tls::DownstreamTls;
 use crate::config::{At, ConfigError};
-use crate::io::Stream;
+use crate::io::{Stream, Tls};
 use crate::telemetry::stream_info::TlsInfo;
 use crate::tls::failure::HandshakeError;
 use crate::tls::identity::Identity;
@@ -21,13 +21,15 @@ use crate::tls::secret::Resolved;
 use crate::tls::selection::{Asked, select};
 use crate::tls::session;
 use crate::tls::stats::TlsStats;
+use crate::tls::tickets::SharedTickets;
 use crate::tls::verify::{ClientVerifier, Peer, Verifier};
 
 /// How many sessions are kept for clients that resume without tickets.
 const SESSIONS: usize = 1024;
 
 /// A `DownstreamTlsContext` with its secrets, ready to accept. What replaces it has keys for tickets of its own, so that
-/// nobody resumes what was agreed under older rules.
+/// nobody resumes what was agreed under older rules, unless keys are configured: then sessions go on, and their certificates
+/// are verified again by the rules of the day.
 pub struct ServerContext {
     identities: Vec<Identity>,
     /// One for each identity.
@@ -75,7 +77,7 @@ impl ServerContext {
         let first = Arc::new(SingleCertAndKey::from(Arc::clone(&identities[0].key)));
         let mut config = builder.with_cert_resolver(first);
         config.ignore_client_order = !context.prefer_client_ciphers;
-        resume(&mut config, context, &at)?;
+        resume(&mut config, context, secrets, &at)?;
         let configs = identities.iter().map(|own| Offer::new(&config, own, &common.alpn)).collect();
         let full_scan = context.full_scan_on_sni_mismatch;
         Ok(ServerContext { identities, configs, full_scan, verifier })
@@ -113,7 +115,8 @@ impl ServerContext {
         let resumed = session::is_resumed(session);
         info.validated = self.validate(session.peer_certificates(), resumed, stats)?;
         stats.done(&info, resumed);
-        Ok((Stream::Tls(Box::new(TlsStream::Server(tls))), info))
+        let tls = Tls::new(tls, Arc::clone(&info.fault));
+        Ok((Stream::Tls(Box::new(tls)), info))
     }
 
     /// The certificate for a client and the configuration that has it.
@@ -189,6 +192,7 @@ fn verifier(
 fn resume(
     config: &mut ServerConfig,
     context: &DownstreamTls,
+    secrets: &Resolved,
     at: &At<'_>,
 ) -> Result<(), ConfigError> {
     config.session_storage = match context.stateful_resumption {
@@ -196,8 +200,13 @@ fn resume(
         false => Arc::new(NoServerSessionStorage {}),
     };
     if context.stateless_resumption {
-        config.ticketer = Ticketer::new()
-            .map_err(|error| at.error(format!("cannot make keys for tickets: {error}")))?;
+        let unusable = |error: &dyn std::fmt::Display| {
+            at.error(format!("cannot make keys for tickets: {error}"))
+        };
+        config.ticketer = match &secrets.ticket_keys {
+            Some(keys) => Arc::new(SharedTickets::new(keys).map_err(|error| unusable(&error))?),
+            None => Ticketer::new().map_err(|error| unusable(&error))?,
+        };
     } else {
         // As in Envoy, TLS 1.3 resumes from tickets only.
         config.send_tls13_tickets = 0;

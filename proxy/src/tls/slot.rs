@@ -11,8 +11,9 @@ use super::identity::Identity;
 use super::secret::{Loaded, Resolved, SecretCell, SecretUser, Trust};
 use super::server::ServerContext;
 use super::stats::FactoryStats;
-use crate::config::source::ConfigSource;
-use crate::config::tls::{CommonTls, DownstreamTls, SecretRef, UpstreamTls};
+use crate::config::tls::{
+    CommonTls, DownstreamTls, NamedSecret, SecretRef, TicketKeys, UpstreamTls,
+};
 use crate::config::{At, ConfigError};
 
 /// The server side of a filter chain.
@@ -20,9 +21,8 @@ pub type ServerTls = Slot<DownstreamTls>;
 /// The client side of a cluster.
 pub type ClientTls = Slot<UpstreamTls>;
 
-/// Gives the cell of a secret by its name and source; none is a secret of the bootstrap.
-pub type FindSecret<'a> =
-    &'a mut dyn FnMut(&Arc<str>, Option<&ConfigSource>) -> Result<Arc<SecretCell>, String>;
+/// Gives the cell of a secret by its name and source.
+pub type FindSecret<'a> = &'a mut dyn FnMut(&NamedSecret) -> Result<Arc<SecretCell>, String>;
 
 /// A `DownstreamTlsContext` or `UpstreamTlsContext`.
 pub trait TlsContext: Send + Sync + 'static {
@@ -31,6 +31,11 @@ pub trait TlsContext: Send + Sync + 'static {
 
     /// `common_tls_context`
     fn common(&self) -> &CommonTls;
+
+    /// What session tickets are sealed with, where it is configured.
+    fn ticket_keys(&self) -> Option<&SecretRef<TicketKeys>> {
+        None
+    }
 
     /// Makes it ready.
     ///
@@ -44,6 +49,10 @@ impl TlsContext for DownstreamTls {
 
     fn common(&self) -> &CommonTls {
         &self.common
+    }
+
+    fn ticket_keys(&self) -> Option<&SecretRef<TicketKeys>> {
+        self.ticket_keys.as_ref()
     }
 
     fn build(&self, secrets: &Resolved, at: &At<'_>) -> Result<Self::Ready, ConfigError> {
@@ -69,17 +78,27 @@ pub struct Slot<C: TlsContext> {
     context: Arc<C>,
     /// Where the context stands, for errors that come later.
     place: Box<str>,
-    certificates: Vec<CertificateInput>,
+    certificates: Vec<Input<Identity>>,
+    ticket_keys: Option<Input<Arc<TicketKeys>>>,
     validation: Option<ValidationInput>,
     ready: ArcSwapOption<C::Ready>,
     /// Counts what becomes of the context.
     pub stats: Arc<FactoryStats>,
 }
 
-/// A certificate given in the context, or by name.
-enum CertificateInput {
-    Inline(Identity),
+/// A secret given in the context, or by name.
+enum Input<T> {
+    Inline(T),
     Cell(Arc<SecretCell>),
+}
+
+impl<T> Input<T> {
+    fn cell(&self) -> Option<&Arc<SecretCell>> {
+        match self {
+            Input::Inline(_) => None,
+            Input::Cell(cell) => Some(cell),
+        }
+    }
 }
 
 /// The context given, and the cell of the one that is merged over it.
@@ -105,28 +124,36 @@ impl<C: TlsContext> Slot<C> {
             certificates.push(match certificate {
                 SecretRef::Inline(certificate) => {
                     let at = at_common.index("tls_certificates", index);
-                    CertificateInput::Inline(Identity::new(certificate, &at)?)
+                    Input::Inline(Identity::new(certificate, &at)?)
                 }
-                SecretRef::Sds { name, source } => {
+                SecretRef::Named(named) => {
                     let at = at_common.index("tls_certificate_sds_secret_configs", index);
-                    let cell = find(name, source.as_ref()).map_err(|error| at.error(error))?;
-                    CertificateInput::Cell(cell)
+                    let cell = find(named).map_err(|error| at.error(error))?;
+                    Input::Cell(cell)
                 }
             });
         }
+        let ticket_keys = match context.ticket_keys() {
+            None => None,
+            Some(SecretRef::Inline(keys)) => Some(Input::Inline(Arc::clone(keys))),
+            Some(SecretRef::Named(named)) => {
+                let at = at.field("session_ticket_keys_sds_secret_config");
+                Some(Input::Cell(find(named).map_err(|error| at.error(error))?))
+            }
+        };
         let validation = match &context.common().validation {
             None => None,
             Some(validation) => {
                 let at = at_common.field("validation_context_sds_secret_config");
-                let sds = validation.sds.as_ref();
-                let cell = sds.map(|(name, source)| find(name, source.as_ref())).transpose();
+                let cell = validation.named.as_ref().map(find).transpose();
                 let cell = cell.map_err(|error| at.error(error))?;
                 Some(ValidationInput { given: Trust::new(&validation.context), cell })
             }
         };
         let place = at.to_string().into();
         let ready = ArcSwapOption::empty();
-        let slot = Arc::new(Slot { context, place, certificates, validation, ready, stats });
+        let slot =
+            Arc::new(Slot { context, place, certificates, ticket_keys, validation, ready, stats });
         slot.ready.store(slot.build(None)?);
         for cell in slot.cells() {
             let user: Arc<dyn SecretUser> = slot.clone();
@@ -158,11 +185,11 @@ impl<C: TlsContext> Slot<C> {
 
     /// The secrets that come by name.
     pub fn cells(&self) -> impl Iterator<Item = &Arc<SecretCell>> {
-        let certificates = self.certificates.iter().filter_map(|input| match input {
-            CertificateInput::Inline(_) => None,
-            CertificateInput::Cell(cell) => Some(cell),
-        });
-        certificates.chain(self.validation.as_ref().and_then(|validation| validation.cell.as_ref()))
+        let certificates = self.certificates.iter().filter_map(Input::cell);
+        let ticket_keys = self.ticket_keys.as_ref().and_then(Input::cell);
+        certificates
+            .chain(ticket_keys)
+            .chain(self.validation.as_ref().and_then(|validation| validation.cell.as_ref()))
     }
 
     /// The certificates of each chain that is presented, and the trust anchors in PEM; nothing while a secret is missing.
@@ -195,13 +222,22 @@ impl<C: TlsContext> Slot<C> {
         let mut resolved = Resolved::default();
         for input in &self.certificates {
             resolved.certificates.push(match input {
-                CertificateInput::Inline(identity) => identity.clone(),
-                CertificateInput::Cell(cell) => {
+                Input::Inline(identity) => identity.clone(),
+                Input::Cell(cell) => {
                     let Some(secret) = value(cell) else { return Ok(None) };
                     secret.certificate(&At::resource("secret", cell.name()))?.clone()
                 }
             });
         }
+        resolved.ticket_keys = match &self.ticket_keys {
+            None => None,
+            Some(Input::Inline(keys)) => Some(Arc::clone(keys)),
+            Some(Input::Cell(cell)) => {
+                let Some(secret) = value(cell) else { return Ok(None) };
+                let at = At::resource("secret", cell.name());
+                Some(Arc::clone(secret.ticket_keys(&at)?))
+            }
+        };
         if let Some(ValidationInput { given, cell }) = &self.validation {
             resolved.validation = Some(match cell {
                 None => Arc::clone(&given.context),
@@ -227,8 +263,8 @@ pub trait Expires: Send + Sync {
 impl<C: TlsContext> Expires for Slot<C> {
     fn expires(&self) -> Option<SystemTime> {
         let inline = self.certificates.iter().filter_map(|input| match input {
-            CertificateInput::Inline(identity) => Some(identity.info.not_after),
-            CertificateInput::Cell(_) => None,
+            Input::Inline(identity) => Some(identity.info.not_after),
+            Input::Cell(_) => None,
         });
         let given = self.validation.as_ref().and_then(|validation| validation.given.expires);
         let cells = self.cells().filter_map(|cell| cell.value()?.expires());

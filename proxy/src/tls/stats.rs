@@ -1,6 +1,7 @@
 //! Statistics of TLS, of a listener or a cluster: `<prefix>.ssl.*`.
 
 use crate::stat_group;
+use crate::telemetry::seldom::Seldom;
 use crate::telemetry::stats::{Counter, Metric, StatGroup};
 use crate::telemetry::stream_info::TlsInfo;
 use crate::tls::verify::Rule;
@@ -58,6 +59,8 @@ pub struct TlsStats {
     handshakes: HandshakeStats,
     /// Counters of [`AGREED`].
     agreed: [Counter; AGREED.len()],
+    /// Which failures stand in the log.
+    pub warnings: Seldom,
 }
 
 impl std::ops::Deref for TlsStats {
@@ -86,6 +89,7 @@ impl TlsStats {
         TlsStats {
             handshakes: HandshakeStats::new(prefix),
             agreed: [const { Counter::zero() }; AGREED.len()],
+            warnings: Seldom::default(),
         }
     }
 

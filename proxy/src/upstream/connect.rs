@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, UnixStream};
@@ -12,7 +13,7 @@ use crate::config::cluster::{Cluster as Config, TcpKeepalive as KeepaliveConfig}
 use crate::intercept::namespace::{self, Kind};
 use crate::io::{Address, Source, Stream};
 use crate::telemetry::stream_info::TlsInfo;
-use crate::tls::{ClientContext, ServerNames};
+use crate::tls::{self, ClientContext, ServerNames};
 use crate::upstream::cluster::{Cluster, Host};
 use crate::upstream::pool::RequestNames;
 
@@ -239,9 +240,29 @@ async fn handshake(
     match tls.connect(stream, names, cluster.tls_stats()).await {
         Ok((stream, info)) => Ok(Connected { stream, local, tls: Some(Arc::new(info)) }),
         Err(error) => {
-            let reason = error.reason.unwrap_or_default();
-            tracing::debug!(cluster = %cluster.name(), host = %host.address(), reason = &*reason, "TLS handshake failed");
-            Err(ConnectError::Remote(reason))
+            if let Some(reason) = &error.reason {
+                tell_failure(reason, cluster, host);
+            }
+            Err(ConnectError::Remote(error.reason.unwrap_or_default()))
         }
+    }
+}
+
+/// Why the host has ended a TLS session that was agreed on, if it has: it may have refused our certificate.
+pub(super) fn session_failure(
+    tls: Option<&TlsInfo>,
+    cluster: &Cluster,
+    host: &Host,
+) -> Option<Arc<str>> {
+    let reason = tls::session_failure(tls?, cluster.tls_stats())?;
+    tell_failure(&reason, cluster, host);
+    Some(reason)
+}
+
+/// Says in the log which host was refused by which rule, or refused us.
+fn tell_failure(reason: &str, cluster: &Cluster, host: &Host) {
+    if let Some(left_out) = cluster.tls_stats().warnings.pass(Instant::now()) {
+        let (cluster, host) = (&**cluster.name(), host.address());
+        tracing::warn!(cluster, %host, left_out, "TLS with a host failed: {reason}");
     }
 }

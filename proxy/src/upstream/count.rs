@@ -19,6 +19,16 @@ pub(in crate::upstream) struct ConnectionCount {
 }
 
 impl ConnectionCount {
+    /// Whose connection it is.
+    pub(in crate::upstream) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The host at its other end.
+    pub(in crate::upstream) fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// An attempt begins, even above `max_connections`.
     pub(in crate::upstream) fn start(
         cluster: &Arc<Cluster>,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 
-use pillion::io::Stream;
+use pillion::io::{Stream, Tls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -59,20 +59,20 @@ pub async fn connect(
     let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
     let connected = TlsConnector::from(config).connect(name, stream).await;
     let stream = connected.map_err(|error| error.to_string())?;
-    Ok(Stream::Tls(Box::new(TlsStream::Client(stream))))
+    Ok(Stream::Tls(Box::new(Tls::new(stream, Arc::default()))))
 }
 
 /// Does an upstream's handshake; the proxy may refuse.
 pub async fn accept(stream: Stream, server: &TlsServer) -> io::Result<Stream> {
     let config = server_config(server).map_err(io::Error::other)?;
     let stream = TlsAcceptor::from(config).accept(stream).await?;
-    Ok(Stream::Tls(Box::new(TlsStream::Server(stream))))
+    Ok(Stream::Tls(Box::new(Tls::new(stream, Arc::default()))))
 }
 
 /// What was agreed on, and the subject of the peer; none without TLS.
 pub fn describe(stream: &Stream) -> Option<Value> {
     let Stream::Tls(tls) = stream else { return None };
-    let (session, sni): (&CommonState, Option<&str>) = match &**tls {
+    let (session, sni): (&CommonState, Option<&str>) = match tls.session() {
         TlsStream::Client(tls) => (tls.get_ref().1, None),
         TlsStream::Server(tls) => (tls.get_ref().1, tls.get_ref().1.server_name()),
     };

@@ -1,6 +1,7 @@
 //! Where the programs are.
 
 use std::env;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Debian keeps daemons here, and a plain user's PATH often lacks these folders.
@@ -51,6 +52,22 @@ pub fn in_path(name: &str) -> Option<PathBuf> {
         .chain(DAEMON_FOLDERS.map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
+}
+
+/// Says that the running test did nothing, past the capture of tests' output: it must not pass for one that ran.
+pub fn did_not_run(why: &str) {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    // A standard error that is closed leaves nobody to tell.
+    let _ = writeln!(std::io::stderr(), "did not run: {name}: {why}");
+}
+
+/// As [`in_path`], for a test that cannot run without the program; says so if it is not there.
+pub fn needed(name: &str) -> Option<PathBuf> {
+    let path = in_path(name);
+    if path.is_none() {
+        did_not_run(&format!("`{name}` is not installed"));
+    }
+    path
 }
 
 /// `relative` in the nearest folder above the running program: finds the target folder under any name.

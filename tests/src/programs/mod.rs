@@ -9,7 +9,7 @@ mod port;
 mod process;
 mod usage;
 
-pub use find::{envoy, find_pillion, in_path, pillion, tool};
+pub use find::{did_not_run, envoy, find_pillion, in_path, needed, pillion, tool};
 pub use http::{HttpAnswer, http_get, http_post};
 pub use port::{free_address, free_port};
 pub use process::{Process, ProcessError, Ready};

@@ -52,6 +52,7 @@ impl Gate {
 /// * `/hold`: `first `, and once the gate is open `last`
 /// * `/bytes/N`: N bytes
 /// * `/count`: once the gate is open, how many bytes the request's body had, and the names of its trailers
+/// * `/header/NAME`: what the request has in this header
 /// * anything else: its name
 pub struct Upstream {
     /// Where it listens.
@@ -123,6 +124,12 @@ impl Service {
             "/count" => {
                 self.gate.passed().await;
                 full(count(request.into_body()).await)
+            }
+            path if path.starts_with("/header/") => {
+                let value = request.headers().get(&path["/header/".len()..]);
+                full(
+                    value.map_or_else(Bytes::new, |value| Bytes::copy_from_slice(value.as_bytes())),
+                )
             }
             path => match path.strip_prefix("/bytes/").and_then(|n| n.parse().ok()) {
                 Some(bytes) => zeros(bytes, &self.sent),

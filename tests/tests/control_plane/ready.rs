@@ -1,5 +1,6 @@
 //! When a sidecar is ready: for agents that read statistics, beside Envoy, and for `pillion wait`.
 
+use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 
 use control_plane_mock::{Fault, FaultKind};
@@ -8,7 +9,7 @@ use pillion_tests::scenario::config::{
     ads_bootstrap, cluster, control_plane, eds_cluster, endpoints_of, rds_listener, resource,
     routes,
 };
-use pillion_tests::scenario::{Protocol, Sidecar};
+use pillion_tests::scenario::{Connection, Protocol, Sidecar, Upstream, until};
 use proto::type_url;
 
 /// What Istio's agent asks before it calls a pod ready.
@@ -99,4 +100,29 @@ fn waiting_for_nobody_ends_with_an_error() {
         .output()
         .expect("it runs");
     assert!(said(&output).contains("/no/such/file"), "{}", said(&output));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_wait_for_a_listener_that_gets_ready_where_they_are_taken_early() {
+    let upstream = Upstream::start("up", Protocol::Http1).await;
+    let address = free_address();
+    let control_plane = control_plane(&[
+        &eds_cluster("up"),
+        &endpoints_of("up", &[upstream.address]),
+        &rds_listener(address),
+        &routes("up"),
+    ])
+    .await;
+    let fault = Fault::from(FaultKind::Withhold).on_type(type_url::ROUTE_CONFIGURATION);
+    let fault = control_plane.arm(fault);
+    let bootstrap = ads_bootstrap(control_plane.addr(), "DELTA_GRPC");
+    let mut sidecar = Sidecar::spawn(&pillion(), &bootstrap, &["--listen-early"]);
+    until("the listener", || TcpStream::connect(address).is_ok()).await;
+    let mut connection = Connection::must_open(address, Protocol::Http1).await;
+    assert_eq!(sidecar.get("/ready").status, 503);
+    let answer = tokio::spawn(async move { connection.get("/").await });
+    control_plane.disarm(fault);
+    let answer = answer.await.expect("it does not panic").expect("an answer");
+    assert_eq!(answer.body, "up");
+    sidecar.wait_live();
 }

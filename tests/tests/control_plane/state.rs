@@ -9,7 +9,8 @@ use pillion_tests::scenario::config::{
     ads_bootstrap, cluster, eds_cluster, endpoints_of, http_listener, merge, rds_listener,
     resource, routes,
 };
-use pillion_tests::scenario::{Connection, Load, Protocol, Sidecar, Upstream};
+use pillion_tests::scenario::{Connection, Load, PATIENCE, Protocol, Sidecar, Upstream};
+use proto::type_url;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -122,6 +123,36 @@ async fn what_served_serves_again_over_delta() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_in_parts_is_not_lost_meanwhile() {
+    let place = Place::new("DELTA_GRPC").await;
+    place.was_there().await;
+    let sidecar = place.start();
+    let load = Load::start(place.listener, 4).await;
+    let options = Options { listen: place.control_plane, ..Options::default() };
+    let control_plane = ControlPlane::start(options).await.expect("the port is free");
+    let endpoints = [place.upstreams[1].address];
+    let version = control_plane
+        .put([eds_cluster("both"), endpoints_of("both", &endpoints)].iter().map(resource));
+    let first = control_plane.wait_ack(type_url::CLUSTER, version, None, PATIENCE).await;
+    assert_eq!(first.expect("it is answered").error, None);
+    load.serve_more(100).await;
+    let rest = [
+        eds_cluster("old"),
+        endpoints_of("old", &endpoints),
+        rds_listener(place.listener),
+        routes("old"),
+    ];
+    control_plane.put(rest.iter().map(resource));
+    sidecar.wait_stat("control_plane.serving_from_state", 0).await;
+    load.serve_more(100).await;
+    let report = load.stop().await;
+    assert!(report.failures.is_empty() && report.connections == 8, "{report:?}");
+    assert_served(place.listener, "two").await;
+    assert_eq!(sidecar.stat("cluster_manager.cluster_removed"), 0);
+    assert_eq!(sidecar.stat("listener_manager.listener_removed"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_control_plane_that_answers_in_time_is_all_that_counts() {
     let place = Place::new("DELTA_GRPC").await;
     place.was_there().await;
@@ -221,4 +252,36 @@ async fn private_keys_are_never_on_disk() {
     let sidecar = place.start();
     assert_served(place.listener, "one").await;
     assert_eq!(sidecar.stat("listener_manager.total_listeners_active"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_whose_certificate_is_the_control_planes_stays_closed_until_it_comes() {
+    let place = Place::new("DELTA_GRPC").await;
+    let secured = free_address();
+    let mut listener = http_listener(secured, "old", &json!({}));
+    listener["filter_chains"][0]["transport_socket"] = json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {"tls_certificate_sds_secret_configs": [{
+                "name": "own",
+                "sds_config": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0.2s"},
+            }]},
+        },
+    });
+    let control_plane = place.control_plane("old", 0).await;
+    control_plane.put([resource(&listener)]);
+    let sidecar = place.start();
+    assert_eq!(sidecar.stat("listener_manager.total_listeners_active"), 2);
+    sidecar.wait_stat("control_plane.state_saved", 1).await;
+    drop(sidecar);
+    control_plane.stop().await;
+
+    let sidecar = place.start();
+    assert_served(place.listener, "one").await;
+    assert!(Connection::open(secured, Protocol::Http1).await.is_err());
+    assert!(sidecar.process.log().contains("it stays closed"), "{}", sidecar.process.log());
+    let control_plane = place.control_plane("old", 0).await;
+    control_plane.put([resource(&listener)]);
+    sidecar.wait_stat("listener_manager.total_listeners_active", 2).await;
 }

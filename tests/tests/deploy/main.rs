@@ -1,11 +1,10 @@
 //! The files under `proxy/deploy`: they parse, the configurations in them are accepted, the flags exist, and the script runs.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pillion_tests::programs::{in_path, pillion};
+use pillion_tests::programs::{did_not_run, in_path, needed, pillion};
 use serde_json::Value;
 
 fn folder() -> PathBuf {
@@ -122,8 +121,7 @@ fn the_local_mesh_runs() {
         None => None,
     };
     if let Some(why) = why {
-        // Past the capture of tests' output: it must not pass for a test that ran.
-        let _ = writeln!(std::io::stderr(), "did not run: the_local_mesh_runs: {why}");
+        did_not_run(&why);
         return;
     }
     let script = folder().join("local/mesh.sh");
@@ -132,4 +130,70 @@ fn the_local_mesh_runs() {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("42 pieces"), "{said}");
     assert!(said.contains("200 from spiffe://cluster.local/shop"), "{said}");
+}
+
+/// Fails where `found` lacks something that `written` has.
+fn check_kept(place: &str, written: &Value, found: &Value) {
+    match (written, found) {
+        (Value::Object(written), Value::Object(found)) => {
+            for (key, value) in written {
+                let found = found.get(key).unwrap_or_else(|| panic!("{place}: no field {key}"));
+                check_kept(&format!("{place}.{key}"), value, found);
+            }
+        }
+        (Value::Array(written), Value::Array(found)) => {
+            assert_eq!(written.len(), found.len(), "{place}");
+            for (i, (written, found)) in written.iter().zip(found).enumerate() {
+                check_kept(&format!("{place}[{i}]"), written, found);
+            }
+        }
+        _ => assert_eq!(written, found, "{place}"),
+    }
+}
+
+/// kubectl reads a manifest into Kubernetes' own types and prints it again: a field that they do not have, or of another
+/// type, does not come back.
+#[test]
+fn kubernetes_knows_every_field_of_the_manifests() {
+    let Some(kubectl) = needed("kubectl") else { return };
+    for (name, text) in files(&folder().join("kubernetes")) {
+        for document in documents(&name, &text) {
+            if document["kind"] == "ConfigMap" {
+                continue;
+            }
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join("manifest.json");
+            fs::write(&file, document.to_string()).expect("a file");
+            let mut command = Command::new(&kubectl);
+            command
+                .args(["set", "serviceaccount", "--local", "-o", "json", "-f"])
+                .arg(&file)
+                .arg("default");
+            let output = command.output().expect("it runs");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{name}: {said}");
+            let typed = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+            check_kept(&name, &document, &typed);
+        }
+    }
+}
+
+#[test]
+fn systemd_takes_the_units() {
+    let Some(systemd) = needed("systemd-analyze") else { return };
+    let units = tempfile::tempdir().expect("a folder");
+    for (name, text) in files(&folder().join("systemd")) {
+        // The program and its user are not installed here.
+        let program = pillion().display().to_string();
+        let text = text.replace("/usr/local/bin/pillion", &program);
+        let text = text.replace("User=pillion", "User=root").replace("Group=pillion", "Group=root");
+        let name = Path::new(&name).file_name().expect("it is a file");
+        fs::write(units.path().join(name), text).expect("a file");
+    }
+    let paths = files(units.path()).into_iter().map(|(path, _)| path);
+    let mut command = Command::new(systemd);
+    command.args(["verify", "--recursive-errors=no"]).args(paths);
+    let output = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }

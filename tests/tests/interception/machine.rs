@@ -1,10 +1,9 @@
 //! Machines for the tests: network namespaces with a link between them. Whatever runs in one sees only it.
 
-use std::io::Write;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use pillion_tests::programs::{Process, in_path, pillion};
+use pillion_tests::programs::{Process, did_not_run, in_path, pillion};
 
 /// How long anything may take before it counts as hanging.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,13 +15,6 @@ const NOBODY: &str = "65534";
 /// A network namespace. It goes, with its links and rules, when this is dropped.
 pub struct Machine {
     holder: Process,
-}
-
-/// Says why a test did not run, past the capture of tests' output: it must not pass for one that ran.
-pub fn did_not_run(why: &str) {
-    let name = std::thread::current().name().unwrap_or_default().to_owned();
-    // A standard error that is closed leaves nobody to tell.
-    let _ = writeln!(std::io::stderr(), "did not run: {name}: {why}");
 }
 
 /// Whether the tests can make machines here; says so if not.

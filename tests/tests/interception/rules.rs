@@ -4,7 +4,8 @@ use std::process::Command;
 
 use pillion_tests::programs::{in_path, pillion};
 
-use super::machine::{Machine, can_run, did_not_run, printed};
+use super::machine::{Machine, can_run, printed};
+use pillion_tests::programs::did_not_run;
 
 /// Everything that interception may change on a machine.
 fn state(machine: &Machine, backend: &str) -> String {

@@ -1,8 +1,11 @@
 //! Other people's clients and servers on both sides of the sidecar.
 
 mod bodies;
+mod curl;
 mod grpc;
 mod old_clients;
+mod openssl;
+mod pki;
 mod programs;
 mod websocket;
 

@@ -2,18 +2,14 @@
 
 use std::process::{Command, Output};
 
-use pillion_tests::programs::in_path;
+use pillion_tests::programs::needed;
 use pillion_tests::scenario::{Protocol, Upstream};
 use serde_json::json;
 use tokio::task::block_in_place;
 
 /// Runs a program to its end; `None` if it is not installed.
-fn run(name: &str, arguments: &[&str]) -> Option<String> {
-    let Some(path) = in_path(name) else {
-        eprintln!("NOT RUN: {name} is not installed");
-        return None;
-    };
-    let mut command = Command::new(path);
+pub fn run(name: &str, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(needed(name)?);
     let output = block_in_place(|| command.args(arguments).output());
     let Output { status, stdout, stderr } = output.unwrap_or_else(|e| panic!("{name}: {e}"));
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));

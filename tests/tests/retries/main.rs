@@ -3,30 +3,11 @@
 mod race;
 mod storm;
 
-use std::net::{Ipv4Addr, SocketAddr};
-
+use pillion_tests::drill::raw::listen;
 use pillion_tests::programs::free_address;
 use pillion_tests::scenario::config::{cluster, http_listener, static_bootstrap};
 use pillion_tests::scenario::{Answer, Connection, Protocol, Sidecar, Upstream, full, zeros};
 use serde_json::json;
-use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
-
-/// The head of a request, and whether there was one: none at the end of the connection.
-async fn read_head(stream: &mut TcpStream) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    String::from_utf8(head).ok()
-}
-
-/// A listener on a free port.
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
-    (listener, address)
-}
 
 /// A mirror that takes nothing gets what it has room for; the request itself goes on at its own pace.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,21 +1,13 @@
 //! `pillion run -- COMMAND`: the proxy and its application as one process tree.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use pillion_tests::programs::{Process, free_address, free_port, in_path, pillion};
+use pillion_tests::programs::{Process, did_not_run, free_address, free_port, in_path, pillion};
 use pillion_tests::scenario::config::{cluster, http_listener, static_bootstrap};
 use pillion_tests::scenario::{Connection, PATIENCE, Protocol, Upstream, empty, until};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// Says why a test did not run, past the capture of tests' output: it must not pass for one that ran.
-fn did_not_run(why: &str) {
-    let name = std::thread::current().name().unwrap_or_default().to_owned();
-    // A standard error that is closed leaves nobody to tell.
-    let _ = writeln!(std::io::stderr(), "did not run: {name}: {why}");
-}
 
 /// Starts `pillion run` with more flags and an application.
 fn run(bootstrap: &Value, flags: &[&str], application: &[&str]) -> Process {

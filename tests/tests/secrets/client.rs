@@ -45,8 +45,8 @@ impl Client {
         let at = At::resource("test", "");
         let context = UpstreamTls::from_proto(&message, &at, &Context::default()).expect("valid");
         let stats = Arc::new(FactoryStats::new("test."));
-        let slot = ClientTls::new(Arc::new(context), &at, stats, &mut |name, _| {
-            Err(format!("no secret {name} is named"))
+        let slot = ClientTls::new(Arc::new(context), &at, stats, &mut |secret| {
+            Err(format!("no secret {} is named", secret.name))
         });
         Client(slot.expect("its secrets can be used"))
     }

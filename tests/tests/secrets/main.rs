@@ -2,8 +2,10 @@
 
 mod access;
 mod agent;
+mod beside_envoy;
 mod client;
 mod config;
+mod files;
 mod keys;
 
 use std::time::Duration;

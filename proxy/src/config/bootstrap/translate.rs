@@ -19,7 +19,7 @@ use crate::config::cluster::Cluster;
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::listener::Listener;
 use crate::config::source::{ApiConfigSource, ConfigSource};
-use crate::config::tls::Secret;
+use crate::config::tls::{Secret, SecretFiles};
 use crate::config::value;
 use crate::{refuse_set, warn_set};
 
@@ -198,7 +198,11 @@ fn static_secrets(
     let secrets = resources.secrets.iter().map(|secret| {
         let at = At::resource("secret", &secret.name);
         value::non_empty(&secret.name, &at.field("name"))?;
-        Secret::from_proto(secret, &at, context).map(Arc::new)
+        context.take_files();
+        let mut translated = Secret::from_proto(secret, &at, context)?;
+        let message = || secret.r#type.clone();
+        translated.files = SecretFiles::new(message, &at, context);
+        Ok(Arc::new(translated))
     });
     secrets.collect()
 }

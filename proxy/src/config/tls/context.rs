@@ -13,11 +13,13 @@ use proto::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
 use proto::envoy::extensions::transport_sockets::tls::v3::downstream_tls_context::{
     OcspStaplePolicy, SessionTicketKeysType,
 };
+use proto::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 use proto::google::protobuf::{Any, BoolValue};
 
 use super::parameters::{Parameters, Side};
 use super::{
-    Certificate, CommonTls, DownstreamTls, SecretRef, UpstreamTls, Validation, ValidationContext,
+    Certificate, CommonTls, DownstreamTls, NamedSecret, SecretFiles, SecretRef, SecretSource,
+    TicketKeys, UpstreamTls, Validation, ValidationContext,
 };
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
@@ -129,7 +131,11 @@ impl DownstreamTls {
         Ok(DownstreamTls {
             common,
             require_client_certificate: is_true(message.require_client_certificate),
-            stateless_resumption: stateless_resumption(message, at, context),
+            ticket_keys: ticket_keys(message, at, context)?,
+            stateless_resumption: !matches!(
+                message.session_ticket_keys_type,
+                Some(SessionTicketKeysType::DisableStatelessSessionResumption(true))
+            ),
             stateful_resumption: !message.disable_stateful_session_resumption,
             full_scan_on_sni_mismatch: is_true(message.full_scan_certs_on_sni_mismatch),
             prefer_client_ciphers: message.prefer_client_ciphers,
@@ -137,25 +143,29 @@ impl DownstreamTls {
     }
 }
 
-/// Whether sessions may be resumed from tickets. Keys given for them have no effect: a session then does not resume elsewhere.
-fn stateless_resumption(
+/// What tickets are sealed with, where it is said.
+fn ticket_keys(
     message: &pb::DownstreamTlsContext,
     at: &At<'_>,
     context: &Context,
-) -> bool {
-    let reason = "tickets are sealed with keys of this process";
-    match &message.session_ticket_keys_type {
-        None => true,
-        Some(SessionTicketKeysType::DisableStatelessSessionResumption(disable)) => !disable,
-        Some(SessionTicketKeysType::SessionTicketKeys(_)) => {
-            context.warn(&at.field("session_ticket_keys"), reason);
-            true
+) -> Result<Option<SecretRef<TicketKeys>>, ConfigError> {
+    Ok(match &message.session_ticket_keys_type {
+        None | Some(SessionTicketKeysType::DisableStatelessSessionResumption(_)) => None,
+        Some(SessionTicketKeysType::SessionTicketKeys(keys)) => {
+            let at = at.field("session_ticket_keys");
+            context.take_files();
+            let translated = TicketKeys::from_proto(keys, &at, context)?;
+            let message = || Some(Type::SessionTicketKeys(keys.clone()));
+            Some(match SecretFiles::new(message, &at, context) {
+                Some(files) => SecretRef::Named(files.named()),
+                None => SecretRef::Inline(Arc::new(translated)),
+            })
         }
-        Some(SessionTicketKeysType::SessionTicketKeysSdsSecretConfig(_)) => {
-            context.warn(&at.field("session_ticket_keys_sds_secret_config"), reason);
-            true
+        Some(SessionTicketKeysType::SessionTicketKeysSdsSecretConfig(config)) => {
+            let at = at.field("session_ticket_keys_sds_secret_config");
+            Some(SecretRef::Named(sds(config, &at, context)?))
         }
-    }
+    })
 }
 
 /// The TLS context of a transport socket; none for plaintext.
@@ -227,8 +237,7 @@ fn certificates(
         let configs = message.tls_certificate_sds_secret_configs.iter().enumerate();
         let secret = |(i, config)| {
             let at = at.index("tls_certificate_sds_secret_configs", i);
-            let (name, source) = sds(config, &at, context)?;
-            Ok(SecretRef::Sds { name, source })
+            sds(config, &at, context).map(SecretRef::Named)
         };
         return configs.map(secret).collect();
     }
@@ -238,30 +247,37 @@ fn certificates(
     certificates
         .map(|(i, certificate)| {
             let at = at.index("tls_certificates", i);
-            let certificate = Certificate::from_proto(certificate, &at, context)?;
-            Ok(SecretRef::Inline(Arc::new(certificate)))
+            context.take_files();
+            let translated = Certificate::from_proto(certificate, &at, context)?;
+            let message = || Some(Type::TlsCertificate(certificate.clone()));
+            Ok(match SecretFiles::new(message, &at, context) {
+                Some(files) => SecretRef::Named(files.named()),
+                None => SecretRef::Inline(Arc::new(translated)),
+            })
         })
         .collect()
 }
 
-/// The name of a secret, and its source; none for a secret of the bootstrap.
+/// The name of a secret, and its source.
 fn sds(
     message: &pb::SdsSecretConfig,
     at: &At<'_>,
     context: &Context,
-) -> Result<(Arc<str>, Option<ConfigSource>), ConfigError> {
-    let name = value::non_empty(&message.name, &at.field("name"))?;
+) -> Result<NamedSecret, ConfigError> {
+    let name = value::non_empty(&message.name, &at.field("name"))?.into();
     let at = at.field("sds_config");
-    let source = message.sds_config.as_ref();
-    let source = source.map(|source| ConfigSource::from_proto(source, &at, context)).transpose()?;
-    Ok((name.into(), source))
+    let source = match &message.sds_config {
+        None => SecretSource::Bootstrap,
+        Some(source) => SecretSource::Sds(ConfigSource::from_proto(source, &at, context)?),
+    };
+    Ok(NamedSecret { name, source })
 }
 
 impl Validation {
     /// Whether chains are verified; what comes over SDS is taken to have what is needed.
     fn has_trust_anchors(&self) -> bool {
         let context = &self.context;
-        self.sds.is_some() || context.trusted_ca_pem.is_some() || context.spiffe.is_some()
+        self.named.is_some() || context.trusted_ca_pem.is_some() || context.spiffe.is_some()
     }
 
     fn from_proto(
@@ -272,14 +288,21 @@ impl Validation {
         match message {
             ValidationContextType::ValidationContext(validation) => {
                 let at = at.field("validation_context");
-                let validation = ValidationContext::from_proto(validation, &at, context)?;
-                validation.check_complete(&at)?;
-                Ok(Validation { context: validation.into(), sds: None })
+                context.take_files();
+                let translated = ValidationContext::from_proto(validation, &at, context)?;
+                translated.check_complete(&at)?;
+                let message = || Some(Type::ValidationContext(validation.clone()));
+                Ok(match SecretFiles::new(message, &at, context) {
+                    Some(files) => {
+                        Validation { context: Arc::default(), named: Some(files.named()) }
+                    }
+                    None => Validation { context: translated.into(), named: None },
+                })
             }
             ValidationContextType::ValidationContextSdsSecretConfig(config) => {
                 let at = at.field("validation_context_sds_secret_config");
-                let sds = Some(sds(config, &at, context)?);
-                Ok(Validation { context: Arc::default(), sds })
+                let named = Some(sds(config, &at, context)?);
+                Ok(Validation { context: Arc::default(), named })
             }
             ValidationContextType::CombinedValidationContext(combined) => {
                 combined_validation(combined, &at.field("combined_validation_context"), context)
@@ -306,10 +329,16 @@ fn combined_validation(
     );
     let default = at.field("default_validation_context");
     let validation = value::required(&message.default_validation_context, &default)?;
+    context.take_files();
     let validation = ValidationContext::from_proto(validation, &default, context)?;
+    if !context.take_files().watched.is_empty() {
+        return Err(default.error(
+            "has a watched_directory, which is supported in what SDS brings and in validation_context",
+        ));
+    }
     let at = at.field("validation_context_sds_secret_config");
     let config = value::required(&message.validation_context_sds_secret_config, &at)?;
-    Ok(Validation { context: validation.into(), sds: Some(sds(config, &at, context)?) })
+    Ok(Validation { context: validation.into(), named: Some(sds(config, &at, context)?) })
 }
 
 /// Protocol names of 1 to 255 bytes (RFC 7301, section 3.1).

@@ -4,7 +4,7 @@ use proto::envoy::config::core::v3::DataSource;
 use proto::envoy::extensions::transport_sockets::tls::v3 as pb;
 use proto::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 
-use super::{Certificate, Secret, SecretKind, ValidationContext};
+use super::{Certificate, Secret, SecretKind, TicketKeys, ValidationContext};
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::value;
 use crate::{refuse_set, warn_set};
@@ -29,12 +29,13 @@ impl Secret {
                 let validation = ValidationContext::from_proto(validation, &at, context)?;
                 SecretKind::Validation(validation.into())
             }
-            Type::SessionTicketKeys(_) => {
-                return Err(at.field("session_ticket_keys").unsupported());
+            Type::SessionTicketKeys(keys) => {
+                let at = at.field("session_ticket_keys");
+                SecretKind::TicketKeys(TicketKeys::from_proto(keys, &at, context)?.into())
             }
             Type::GenericSecret(_) => return Err(at.field("generic_secret").unsupported()),
         };
-        Ok(Secret { name: message.name.as_str().into(), kind })
+        Ok(Secret { name: message.name.as_str().into(), kind, files: None })
     }
 }
 

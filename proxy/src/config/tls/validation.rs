@@ -2,14 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use proto::envoy::config::core::v3::TypedExtensionConfig;
 use proto::envoy::extensions::transport_sockets::tls::v3 as pb;
 use proto::envoy::extensions::transport_sockets::tls::v3::certificate_validation_context::TrustChainVerification;
 use proto::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 
 use super::secret::filled;
-use super::{SanKind, SanMatcher, TrustDomain, ValidationContext};
-use crate::config::any;
+use super::trust_domains::trust_domains;
+use super::{SanKind, SanMatcher, ValidationContext};
 use crate::config::error::{At, ConfigError, Context};
 use crate::config::matcher::StringMatcher;
 use crate::config::value;
@@ -28,7 +27,7 @@ impl ValidationContext {
         at: &At<'_>,
         context: &Context,
     ) -> Result<ValidationContext, ConfigError> {
-        refuse_set!(at, message, [ca_certificate_provider_instance, system_root_certs]);
+        refuse_set!(at, message, [ca_certificate_provider_instance]);
         if message.require_signed_certificate_timestamp.is_some_and(|required| required.value) {
             return Err(at.field("require_signed_certificate_timestamp").unsupported());
         }
@@ -50,11 +49,11 @@ impl ValidationContext {
         let spiffe = custom
             .map(|custom| trust_domains(custom, &at.field("custom_validator_config"), context));
         Ok(ValidationContext {
-            trusted_ca_pem: message
-                .trusted_ca
-                .as_ref()
-                .map(|ca| pem("trusted_ca", ca))
-                .transpose()?,
+            trusted_ca_pem: match (&message.trusted_ca, &message.system_root_certs) {
+                (Some(ca), _) => Some(pem("trusted_ca", ca)?),
+                (None, Some(_)) => Some(system_roots(&at.field("system_root_certs"))?),
+                (None, None) => None,
+            },
             subject_alt_names: san_matchers(message, at, context)?,
             certificate_hashes: digests(
                 &message.verify_certificate_hash,
@@ -124,6 +123,30 @@ impl ValidationContext {
     }
 }
 
+/// The files in which systems keep the authorities that everybody trusts.
+const SYSTEM_ROOTS: [&str; 4] = [
+    // Debian, Alpine, Arch
+    "/etc/ssl/certs/ca-certificates.crt",
+    // Fedora, RHEL
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    // SUSE
+    "/etc/ssl/ca-bundle.pem",
+    // FreeBSD, musl builds of OpenSSL
+    "/etc/ssl/cert.pem",
+];
+
+/// The system's authorities; the environment variable `SSL_CERT_FILE` goes before the usual places.
+fn system_roots(at: &At<'_>) -> Result<Vec<u8>, ConfigError> {
+    if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
+        let unreadable = |error| at.error(format_args!("SSL_CERT_FILE, {path:?}: {error}"));
+        return std::fs::read(&path).map_err(unreadable);
+    }
+    SYSTEM_ROOTS
+        .iter()
+        .find_map(|path| std::fs::read(path).ok())
+        .ok_or_else(|| at.error(format_args!("the system has none of {}", SYSTEM_ROOTS.join(", "))))
+}
+
 /// The digests of a list.
 fn digests<'a>(
     list: &[String],
@@ -169,7 +192,11 @@ fn san_matchers(
         let at = at.index("match_subject_alt_names", i);
         let matcher = StringMatcher::from_proto(matcher, &at, context)?;
         let kinds = [SanKind::Dns, SanKind::Uri, SanKind::Email, SanKind::Ip];
-        matchers.extend(kinds.map(|kind| SanMatcher { kind, matcher: matcher.clone() }));
+        matchers.extend(kinds.map(|kind| SanMatcher {
+            kind,
+            oid: "".into(),
+            matcher: matcher.clone(),
+        }));
     }
     Ok(matchers)
 }
@@ -180,53 +207,31 @@ impl SanMatcher {
         at: &At<'_>,
         context: &Context,
     ) -> Result<SanMatcher, ConfigError> {
-        refuse_set!(at, message, [oid]);
+        let oid = at.field("oid");
         let kind = at.field("san_type");
         let kind = match value::enumeration(message.san_type, &kind)? {
             SanType::Dns => SanKind::Dns,
             SanType::Uri => SanKind::Uri,
             SanType::Email => SanKind::Email,
             SanType::IpAddress => SanKind::Ip,
-            SanType::OtherName => {
-                return Err(kind.error("OTHER_NAME is not supported by this version of Pillion"));
-            }
+            SanType::OtherName => SanKind::OtherName,
             SanType::Unspecified => return Err(kind.error("is required")),
         };
+        let is_number =
+            |arc: &str| !arc.is_empty() && arc.bytes().all(|digit| digit.is_ascii_digit());
+        match kind {
+            SanKind::OtherName if !message.oid.split('.').all(is_number) => {
+                return Err(oid.error(format_args!("{:?} is no object identifier", message.oid)));
+            }
+            SanKind::OtherName => {}
+            _ if message.oid.is_empty() => {}
+            _ => return Err(oid.error("is for san_type OTHER_NAME only")),
+        }
         let at = at.field("matcher");
         let matcher =
             StringMatcher::from_proto(value::required(&message.matcher, &at)?, &at, context)?;
-        Ok(SanMatcher { kind, matcher })
+        Ok(SanMatcher { kind, oid: message.oid.as_str().into(), matcher })
     }
-}
-
-/// The trust domains of the one custom validator that exists, `envoy.tls.cert_validator.spiffe`.
-fn trust_domains(
-    message: &TypedExtensionConfig,
-    at: &At<'_>,
-    context: &Context,
-) -> Result<Vec<TrustDomain>, ConfigError> {
-    let at = at.field("typed_config");
-    let config = message.typed_config.as_ref();
-    if !any::is::<pb::SpiffeCertValidatorConfig>(config) {
-        return Err(any::unknown(&message.name, config, &at));
-    }
-    let config: pb::SpiffeCertValidatorConfig = any::open(config, &at)?;
-    refuse_set!(at, config, [trust_bundles]);
-    let mut domains: Vec<TrustDomain> = Vec::new();
-    for (i, domain) in config.trust_domains.iter().enumerate() {
-        let at = at.index("trust_domains", i);
-        refuse_set!(at, domain, [workload_trust_domain]);
-        let name = value::non_empty(&domain.name, &at.field("name"))?;
-        if domains.iter().any(|known| *known.name == *name) {
-            let error =
-                format_args!("multiple trust bundles are given for the trust domain {name:?}");
-            return Err(at.field("name").error(error));
-        }
-        let at = at.field("trust_bundle");
-        let bundle = value::bytes(value::required(&domain.trust_bundle, &at)?, &at, context)?;
-        domains.push(TrustDomain { name: name.into(), bundle_pem: filled(bundle, &at)? });
-    }
-    Ok(domains)
 }
 
 #[cfg(test)]
@@ -293,34 +298,6 @@ mod tests {
         assert_eq!(merged.subject_alt_names.len(), 2);
     }
 
-    const SPIFFE: &str =
-        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
-
-    #[test]
-    fn trust_domains_have_one_bundle_each() {
-        let spiffe = |domains: &str| {
-            translate(&format!(
-                "{{custom_validator_config: {{name: envoy.tls.cert_validator.spiffe, typed_config: \
-                 {{'@type': {SPIFFE}, trust_domains: [{domains}]}}}}}}"
-            ))
-        };
-        let bundle = "trust_bundle: {inline_string: CA}";
-        let two = spiffe(&format!("{{name: a, {bundle}}}, {{name: b, {bundle}}}")).expect("valid");
-        let domains = two.spiffe.expect("it has them");
-        assert_eq!(domains.iter().map(|domain| &*domain.name).collect::<Vec<_>>(), ["a", "b"]);
-        let at = "secret \"a\": custom_validator_config.typed_config.trust_domains";
-        assert_eq!(
-            spiffe(&format!("{{name: a, {bundle}}}, {{name: a, {bundle}}}")).expect_err("twice"),
-            format!("{at}[1].name: multiple trust bundles are given for the trust domain \"a\"")
-        );
-        let none = spiffe("").expect("Envoy takes it, and lets nobody in");
-        assert_eq!(none.spiffe, Some(Vec::new()));
-        assert_eq!(
-            spiffe("{name: a}").expect_err("no bundle"),
-            format!("{at}[0].trust_bundle: is required")
-        );
-    }
-
     #[test]
     fn contexts_that_break_a_rule_are_refused() {
         for (yaml, error) in [
@@ -330,13 +307,19 @@ mod tests {
             ),
             (
                 "{match_typed_subject_alt_names: [{san_type: OTHER_NAME, matcher: {exact: a}}]}",
-                "match_typed_subject_alt_names[0].san_type: \
-                 OTHER_NAME is not supported by this version of Pillion",
+                "match_typed_subject_alt_names[0].oid: \"\" is no object identifier",
+            ),
+            (
+                "{match_typed_subject_alt_names: [{san_type: DNS, oid: 1.2, matcher: {exact: a}}]}",
+                "match_typed_subject_alt_names[0].oid: is for san_type OTHER_NAME only",
             ),
             ("{max_verify_depth: 101}", "max_verify_depth: is above 100"),
             (
-                "{system_root_certs: {}}",
-                "system_root_certs: is not supported by this version of Pillion; remove the field",
+                "{custom_validator_config: {name: a, typed_config: {'@type': \
+                 type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig, \
+                 trust_bundles: {inline_string: '{\"trust_domains\": 1}'}}}}",
+                "custom_validator_config.typed_config.trust_bundles: is no SPIFFE bundle map: \
+                 invalid type: integer `1`, expected a map at line 1 column 19",
             ),
         ] {
             assert_eq!(translate(yaml).expect_err(yaml), format!("secret \"a\": {error}"));

@@ -47,6 +47,11 @@ impl Clusters {
         self.endpoints.are_confirmed()
     }
 
+    /// Whether the server of CDS has said everything that it has.
+    pub fn is_complete(&self) -> bool {
+        self.cds.is_complete()
+    }
+
     /// Removes the clusters of an earlier process that the server does not have.
     pub fn remove_stale(&mut self) {
         let stale = self.cds.take_stale();

@@ -19,6 +19,28 @@ impl Listeners {
         self.lds.unanswered_for()
     }
 
+    /// Whether the server of LDS has said everything that it has.
+    pub fn is_complete(&self) -> bool {
+        self.lds.is_complete()
+    }
+
+    /// Removes the listeners of an earlier process that the server does not have.
+    pub fn remove_stale(&mut self) {
+        let stale = self.lds.take_stale();
+        if !stale.is_empty() {
+            tracing::info!(listeners = stale.len(), "removed what the control plane does not have");
+            stale.iter().for_each(|name| self.remove(name));
+            self.forget_unused();
+        }
+    }
+
+    /// While resources of an earlier process serve, listeners without a certificate stay closed: clients then find another
+    /// replica sooner than by connections that end at once.
+    pub fn keep_closed(&mut self, closed: bool) {
+        self.keeps_closed = closed;
+        self.finish_ready();
+    }
+
     /// Puts listeners of an earlier process in force.
     pub fn restore(&mut self, sources: &mut Sources, resources: Vec<Resource>) {
         self.lds.note_unconfirmed(&resources);

@@ -31,6 +31,8 @@ pub(super) struct Warming {
     reservation: Reservation,
     waits_for: Vec<(SourceKind, Arc<str>)>,
     since: Instant,
+    /// Whether the log says that it stays closed.
+    is_told: bool,
 }
 
 impl Warming {
@@ -43,14 +45,15 @@ impl Warming {
             .collect();
         let secrets = secrets.into_iter().collect::<Vec<_>>().join(", ");
         let waits_for = match (routes.is_empty(), secrets.is_empty()) {
-            (_, true) => format!("routes {routes}"),
+            (true, true) => "its certificate".to_owned(),
+            (false, true) => format!("routes {routes}"),
             (true, false) => format!("secrets {secrets}"),
             (false, false) => format!("routes {routes} and secrets {secrets}"),
         };
         Pending::new(&format!("listener {name:?}"), &waits_for, self.since)
     }
 
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.waits_for.is_empty() && has_secrets(&self.state)
     }
 }
@@ -63,6 +66,11 @@ fn contexts(state: &State) -> impl Iterator<Item = &Arc<ServerTls>> {
 /// Whether no secret is to be waited for.
 fn has_secrets(state: &State) -> bool {
     contexts(state).all(|tls| tls.is_settled())
+}
+
+/// Whether a chain has no certificate to serve with.
+fn lacks_secrets(state: &State) -> bool {
+    contexts(state).any(|tls| tls.ready().is_none())
 }
 
 impl Listeners {
@@ -80,12 +88,14 @@ impl Listeners {
         let reservation = self.manager.borrow().reserve(&config, in_place, before)?;
         // The version that warmed is out of date, whatever becomes of this one.
         self.warming.remove(&name);
-        let is_ready = waits_for.is_empty() && has_secrets(&state);
+        let is_closed = self.keeps_closed && lacks_secrets(&state);
+        let is_ready = waits_for.is_empty() && has_secrets(&state) && !is_closed;
         if is_ready {
             self.manager.borrow_mut().install(state, in_place, reservation)?;
         } else {
-            let since = Instant::now();
-            self.warming.insert(name, Warming { state, in_place, reservation, waits_for, since });
+            let (since, is_told) = (Instant::now(), false);
+            let warming = Warming { state, in_place, reservation, waits_for, since, is_told };
+            self.warming.insert(name, warming);
         }
         self.count_warming();
         Ok(is_ready)
@@ -173,9 +183,18 @@ impl Listeners {
         self.finish_ready();
     }
 
-    fn finish_ready(&mut self) {
-        let ready = self.warming.iter().filter(|(_, warming)| warming.is_ready());
-        let ready: Vec<Arc<str>> = ready.map(|(name, _)| Arc::clone(name)).collect();
+    pub(super) fn finish_ready(&mut self) {
+        let mut ready = Vec::new();
+        for (name, warming) in self.warming.iter_mut().filter(|(_, warming)| warming.is_ready()) {
+            if !(self.keeps_closed && lacks_secrets(&warming.state)) {
+                ready.push(Arc::clone(name));
+            } else if !std::mem::replace(&mut warming.is_told, true) {
+                tracing::error!(
+                    listener = &**name,
+                    "it stays closed: its certificate would come from the control plane, which does not answer"
+                );
+            }
+        }
         for name in &ready {
             self.finish(name);
         }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use xds_client::directory::{self, parent};
 
-use crate::config::Files;
+use crate::config::{At, ConfigError, Files};
 use crate::discovery::inbox::{Inbox, Notice};
 
 /// Watched folders. Moves into them go to the discovery loop, those that come together as one notice.
@@ -117,4 +117,29 @@ pub(super) fn folders(files: &Files) -> BTreeSet<PathBuf> {
         true => files.read.iter().map(|(path, _)| absolute(parent(path))).collect(),
         false => files.watched.iter().cloned().map(absolute).collect(),
     }
+}
+
+/// How often files that change while they are read are read again.
+const MAX_READS: usize = 5;
+
+/// Reads a secret that stands at `at`. Its files may be about to be replaced: they are read until two reads agree.
+///
+/// # Errors
+/// They cannot be read, or never agree.
+pub(super) fn read_stable<T>(
+    at: &At<'_>,
+    read: impl Fn() -> Result<(T, Files), ConfigError>,
+) -> Result<(T, Files), ConfigError> {
+    let (mut secret, mut files) = read()?;
+    for _ in 0..MAX_READS {
+        if files.read.is_empty() {
+            return Ok((secret, files));
+        }
+        let (again, same) = read()?;
+        if same == files {
+            return Ok((again, same));
+        }
+        (secret, files) = (again, same);
+    }
+    Err(at.error("its files change faster than they can be read"))
 }

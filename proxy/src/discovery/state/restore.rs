@@ -10,6 +10,7 @@ use super::file::{self, Kept};
 use super::{StateOptions, StateStats, source_key};
 use crate::config::source::SourceKind;
 use crate::discovery::clusters::Clusters;
+use crate::discovery::full_state::QUIET;
 use crate::discovery::inbox::{Inbox, Notice};
 use crate::discovery::listeners::Listeners;
 use crate::discovery::pending::Pending;
@@ -41,8 +42,8 @@ struct Serving {
     stored: Stored,
     /// Listeners and routes are not asked for before the clusters that they need are there.
     held: Vec<Pause>,
-    /// Whether the control plane has answered, so that it has the rest of its time to confirm what it does not change.
-    is_answered: bool,
+    /// When the control plane has answered, so that it has the rest of its time to confirm what it does not change.
+    answered: Option<Instant>,
 }
 
 /// Resources of an earlier process that nobody has asked for yet.
@@ -136,7 +137,12 @@ impl Restore {
     }
 
     /// The control plane's time to answer, or to confirm what it found, may be over.
-    pub fn on_time(&mut self, sources: &Sources, clusters: &mut Clusters, listeners: &Listeners) {
+    pub fn on_time(
+        &mut self,
+        sources: &Sources,
+        clusters: &mut Clusters,
+        listeners: &mut Listeners,
+    ) {
         let is_answered = clusters.is_confirmed() && listeners.is_confirmed();
         let waited =
             [clusters.unanswered_for(), clusters.warming_for(), listeners.unanswered_for()];
@@ -144,7 +150,12 @@ impl Restore {
         match &self.phase {
             Phase::Waiting if is_answered => self.phase = Phase::Over,
             Phase::Waiting if waited >= self.options.grace => self.begin(sources, clusters),
-            Phase::Serving(serving) if serving.is_answered => return self.end(clusters),
+            Phase::Serving(Serving { answered: Some(answered), .. }) => {
+                if answered.elapsed() >= DEFAULT_INITIAL_FETCH_TIMEOUT {
+                    return self.end(clusters, listeners);
+                }
+                return notify_after(QUIET, &self.inbox);
+            }
             Phase::Waiting | Phase::Serving(_) | Phase::Over => {}
         }
         if !matches!(self.phase, Phase::Over) {
@@ -178,7 +189,7 @@ impl Restore {
         };
         let stored = Stored::new(kept);
         let since = Instant::now();
-        self.phase = Phase::Serving(Serving { since, stored, held, is_answered: false });
+        self.phase = Phase::Serving(Serving { since, stored, held, answered: None });
     }
 
     /// Goes as far as it can; true if resources came into force on which others may depend.
@@ -195,25 +206,31 @@ impl Restore {
         if !(clusters.is_confirmed() && listeners.is_confirmed()) {
             return serving.restore(self.options.grace, sources, clusters, listeners);
         }
-        if !serving.is_answered {
-            serving.is_answered = true;
+        if serving.answered.is_none() {
+            serving.answered = Some(Instant::now());
             serving.stored = Stored::default();
             tracing::info!(
                 "the control plane answers: its resources replace those of an earlier process"
             );
-            notify_after(DEFAULT_INITIAL_FETCH_TIMEOUT, &self.inbox);
+            notify_after(QUIET, &self.inbox);
         }
-        if clusters.is_settled() && listeners.is_settled() && listeners.routes_are_confirmed() {
-            // Nothing leads to them any more.
-            clusters.remove_stale();
-            if clusters.endpoints_are_confirmed() {
-                self.end(clusters);
+        let is_complete = clusters.is_complete() && listeners.is_complete();
+        if is_complete && clusters.is_settled() && listeners.is_settled() {
+            listeners.remove_stale();
+            if listeners.routes_are_confirmed() {
+                // Nothing leads to them any more.
+                clusters.remove_stale();
+                if clusters.endpoints_are_confirmed() {
+                    self.end(clusters, listeners);
+                }
             }
         }
         false
     }
 
-    fn end(&mut self, clusters: &mut Clusters) {
+    fn end(&mut self, clusters: &mut Clusters, listeners: &mut Listeners) {
+        listeners.remove_stale();
+        listeners.keep_closed(false);
         clusters.remove_stale();
         self.stats.serving_from_state.set(0);
         self.phase = Phase::Over;
@@ -245,6 +262,7 @@ impl Serving {
         if is_due(listeners.unanswered_for())
             && let Some(resources) = stored.listeners.take()
         {
+            listeners.keep_closed(true);
             listeners.restore(sources, resources);
             is_news = true;
         }

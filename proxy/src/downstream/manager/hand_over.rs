@@ -57,7 +57,7 @@ impl ListenerManager {
         if let Some(predecessor) = &self.predecessor {
             predecessor.release(&bound.bound);
         }
-        bound.binding.switch.set(Accepting::Stopped);
+        bound.binding.switch.stop();
     }
 
     /// The sockets that are bound to an address, for the process that comes after.

@@ -10,6 +10,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
+use http::response;
 use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::task::spawn_local;
@@ -35,7 +36,7 @@ pub fn start(
     // What follows a CONNECT is no body.
     let (body, tunnel) = match parts.method {
         Method::CONNECT => (Incoming::Empty, Some(receive)),
-        _ => (Incoming::Http2(Http2Body::new(receive, &parts.headers, Upload::Done)), None),
+        _ => (Incoming::Http2(Http2Body::new(receive, Upload::Done)), None),
     };
     let stream = service::start(connection, &parts, &body);
     // Boxed, it is moved once and not from hand to hand.
@@ -60,25 +61,22 @@ async fn run(
     };
     let Some(mut answer) = answered else { return };
     service::finish(&mut answer, &mut stream);
-    match (answer.tunnel.take(), receive) {
-        (Some(tunnel), Some(receive)) => join(answer, tunnel, stream, receive, reply).await,
-        _ => respond(answer, stream, reply).await,
+    let Answer { head, source, limits, tunnel } = answer;
+    if let Some((tunnel, receive)) = tunnel.zip(receive) {
+        // In a box, so that plain requests do not carry the room for it.
+        return Box::pin(join(head, *tunnel, stream, receive, reply)).await;
     }
-}
-
-/// Sends the answer. Dropped before its end, it resets the stream.
-async fn respond(answer: Answer, stream: Stream, reply: SendResponse<Bytes>) {
-    let Answer { head, source, limits, .. } = answer;
     let connection = Rc::clone(&stream.connection);
     let shared = Rc::clone(&stream.shared);
-    let body = StreamBody::new(source, stream, limits);
+    // Dropped before its end, it resets the stream.
+    let mut body = StreamBody::new(source, stream, limits);
     let is_whole = body.is_end_stream();
-    let Some(mut send) = send_head(reply, head, is_whole) else { return };
+    let Some(mut send) = send_head(&mut reply, head, is_whole) else { return };
     if is_whole {
         return;
     }
     let mut deadline = Deadline::default();
-    let mut sending = pin!(send_body(body, &mut send));
+    let mut sending = pin!(send_body(&mut body, &mut send));
     poll_fn(|cx| match sending.as_mut().poll(cx) {
         Poll::Ready(Ok(())) => Poll::Ready(()),
         Poll::Ready(Err(error)) => {
@@ -92,23 +90,23 @@ async fn respond(answer: Answer, stream: Stream, reply: SendResponse<Bytes>) {
 
 /// Grants a tunnel, and runs it to its end.
 async fn join(
-    mut answer: Answer,
+    mut head: response::Parts,
     tunnel: Tunnel,
     stream: Stream,
     receive: RecvStream,
-    reply: SendResponse<Bytes>,
+    mut reply: SendResponse<Bytes>,
 ) {
     // Nothing of it is a body (RFC 9110 §9.3.6).
-    answer.head.headers.remove(CONTENT_LENGTH);
-    if let Some(send) = send_head(reply, answer.head, false) {
+    head.headers.remove(CONTENT_LENGTH);
+    if let Some(send) = send_head(&mut reply, head, false) {
         tunnel.over(stream, Http2Tunnel::new(send, receive)).await;
     }
 }
 
 /// Sends the head. Nothing if it is none of HTTP/2, which resets the stream, or the stream is gone.
 fn send_head(
-    mut reply: SendResponse<Bytes>,
-    head: http::response::Parts,
+    reply: &mut SendResponse<Bytes>,
+    head: response::Parts,
     is_whole: bool,
 ) -> Option<SendStream<Bytes>> {
     match reply.send_response(Response::from_parts(head, ()), is_whole) {

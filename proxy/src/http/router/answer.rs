@@ -56,7 +56,7 @@ pub fn answer(stream: &mut Stream, plan: Plan<'_>, picked: &Picked, answered: An
                 Some(stream) => UpstreamSide::Http2(stream, lease),
                 None => UpstreamSide::Upgraded(upstream, lease),
             };
-            let tunnel = Some(Tunnel::new(upgrade, upstream, limits));
+            let tunnel = Some(Box::new(Tunnel::new(upgrade, upstream, limits)));
             let source = Source::Local(bytes::Bytes::new());
             return Answer { head, source, limits, tunnel };
         }

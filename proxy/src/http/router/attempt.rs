@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
+use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
 
@@ -16,7 +17,7 @@ use crate::http::body::RequestBody;
 use crate::http::sanitize::names;
 use crate::http::stream::{Shared, Stream};
 use crate::io::{Body, Incoming};
-use crate::telemetry::stream_info::Protocol;
+use crate::telemetry::stream_info::{Metadata, Protocol};
 use crate::upstream::cluster::{Cluster, Outcome, Picked};
 use crate::upstream::pool::{AlpnOverrides, HttpLease, RequestNames, ResponseLease};
 
@@ -71,6 +72,12 @@ pub fn attempt<'a>(
     }
 }
 
+/// Whether a cluster wants no protocols of Istio's: its servers are not of the mesh.
+fn opts_out(metadata: Option<&Metadata>) -> bool {
+    let wish = metadata.and_then(|metadata| metadata.get("istio")?.get("alpn_override"));
+    wish.is_some_and(|wish| wish == "false")
+}
+
 /// What a connection for a request with these headers takes from it, and from a filter that has seen it.
 pub fn request_names(
     alpn: Option<&AlpnOverrides>,
@@ -79,6 +86,7 @@ pub fn request_names(
     headers: &HeaderMap,
 ) -> Option<Arc<RequestNames>> {
     let config = cluster.config();
+    let alpn = alpn.filter(|_| !opts_out(config.metadata.as_deref()));
     let alpn = alpn.and_then(|alpn| alpn.get(config.protocol, downstream));
     match (config.auto_names.as_deref(), alpn) {
         (None, alpn) => alpn.cloned(),
@@ -165,21 +173,31 @@ pub fn upstream_request(
     *request.uri_mut() = std::mem::take(&mut parts.uri);
     if protocol == Protocol::Http2 {
         let host = request.headers_mut().remove(HOST);
-        let authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
-        uri.authority = authority;
+        let known = uri.authority.take().filter(|known| Some(known.as_str()) == host_text(&host));
+        uri.authority = known.or_else(|| Authority::try_from(host?.as_bytes()).ok());
         uri.scheme = Some(match scheme {
-            "https" => http::uri::Scheme::HTTPS,
-            _ => http::uri::Scheme::HTTP,
+            "https" => Scheme::HTTPS,
+            _ => Scheme::HTTP,
         });
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
         *request.version_mut() = Version::HTTP_2;
-    } else if matches!(request.body(), Body::Empty) && may_have_body(request.method()) {
+        return request;
+    }
+    if request.method() != Method::CONNECT && request.uri().authority().is_some() {
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+    }
+    if matches!(request.body(), Body::Empty) && may_have_body(request.method()) {
         // Says that there is none (RFC 9110 §8.6).
         let headers = request.headers_mut();
         headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
     }
     request
+}
+
+fn host_text(host: &Option<HeaderValue>) -> Option<&str> {
+    host.as_ref()?.to_str().ok()
 }
 
 /// Whether a request of this method is expected to have a body.

@@ -41,6 +41,7 @@ pub async fn terminate(
     });
     let limits = plan.timeouts.for_response(stream);
     let upgrade = plan.upgrade.take();
-    let tunnel = upgrade.map(|client| Tunnel::new(client, UpstreamSide::Tcp(lease), limits));
+    let tunnel =
+        upgrade.map(|client| Tunnel::new(client, UpstreamSide::Tcp(lease), limits)).map(Box::new);
     Ok(Answer { head, source: Source::Local(bytes::Bytes::new()), limits, tunnel })
 }

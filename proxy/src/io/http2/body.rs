@@ -5,8 +5,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
-use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -17,8 +15,6 @@ use crate::io::CodecError;
 #[derive(Debug)]
 pub struct Http2Body {
     stream: RecvStream,
-    /// What is left of the length that the head told.
-    left: Option<u64>,
     is_data_done: bool,
     /// Whether the last frame has been taken.
     has_ended: bool,
@@ -37,12 +33,10 @@ pub enum Upload {
 }
 
 impl Http2Body {
-    /// The body that comes after these headers.
-    pub fn new(stream: RecvStream, headers: &HeaderMap, other_way: Upload) -> Self {
+    /// The body that comes over `stream`.
+    pub fn new(stream: RecvStream, other_way: Upload) -> Self {
         let has_ended = stream.is_end_stream();
-        let told = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
-        let left = if has_ended { Some(0) } else { told() };
-        Http2Body { stream, left, is_data_done: false, has_ended, other_way }
+        Http2Body { stream, is_data_done: false, has_ended, other_way }
     }
 
     /// The stream as a tunnel, if it can be one.
@@ -60,7 +54,6 @@ impl Http2Body {
         };
         // Whoever polls takes the bytes, and asks for no more than can be sent on.
         self.stream.flow_control().release_capacity(data.len())?;
-        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
         self.has_ended = self.stream.is_end_stream();
         Poll::Ready(Some(Ok(data)))
     }
@@ -93,6 +86,7 @@ impl Body for Http2Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        // A length that the head tells stands there for whoever sends the body on.
+        if self.has_ended { SizeHint::with_exact(0) } else { SizeHint::default() }
     }
 }

@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::config::Context;
-use crate::config::tls::{Certificate, SecretKind, ValidationContext};
+use crate::config::tls::{Certificate, NamedSecret, SecretKind, ValidationContext};
 use crate::io::Stream;
 use crate::tls::{HandshakeError, ServerNames, TlsStats};
 
@@ -61,7 +61,7 @@ impl Cells {
     fn slot<C: TlsContext>(&self, context: C) -> Arc<Slot<C>> {
         let stats = Arc::new(FactoryStats::new("test."));
         let at = At::resource("listener", "in");
-        let mut find = |name: &Arc<str>, _: Option<&ConfigSource>| match &**name {
+        let mut find = |secret: &NamedSecret| match &*secret.name {
             "own" => Ok(Arc::clone(&self.own)),
             "trust" => Ok(Arc::clone(&self.trust)),
             name => Err(format!("no secret {name}")),

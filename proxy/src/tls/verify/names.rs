@@ -14,6 +14,10 @@ pub(super) fn any_matches(matchers: &[SanMatcher], names: &Names) -> bool {
     matchers.iter().any(|matcher| {
         let mut presented = names.of(matcher.kind).iter().filter(|name| is_whole(name));
         match (matcher.kind, &matcher.matcher.pattern) {
+            (SanKind::OtherName, _) => {
+                let mut texts = names.other(&matcher.oid).filter(|text| is_whole(text));
+                texts.any(|text| matcher.matcher.matches(text))
+            }
             (SanKind::Dns, StringPattern::Exact(wanted)) => {
                 presented.any(|name| dns_matches(wanted, name))
             }

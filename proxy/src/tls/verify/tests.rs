@@ -114,7 +114,7 @@ fn trusting(ca: &Ca) -> ValidationContext {
 }
 
 fn matcher(kind: SanKind, pattern: StringPattern) -> SanMatcher {
-    SanMatcher { kind, matcher: StringMatcher { pattern, ignore_case: false } }
+    SanMatcher { kind, oid: "".into(), matcher: StringMatcher { pattern, ignore_case: false } }
 }
 
 fn at(seconds: u64) -> UnixTime {
@@ -288,6 +288,24 @@ fn names_match_by_kind_and_pattern() {
     let subject_alt_names = vec![matcher(Dns, Exact("leaf".into()))];
     let context = ValidationContext { subject_alt_names, ..trusting(&ca) };
     assert_eq!(refused(&context, &[ca.leaf(&[])]).0, Rule::Names);
+}
+
+#[test]
+fn other_names_are_found_by_their_object_identifier() {
+    let ca = Ca::new("ca");
+    let id = vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 3];
+    let leaf = [ca.leaf(&[SanType::OtherName((id, "a@td.test".into()))])];
+    let with = |oid: &str, text: &str| {
+        let expected = SanMatcher {
+            oid: oid.into(),
+            ..matcher(SanKind::OtherName, StringPattern::Suffix(text.into()))
+        };
+        check(&ValidationContext { subject_alt_names: vec![expected], ..trusting(&ca) }, &leaf)
+            .map_err(|(rule, _)| rule)
+    };
+    assert_eq!(with("1.3.6.1.4.1.311.20.2.3", "@td.test"), Ok(()));
+    assert_eq!(with("1.3.6.1.4.1.311.20.2.3", "@other.test"), Err(Rule::Names));
+    assert_eq!(with("1.3.6.1.4.1.311.20.2", "@td.test"), Err(Rule::Names));
 }
 
 #[test]

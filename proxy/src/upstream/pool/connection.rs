@@ -20,6 +20,7 @@ use super::host_pool::HostPool;
 use super::http2;
 use crate::io::{Address, Body, CodecError, Incoming};
 use crate::telemetry::stream_info::{Protocol, TlsInfo};
+use crate::upstream::connect::session_failure;
 use crate::upstream::count::ConnectionCount;
 use crate::upstream::written::Written;
 
@@ -164,6 +165,16 @@ impl Connection {
             Sender::Closed => true,
         };
         is_closed || self.is_draining.get()
+    }
+
+    /// Whether nothing about its place in the pool has to change when a request has left it.
+    pub(super) fn stays_listed(&self) -> bool {
+        self.is_listed.get() && !self.is_draining.get() && !self.is_idle()
+    }
+
+    /// What the host has ended the TLS session with, if it has.
+    pub(super) fn transport_failure(&self) -> Option<Arc<str>> {
+        session_failure(self.ends.tls.as_deref(), self.pool.cluster(), self.pool.host())
     }
 
     /// Whether no request is on it.

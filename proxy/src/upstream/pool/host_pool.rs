@@ -234,6 +234,10 @@ impl HostPool {
 
     /// A request has left a connection, which may take another.
     pub(super) fn released(self: &Rc<Self>, connection: &Rc<Connection>) {
+        // The frequent case: it is listed, others are on it, and nobody waits.
+        if connection.stays_listed() && self.waiting.borrow().is_empty() {
+            return;
+        }
         if connection.is_ending() {
             if connection.is_idle() {
                 connection.close();

@@ -142,7 +142,7 @@ impl Sent {
         match response.await {
             Ok(response) => {
                 let (head, stream) = response.into_parts();
-                let body = Http2Body::new(stream, &head.headers, upload);
+                let body = Http2Body::new(stream, upload);
                 Ok(Response::from_parts(head, Incoming::Http2(body)))
             }
             Err(error) => Err(Unanswered { error: error.into(), unsent: None }),

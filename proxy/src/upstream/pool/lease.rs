@@ -71,7 +71,11 @@ impl Stream {
 
     /// What the caller is told when hyper gave up on the request.
     fn failed(mut self, error: CodecError, unsent: Option<Box<Request<Body>>>) -> SendError {
-        let reason = ResetReason::of(&error, self.connection.has_begun_response());
+        let transport_failure = self.connection.transport_failure();
+        let reason = match transport_failure {
+            Some(_) => ResetReason::ConnectionTermination,
+            None => ResetReason::of(&error, self.connection.has_begun_response()),
+        };
         let stats = self.connection.pool.cluster().stats();
         match reason {
             ResetReason::ProtocolError => stats.upstream_cx_protocol_error.inc(),
@@ -85,7 +89,7 @@ impl Stream {
         }
         SendError {
             reason,
-            transport_failure: None,
+            transport_failure,
             is_reused: self.connection.is_reused(),
             unsent,
             source: Some(error),
@@ -183,7 +187,7 @@ impl HttpLease {
             stream.is_in_flight = true;
             let mut error = match sent.await {
                 Ok(response) => {
-                    if has_odd_framing(&response) {
+                    if stream.connection.protocol != Protocol::Http2 && has_odd_framing(&response) {
                         return Err(stream.refused());
                     }
                     if stream.connection.protocol != Protocol::Http2

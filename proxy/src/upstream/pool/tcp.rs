@@ -6,7 +6,7 @@ use super::PoolError;
 use crate::io::{Address, Source, Stream};
 use crate::telemetry::stream_info::TlsInfo;
 use crate::upstream::cluster::{Cluster, Host, Resource};
-use crate::upstream::connect::{Purpose, connect_for};
+use crate::upstream::connect::{Purpose, connect_for, session_failure};
 use crate::upstream::count::{ConnectionCount, PendingCount, RequestCount};
 
 /// A connection for a TCP session, counted until dropped.
@@ -35,6 +35,11 @@ impl TcpLease {
     /// The connection's number within the worker.
     pub fn connection_id(&self) -> u64 {
         self.id
+    }
+
+    /// What the host has ended the TLS session with, if it has (`%UPSTREAM_TRANSPORT_FAILURE_REASON%`).
+    pub fn transport_failure(&self) -> Option<Arc<str>> {
+        session_failure(self.tls.as_deref(), self.connection.cluster(), self.connection.host())
     }
 
     /// Notes that the host has closed the connection, for the statistics.

@@ -23,7 +23,7 @@ enum Bound {
 const ENVOY_ONE_ENDPOINT: f64 = 2.0;
 
 /// The goals. They speak of CPU time with statistics on and access logs off, as all scenarios run.
-pub const ALL: [Goal; 12] = [
+pub const ALL: [Goal; 16] = [
     Goal::of_envoy("http1", Metric::CpuPerRequest, 0.40),
     Goal {
         scenario: "http1",
@@ -33,6 +33,10 @@ pub const ALL: [Goal; 12] = [
     Goal::of_envoy("http2-8x32", Metric::CpuPerRequest, 0.30),
     Goal::of_envoy("http2-32x1", Metric::CpuPerRequest, 0.45),
     Goal::of_envoy("tcp", Metric::CpuPerRequest, 0.75),
+    Goal::of_envoy("mesh-http1", Metric::CpuPerRequest, 0.40),
+    Goal::of_envoy("mesh-http2", Metric::CpuPerRequest, 0.40),
+    Goal::of_envoy("tls-handshakes", Metric::CpuPerRequest, 1.0),
+    Goal { scenario: "sds-rotation", metric: Metric::Served, bound: Bound::AtMost(100.0) },
     Goal { scenario: "idle", metric: Metric::Memory, bound: Bound::AtMost(12.0) },
     Goal { scenario: "clusters-1000", metric: Metric::Memory, bound: Bound::AtMost(25.0) },
     Goal { scenario: "clusters-5000", metric: Metric::Memory, bound: Bound::AtMost(80.0) },

@@ -7,6 +7,7 @@
 //! on and access logs are off everywhere.
 
 mod goals;
+mod identities;
 mod load;
 mod measurement;
 mod mesh;
@@ -28,7 +29,7 @@ use report::Report;
 use scenario::Scenario;
 
 /// Anything that keeps a figure from being measured, in words.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 #[derive(Parser)]
 #[command(about = "Measures Pillion beside Envoy, HAProxy, nginx and a plain byte relay")]

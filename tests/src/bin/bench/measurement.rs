@@ -11,7 +11,7 @@ use crate::program::Program;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// User and system time of the program per request, in microseconds.
+    /// User and system time of the program per request, in microseconds; per handshake where handshakes are measured.
     CpuPerRequest,
     /// Median latency seen by the client, in milliseconds.
     P50,
@@ -25,8 +25,12 @@ pub enum Metric {
     LastAck,
     /// User and system time that the change took, in milliseconds.
     PushCpu,
+    /// From the push of a certificate until a connection is served with it, in milliseconds.
+    Served,
     /// Resident memory in MB (2^20 bytes).
     Memory,
+    /// How much of it has come since the first round.
+    Growth,
 }
 
 impl Metric {
@@ -40,7 +44,9 @@ impl Metric {
             Metric::Ready => "ready ms",
             Metric::LastAck => "last ACK ms",
             Metric::PushCpu => "CPU ms",
+            Metric::Served => "served ms",
             Metric::Memory => "RSS MB",
+            Metric::Growth => "growth MB",
         }
     }
 
@@ -48,7 +54,9 @@ impl Metric {
     pub fn format(self, value: f64) -> String {
         match self {
             Metric::Rate => format!("{value:.0}"),
-            Metric::P50 | Metric::P99 | Metric::LastAck => format!("{value:.2}"),
+            Metric::P50 | Metric::P99 | Metric::LastAck | Metric::Served | Metric::Growth => {
+                format!("{value:.2}")
+            }
             Metric::CpuPerRequest | Metric::Ready | Metric::PushCpu | Metric::Memory => {
                 format!("{value:.1}")
             }
@@ -62,6 +70,11 @@ pub type Figures = BTreeMap<Metric, f64>;
 /// `time` in milliseconds.
 pub fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+/// `time` in microseconds.
+pub fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }
 
 /// The figures of all rounds.

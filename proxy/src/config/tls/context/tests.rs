@@ -29,15 +29,18 @@ fn a_mesh_context_names_its_secrets() {
     .expect("it is valid");
     assert_eq!(&*tls.sni, "web");
     assert_eq!(tls.common.alpn, [b"h2".to_vec()]);
-    let SecretRef::Sds { name, source } = &tls.common.certificates[0] else {
+    let SecretRef::Named(NamedSecret { name, source: SecretSource::Sds(source) }) =
+        &tls.common.certificates[0]
+    else {
         panic!("not from SDS");
     };
     assert_eq!(&**name, "default");
-    assert_eq!(source.as_ref().expect("it has one").kind, SourceKind::Ads);
+    assert_eq!(source.kind, SourceKind::Ads);
     let validation = tls.common.validation.expect("there is one");
     assert_eq!(validation.context.subject_alt_names[0].kind, SanKind::Uri);
-    let (root, source) = validation.sds.expect("the roots come over SDS");
-    assert_eq!((&*root, source), ("ROOTCA", None));
+    let root = validation.named.expect("the roots have a name");
+    assert_eq!(&*root.name, "ROOTCA");
+    assert!(matches!(root.source, SecretSource::Bootstrap));
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn sockets(fixture: &Fixture) -> Sockets {
     let at = At::resource("cluster", "a");
     let stats = Arc::new(FactoryStats::new("cluster.a.client_ssl_socket_factory."));
     let make = |context: &Arc<UpstreamTls>, _| {
-        let find = &mut |_: &_, _: Option<&_>| unreachable!("it names no secret");
+        let find = &mut |_: &_| unreachable!("it names no secret");
         ClientTls::new(Arc::clone(context), &at, Arc::clone(&stats), find)
     };
     Sockets::new(fixture.cluster.config(), make).unwrap()

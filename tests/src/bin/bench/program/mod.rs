@@ -69,6 +69,8 @@ pub struct Running {
     pub process: Process,
     /// Where it takes traffic.
     pub address: SocketAddr,
+    /// Its admin interface; where it takes traffic, if it has none.
+    pub admin: SocketAddr,
     /// From the start of the process until it was ready.
     pub ready_after: Duration,
     /// Configuration; removed when this is dropped.
@@ -128,15 +130,10 @@ impl Program {
 
     /// Starts it for `work` with one worker and waits until it is ready.
     pub fn start(self, work: &Work) -> Result<Running> {
-        let listen = free_address();
         if self.speaks_xds() {
-            let admin = free_address();
-            return self.start_with_bootstrap(
-                &envoy::bootstrap(admin, listen, work),
-                admin,
-                listen,
-            );
+            return self.start_with(|admin, listen| envoy::bootstrap(admin, listen, work));
         }
+        let listen = free_address();
         let folder = Folder::new()?;
         let mut command = self.command()?;
         match self {
@@ -153,6 +150,15 @@ impl Program {
             }
         }
         self.spawn(command, folder, listen, Ready::Port(listen))
+    }
+
+    /// Starts Envoy or Pillion with the bootstrap for an admin interface and a listener at these addresses.
+    pub fn start_with(
+        self,
+        bootstrap: impl FnOnce(SocketAddr, SocketAddr) -> serde_json::Value,
+    ) -> Result<Running> {
+        let (admin, listen) = (free_address(), free_address());
+        self.start_with_bootstrap(&bootstrap(admin, listen), admin, listen)
     }
 
     /// Starts Envoy or Pillion with `bootstrap`, whose admin interface is at `admin` and listener at `listen`.
@@ -184,7 +190,8 @@ impl Program {
     ) -> Result<Running> {
         let mut process = Process::spawn(self.name(), &mut command)?;
         let ready_after = process.wait_ready(ready, START_LIMIT)?;
-        Ok(Running { process, address, ready_after, _folder: folder })
+        let (Ready::AdminLive(admin) | Ready::Port(admin)) = ready;
+        Ok(Running { process, address, admin, ready_after, _folder: folder })
     }
 }
 

@@ -1,8 +1,11 @@
 //! The scenarios: what is run, one small file a kind.
 
+mod handshakes;
+mod hop;
 mod http1;
 mod http2;
 mod push;
+mod rotation;
 mod startup;
 mod tcp;
 mod traffic;
@@ -32,6 +35,10 @@ pub const ALL: &[Scenario] = &[
     http2::GRPC,
     tcp::SMALL,
     http1::LARGE_BODIES,
+    hop::HTTP1,
+    hop::HTTP2,
+    handshakes::FULL,
+    rotation::SECRETS,
     startup::IDLE,
     startup::CLUSTERS_1000,
     startup::CLUSTERS_5000,

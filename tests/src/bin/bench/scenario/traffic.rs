@@ -1,12 +1,13 @@
 //! The same requests through all programs.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{able, turns};
 use crate::load::Seen;
 use crate::load::h2load::H2load;
 use crate::load::wrk::Wrk;
-use crate::measurement::{Figures, Metric, Row};
+use crate::measurement::{Figures, Metric, Row, micros};
 use crate::program::{Program, Protocol, Running, Work};
 use crate::{Bench, Result, probe, upstream};
 
@@ -30,29 +31,31 @@ fn start(program: Program, work: &Work, load: Load) -> Result<Running> {
     able(program, work)?;
     let running = program.start(work)?;
     probe::check(running.address, work.protocol, load.path())?;
-    load.warm_up(&running)?;
+    load.warm_up(running.address)?;
     Ok(running)
 }
 
 fn round(bench: &Bench, running: &Running, load: Load) -> Result<Figures> {
     let before = running.process.usage()?;
-    let seen = load.run(running, bench)?;
+    let seen = load.run(running.address, bench)?;
     let after = running.process.usage()?;
-    Ok(Figures::from([
-        (Metric::CpuPerRequest, micros(after.cpu - before.cpu) / seen.requests),
+    Ok(figures(&seen, after.cpu - before.cpu, after.resident_mb()))
+}
+
+/// The figures of a round in which the programs took `cpu` and held `memory` in the end, in MB.
+pub fn figures(seen: &Seen, cpu: Duration, memory: f64) -> Figures {
+    Figures::from([
+        (Metric::CpuPerRequest, micros(cpu) / seen.requests),
         (Metric::P50, seen.p50),
         (Metric::P99, seen.p99),
         (Metric::Rate, seen.rate),
-        (Metric::Memory, after.resident_mb()),
-    ]))
-}
-
-fn micros(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
+        (Metric::Memory, memory),
+    ])
 }
 
 impl Load {
-    fn path(self) -> &'static str {
+    /// The path that is asked.
+    pub fn path(self) -> &'static str {
         match self {
             Load::Wrk(wrk) => wrk.path,
             Load::H2load(..) => "/",
@@ -60,18 +63,19 @@ impl Load {
     }
 
     /// Opens connections and touches memory, so that the first round is like the others.
-    fn warm_up(self, running: &Running) -> Result<Seen> {
+    pub fn warm_up(self, address: SocketAddr) -> Result<Seen> {
         match self {
-            Load::Wrk(wrk) => wrk.run(running.address, 1),
-            Load::H2load(h2load, requests) => h2load.run(running.address, requests / 10),
+            Load::Wrk(wrk) => wrk.run(address, 1),
+            Load::H2load(h2load, requests) => h2load.run(address, requests / 10),
         }
     }
 
-    fn run(self, running: &Running, bench: &Bench) -> Result<Seen> {
+    /// A round of it.
+    pub fn run(self, address: SocketAddr, bench: &Bench) -> Result<Seen> {
         match self {
-            Load::Wrk(wrk) => wrk.run(running.address, bench.seconds),
+            Load::Wrk(wrk) => wrk.run(address, bench.seconds),
             Load::H2load(h2load, requests) => {
-                h2load.run(running.address, requests / if bench.quick { 10 } else { 1 })
+                h2load.run(address, requests / if bench.quick { 10 } else { 1 })
             }
         }
     }
