@@ -1,18 +1,20 @@
 //! Descriptors of the messages that the crate of Envoy's types lacks, so that texts with them are read and printed as others.
 
 use prost_reflect::prost_types::{
-    DescriptorProto, FieldDescriptorProto, FileDescriptorProto,
+    DescriptorProto, EnumDescriptorProto, EnumValueDescriptorProto, FieldDescriptorProto,
+    FileDescriptorProto,
     field_descriptor_proto::{Label, Type},
 };
 
-use crate::matchers;
+use crate::{istio, matchers};
 
-/// The files that declare [`crate::TypedStruct`] in its two packages, and those of [`crate::matchers`].
-pub(crate) fn files() -> [FileDescriptorProto; 3] {
+/// The files that declare [`crate::TypedStruct`] in its two packages, and those of [`crate::matchers`] and [`crate::istio`].
+pub(crate) fn files() -> [FileDescriptorProto; 4] {
     [
         typed_struct("xds.type.v3", "xds/type/v3"),
         typed_struct("udpa.type.v1", "udpa/type/v1"),
         matchers(),
+        istio(),
     ]
 }
 
@@ -61,6 +63,32 @@ fn matchers() -> FileDescriptorProto {
     let imports =
         ["xds/core/v3/cidr.proto", "xds/type/matcher/v3/matcher.proto", "xds/type/v3/cel.proto"];
     file("xds/type/matcher/v3/extensions.proto".into(), matchers::PACKAGE, &imports, messages)
+}
+
+fn istio() -> FileDescriptorProto {
+    let protocols = ["HTTP10", "HTTP11", "HTTP2"].iter().zip(0..);
+    let protocol = EnumDescriptorProto {
+        name: Some("Protocol".into()),
+        value: protocols
+            .map(|(name, number)| EnumValueDescriptorProto {
+                name: Some((*name).into()),
+                number: Some(number),
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    };
+    let scope = format!(".{}.FilterConfig", istio::PACKAGE);
+    let upstream_protocol = FieldDescriptorProto {
+        type_name: Some(format!("{scope}.Protocol")),
+        ..field("upstream_protocol", 1, Type::Enum)
+    };
+    let given = vec![upstream_protocol, repeated(text("alpn_override", 2))];
+    let overrides = of("alpn_override", 1, &format!("{scope}.AlpnOverride"));
+    let nested = vec![message("AlpnOverride", given, vec![])];
+    let mut config = message("FilterConfig", vec![repeated(overrides)], nested);
+    config.enum_type.push(protocol);
+    file("istio/alpn.proto".into(), istio::PACKAGE, &[], vec![config])
 }
 
 fn file(

@@ -27,6 +27,7 @@ mod apart;
 pub mod convert;
 mod declared;
 mod file;
+pub mod istio;
 mod mapping;
 pub mod matchers;
 mod packed;

@@ -19,6 +19,7 @@ pub mod hash_policy;
 pub mod hcm;
 pub mod headers;
 pub mod http_filter;
+pub mod istio;
 pub mod listener;
 pub mod matcher;
 pub mod metadata_match;

@@ -26,7 +26,7 @@ use crate::config::metadata_match::MetadataMatch;
 use crate::config::rbac::Engines;
 use crate::config::source::GrpcService;
 use crate::config::value::{bytes, non_empty, required};
-use crate::config::{At, ConfigError, Context, any};
+use crate::config::{At, ConfigError, Context, any, istio};
 
 pub use connection::{ConnectionLimit, ConnectionRateLimit};
 
@@ -117,6 +117,12 @@ pub struct TcpCluster {
     pub metadata_match: Option<Arc<MetadataMatch>>,
 }
 
+/// Whether Pillion does without the filter, and traffic too.
+fn is_left_out(filter: &pb::Filter) -> bool {
+    let Some(ConfigType::TypedConfig(config)) = &filter.config_type else { return false };
+    istio::is_telemetry(config)
+}
+
 impl NetworkFilter {
     /// The filters of a chain whose listener buffers at most `buffer_limit` bytes a connection. The last one is terminal,
     /// and no other; none at all closes every connection.
@@ -127,7 +133,14 @@ impl NetworkFilter {
         context: &Context,
     ) -> Result<Vec<NetworkFilter>, ConfigError> {
         let last = filters.len().saturating_sub(1);
-        let filters = filters.iter().enumerate().map(|(index, filter)| {
+        let filters = filters.iter().enumerate().filter(|(index, filter)| {
+            let left_out = is_left_out(filter);
+            if left_out {
+                context.warn(&at.index("filters", *index), istio::LEFT_OUT);
+            }
+            !left_out
+        });
+        let filters = filters.map(|(index, filter)| {
             let at = at.index("filters", index);
             let filter = NetworkFilter::from_proto(filter, buffer_limit, &at, context)?;
             match (index == last, filter.is_terminal()) {

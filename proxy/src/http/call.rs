@@ -50,7 +50,7 @@ impl Call {
         };
         let owner = picked.owner(cluster);
         let auto = owner.config().auto_names.as_deref();
-        let names = auto.map(|auto| RequestNames::of(auto, &self.parts.headers));
+        let names = auto.map(|auto| Arc::new(RequestNames::of(auto, &self.parts.headers)));
         let leasing = worker.pools.http(owner, &picked.host, self.downstream, 0, None, names);
         let Ok(lease) = leasing.await else {
             failed();

@@ -38,6 +38,7 @@ mod cors;
 pub mod ext_authz;
 mod fault;
 mod header_mutation;
+mod istio_alpn;
 mod local_ratelimit;
 mod match_delegate;
 pub mod rbac;
@@ -53,6 +54,7 @@ static TABLE: &[Registration] = &[
     ext_authz::FILTER,
     fault::FILTER,
     header_mutation::FILTER,
+    istio_alpn::FILTER,
     local_ratelimit::FILTER,
     match_delegate::FILTER,
     rbac::FILTER,

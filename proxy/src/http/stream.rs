@@ -20,6 +20,7 @@ use crate::io::Address;
 use crate::telemetry::log_format::{FormatContext, RequestHead};
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stream_info::{Protocol, StreamInfo};
+use crate::upstream::pool::AlpnOverrides;
 
 /// What the stream and its two bodies share; all on one thread.
 pub struct Shared {
@@ -124,6 +125,8 @@ pub struct Stream {
     pub filter_route: Option<(Arc<Route>, Option<usize>)>,
     /// The host that the first attempt goes to, where a filter wants one.
     pub wanted: Option<Box<WantedHost>>,
+    /// What ALPN offers to hosts instead of what their TLS context says, if a filter says so.
+    pub alpn: Option<Arc<AlpnOverrides>>,
     /// What HTTP filters keep, by the filter's position.
     pub filter_states: Vec<(usize, Box<dyn Any>)>,
     /// Whether the response has ended as it should.
@@ -159,6 +162,7 @@ impl Stream {
             scheme: "http",
             filter_route: None,
             wanted: None,
+            alpn: None,
             filter_states: Vec::new(),
             complete: false,
         }

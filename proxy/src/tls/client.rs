@@ -46,6 +46,8 @@ pub struct ServerNames<'a> {
     pub san: Option<&'a str>,
     /// The protocols to offer where the context names none.
     pub alpn: &'a [&'static [u8]],
+    /// The protocols to offer instead of the context's, unless it is empty.
+    pub instead: &'a [Vec<u8>],
 }
 
 impl std::fmt::Debug for ClientContext {
@@ -131,6 +133,10 @@ impl ClientContext {
         let name = name.unwrap_or_else(nameless);
         let connector = TlsConnector::from(Arc::clone(config));
         let connecting = match (self.named.alpn_protocols.is_empty(), names.alpn) {
+            _ if !names.instead.is_empty() => {
+                let alpn = names.instead.to_vec();
+                connector.with_alpn(alpn).connect(name.clone(), stream).await
+            }
             (true, [_, ..]) => {
                 let alpn = names.alpn.iter().map(|protocol| protocol.to_vec()).collect();
                 connector.with_alpn(alpn).connect(name.clone(), stream).await

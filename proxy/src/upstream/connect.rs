@@ -235,6 +235,7 @@ async fn handshake(
         sni: purpose.names.and_then(|names| names.sni.as_deref()),
         san: purpose.names.and_then(|names| names.san.as_deref()),
         alpn: purpose.alpn,
+        instead: purpose.names.map(|names| &*names.alpn).unwrap_or_default(),
     };
     match tls.connect(stream, names, cluster.tls_stats()).await {
         Ok((stream, info)) => Ok(Connected { stream, local, tls: Some(Arc::new(info)) }),

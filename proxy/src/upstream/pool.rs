@@ -25,7 +25,7 @@ mod tcp;
 
 pub use error::{PoolError, ResetReason, SendError};
 pub use lease::{HttpLease, ResponseLease};
-pub use purpose::RequestNames;
+pub use purpose::{AlpnOverrides, RequestNames};
 pub use tcp::TcpLease;
 
 pub use crate::upstream::meter::Metered;

@@ -13,6 +13,7 @@ use super::http_options::HttpOptions;
 use super::{Cluster, HealthCheck, LoadBalancing, OutlierDetection, SocketMatch, TcpKeepalive};
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
+use crate::config::istio;
 use crate::config::value;
 use crate::{refuse_set, warn_set};
 
@@ -30,7 +31,7 @@ impl Cluster {
         context: &Context,
     ) -> Result<Cluster, ConfigError> {
         value::non_empty(&message.name, &at.field("name"))?;
-        refuse_unsupported(message, at)?;
+        refuse_unsupported(message, at, context)?;
         warn_without_effect(message, at, context);
         let name: Arc<str> = message.name.as_str().into();
         let discovery = Finding { message, name: &name, at, context }.discovery()?;
@@ -94,18 +95,28 @@ fn outlier_detection(
 }
 
 /// Refuses what would send requests elsewhere, to other hosts or in another form than the control plane asks for.
-fn refuse_unsupported(message: &pb::Cluster, at: &At<'_>) -> Result<(), ConfigError> {
+fn refuse_unsupported(
+    message: &pb::Cluster,
+    at: &At<'_>,
+    context: &Context,
+) -> Result<(), ConfigError> {
     refuse_set!(
         at,
         message,
         [
             transport_socket_matcher,
             per_connection_buffer_high_watermark_timeout,
-            filters,
             connection_pool_per_downstream_connection,
             queuing_policies,
         ]
     );
+    for (index, filter) in message.filters.iter().enumerate() {
+        let at = at.index("filters", index);
+        match &filter.typed_config {
+            Some(config) if istio::is_telemetry(config) => context.warn(&at, istio::LEFT_OUT),
+            config => return Err(any::unknown(&filter.name, config.as_ref(), &at)),
+        }
+    }
     // The one connection pool that Envoy's default names explicitly.
     let pool =
         message.upstream_config.as_ref().map(|pool| any::type_name(pool.typed_config.as_ref()));

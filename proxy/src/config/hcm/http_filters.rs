@@ -7,7 +7,7 @@ use proto::google::protobuf::Any;
 
 use super::{HttpFilter, RouterOptions};
 use crate::config::value::{non_empty, required};
-use crate::config::{At, ConfigError, Context, any};
+use crate::config::{At, ConfigError, Context, any, istio};
 use crate::{refuse_set, warn_set};
 
 /// The filters before the router, and the router. Filters are told by the type of their configuration, whatever their name.
@@ -62,6 +62,10 @@ impl HttpFilter {
         if let Some(config) = filters.and_then(|f| f.filter(config, &at_config, context)) {
             let (name, disabled) = (message.name.as_str().into(), message.disabled);
             return Ok(Some(HttpFilter { name, disabled, config: config? }));
+        }
+        if istio::is_telemetry(config) {
+            context.warn(at, istio::LEFT_OUT);
+            return Ok(None);
         }
         let unknown = any::unknown(&message.name, Some(config), &at_config);
         if !message.is_optional {

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::config::any;
 use crate::config::error::{At, ConfigError, Context};
+use crate::config::istio;
 use crate::config::source::ConfigSource;
 use crate::config::value;
 use crate::{refuse_set, warn_set};
@@ -217,7 +218,7 @@ impl CommonTls {
             validation: validation
                 .map(|validation| Validation::from_proto(validation, at, context))
                 .transpose()?,
-            alpn: alpn(&message.alpn_protocols, at)?,
+            alpn: alpn(&message.alpn_protocols, at, context)?,
             allow_tls12,
             allow_tls13,
             tls12_cipher_suites,
@@ -341,14 +342,20 @@ fn combined_validation(
 }
 
 /// Protocol names of 1 to 255 bytes (RFC 7301, section 3.1).
-fn alpn(protocols: &[String], at: &At<'_>) -> Result<Vec<Vec<u8>>, ConfigError> {
+fn alpn(protocols: &[String], at: &At<'_>, context: &Context) -> Result<Vec<Vec<u8>>, ConfigError> {
     for (i, protocol) in protocols.iter().enumerate() {
         if !(1..=255).contains(&protocol.len()) {
             let at = at.index("alpn_protocols", i);
             return Err(at.error("a protocol's name has 1 to 255 bytes"));
         }
     }
-    Ok(protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect())
+    let offered = protocols.iter().filter(|protocol| *protocol != istio::PEER_EXCHANGE);
+    let offered: Vec<_> = offered.map(|protocol| protocol.as_bytes().to_vec()).collect();
+    if offered.len() < protocols.len() {
+        let reason = "istio-peer-exchange is never offered, as no metadata is exchanged with peers";
+        context.warn(&at.field("alpn_protocols"), reason);
+    }
+    Ok(offered)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! One attempt at one host.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
 
 use super::Plan;
@@ -16,9 +17,9 @@ use crate::http::body::RequestBody;
 use crate::http::sanitize::names;
 use crate::http::stream::{Shared, Stream};
 use crate::io::{Body, Incoming};
-use crate::telemetry::stream_info::Protocol;
-use crate::upstream::cluster::{Outcome, Picked};
-use crate::upstream::pool::{HttpLease, RequestNames, ResponseLease};
+use crate::telemetry::stream_info::{Metadata, Protocol};
+use crate::upstream::cluster::{Cluster, Outcome, Picked};
+use crate::upstream::pool::{AlpnOverrides, HttpLease, RequestNames, ResponseLease};
 
 /// The request's body as it streams from the downstream.
 pub fn request_body(stream: &Stream, parts: &Parts, body: Incoming) -> Body {
@@ -52,12 +53,12 @@ pub fn attempt<'a>(
     let scheme = stream.scheme;
     let priority = usize::from(plan.action.high_priority);
     let source = stream.connection.info.source;
+    let alpn = stream.alpn.clone();
     let replay = stream.connection.manager.router_runtime.replay;
     async move {
         shared.info.borrow_mut().upstream.attempts += 1;
         let (cluster, host) = (picked.owner(&plan.cluster), &picked.host);
-        let auto = cluster.config().auto_names.as_deref();
-        let names = auto.map(|auto| RequestNames::of(auto, &parts.headers));
+        let names = request_names(alpn.as_deref(), downstream, cluster, &parts.headers);
         let pools = &worker.pools;
         let mut lease = pools.http(cluster, host, downstream, priority, source, names).await?;
         cluster.report(host, Outcome::Connected);
@@ -68,6 +69,34 @@ pub fn attempt<'a>(
         }
         let (response, lease) = lease.send(request).await?;
         Ok(arrive(plan, protocol, response, lease))
+    }
+}
+
+/// Whether a cluster wants no protocols of Istio's: its servers are not of the mesh.
+fn opts_out(metadata: Option<&Metadata>) -> bool {
+    let wish = metadata.and_then(|metadata| metadata.get("istio")?.get("alpn_override"));
+    wish.is_some_and(|wish| wish == "false")
+}
+
+/// What a connection for a request with these headers takes from it, and from a filter that has seen it.
+pub fn request_names(
+    alpn: Option<&AlpnOverrides>,
+    downstream: Protocol,
+    cluster: &Cluster,
+    headers: &HeaderMap,
+) -> Option<Arc<RequestNames>> {
+    let config = cluster.config();
+    let alpn = alpn.filter(|_| !opts_out(config.metadata.as_deref()));
+    let alpn = alpn.and_then(|alpn| alpn.get(config.protocol, downstream));
+    match (config.auto_names.as_deref(), alpn) {
+        (None, alpn) => alpn.cloned(),
+        (Some(auto), alpn) => {
+            let mut names = RequestNames::of(auto, headers);
+            if let Some(alpn) = alpn {
+                names.alpn = Arc::clone(&alpn.alpn);
+            }
+            Some(Arc::new(names))
+        }
     }
 }
 

@@ -9,14 +9,13 @@ use std::time::Instant;
 use http::request::Parts;
 
 use super::Plan;
-use super::attempt::{Answered, arrive, depart, may_be_sent_twice};
+use super::attempt::{Answered, arrive, depart, may_be_sent_twice, request_names};
 use super::failure::Failed;
 use super::per_try::{Expired, PerTry};
 use crate::http::stream::Stream;
 use crate::io::Body;
 use crate::telemetry::stream_info::UpstreamInfo;
 use crate::upstream::cluster::{Outcome, Picked};
-use crate::upstream::pool::RequestNames;
 
 /// Why an attempt has no response.
 pub enum Trouble {
@@ -75,8 +74,7 @@ pub async fn run(attempt: Attempt<'_>) -> Ended {
     let priority = usize::from(plan.action.high_priority);
     let owner = picked.owner(&plan.cluster);
     let source = stream.connection.info.source;
-    let auto = owner.config().auto_names.as_deref();
-    let names = auto.map(|auto| RequestNames::of(auto, &parts.headers));
+    let names = request_names(stream.alpn.as_deref(), downstream, owner, &parts.headers);
     let mut lease = pools.http(owner, &picked.host, downstream, priority, source, names).await?;
     owner.report(&picked.host, Outcome::Connected);
     let protocol = lease.protocol();
