@@ -17,7 +17,7 @@ use crate::http::local_reply::LocalReply;
 use crate::http::manager::Route;
 use crate::http::overdue::Limits;
 use crate::http::present::Present;
-use crate::http::route_reply::{own_location, redirect, with_route_headers};
+use crate::http::route_reply::with_route_headers;
 use crate::http::router::redirect::Redirects;
 use crate::http::router::{self, Plan};
 use crate::http::sanitize::{asks_to_keep_alive, names};
