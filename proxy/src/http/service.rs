@@ -331,10 +331,9 @@ fn local_answer(mut reply: LocalReply, stream: &mut Stream, head_only: bool) -> 
 /// would be taken for it; and HTTP/1.0 tells the end of a body without a length by closing.
 fn ends_http1(answer: &Answer, stream: &Stream) -> bool {
     let shared = &stream.shared;
-    let connection = &stream.connection;
     let stays = answer.tunnel.is_none();
     let unread = stays && shared.request_completed_at().is_none();
-    let after_tunnel = stays && connection.verdict.get().tunnel;
+    let after_tunnel = stays && stream.connection.verdict.get().tunnel;
     let endless = || match &answer.source {
         Source::Local(_) => false,
         Source::Upstream { body, .. } => {
