@@ -33,7 +33,11 @@ use crate::telemetry::stream_info::Protocol;
 
 mod adaptive_concurrency;
 mod admission_control;
+mod buffer;
+mod cors;
 pub mod ext_authz;
+mod fault;
+mod header_mutation;
 mod local_ratelimit;
 pub mod rbac;
 mod stateful_session;
@@ -42,6 +46,10 @@ mod stateful_session;
 static TABLE: &[Registration] = &[
     adaptive_concurrency::FILTER,
     admission_control::FILTER,
+    buffer::FILTER,
+    cors::FILTER,
+    fault::FILTER,
+    header_mutation::FILTER,
     ext_authz::FILTER,
     local_ratelimit::FILTER,
     rbac::FILTER,
@@ -157,6 +165,13 @@ impl Request<'_> {
             shared.complete_request();
         }
         (body.ahead(), is_whole)
+    }
+
+    /// The body has been read ahead as a whole: its length is told, if it was not known from the start.
+    pub fn tell_length(&mut self) {
+        if let Some(Incoming::Ahead(ahead)) = self.body.as_deref_mut() {
+            ahead.is_sized = true;
+        }
     }
 
     /// Keeps something for the response, and at least until the stream ends.

@@ -348,6 +348,7 @@ pub fn finish(answer: &mut Answer, stream: &mut Stream) {
     let connection = Rc::clone(&stream.connection);
     let manager = &connection.manager;
     if !manager.filters.is_empty() {
+        stream.shared.info.borrow_mut().response_code = answer.head.status.as_u16();
         filters::encode(&mut answer.head, stream);
     }
     shedding::end_connection(&connection);

@@ -10,6 +10,7 @@ mod client;
 mod client_hello;
 mod compare;
 mod frames;
+mod generate;
 mod grpc;
 mod http1;
 mod http2;
@@ -21,6 +22,7 @@ mod text;
 mod tls;
 mod upstream;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,8 +32,9 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use case::{Case, ClientHello};
+use case::{Accepted, Case, ClientHello};
 use compare::{Difference, differences, expected, step_of};
+pub use generate::generate;
 pub use program::Program;
 
 /// How many cases run at the same time.
@@ -46,6 +49,35 @@ pub struct Options {
     pub envoy: Option<PathBuf>,
     /// The Pillion that is compared with it; without one Envoy's answers are recorded.
     pub pillion: Option<PathBuf>,
+}
+
+/// How many cases of an area show what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Pillion does what Envoy does.
+    pub alike: usize,
+    /// It differs where it should.
+    pub stricter: usize,
+    /// It lacks something.
+    pub missing: usize,
+}
+
+/// The cases by area, which is the folder.
+pub fn tally() -> Result<BTreeMap<String, Tally>, String> {
+    let mut areas: BTreeMap<String, Tally> = BTreeMap::new();
+    for case in Case::load_all(&root(), "")? {
+        let area = case.name.split('/').next().unwrap_or_default();
+        let tally = areas.entry(area.to_owned()).or_default();
+        let is_gap = |accepted: &Accepted| accepted.reason.starts_with("A gap of ours");
+        if case.needs.is_some() || case.accepted.iter().any(is_gap) {
+            tally.missing += 1;
+        } else if case.accepted.is_empty() {
+            tally.alike += 1;
+        } else {
+            tally.stricter += 1;
+        }
+    }
+    Ok(areas)
 }
 
 /// How one case ended.

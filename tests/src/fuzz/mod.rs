@@ -5,7 +5,7 @@
 
 mod chains;
 mod http1;
-mod input;
+pub mod input;
 mod inspectors;
 mod resources;
 mod routes;

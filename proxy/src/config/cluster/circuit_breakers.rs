@@ -53,8 +53,9 @@ impl Thresholds {
     ) -> Result<Thresholds, ConfigError> {
         let at_budget = at.field("retry_budget");
         let budget = message.retry_budget.as_ref();
-        let budget =
-            budget.map(|budget| RetryBudget::from_proto(budget, &at_budget)).transpose()?;
+        let budget = budget
+            .map(|budget| RetryBudget::from_proto(budget, &at_budget, context))
+            .transpose()?;
         let max_retries = message.max_retries.map(|n| n.value);
         let reason = "a host has one pool per worker and protocol";
         warn_set!(context, at, message, [max_connection_pools], reason);
@@ -75,7 +76,13 @@ impl Thresholds {
 }
 
 impl RetryBudget {
-    fn from_proto(message: &PbRetryBudget, at: &At<'_>) -> Result<RetryBudget, ConfigError> {
+    fn from_proto(
+        message: &PbRetryBudget,
+        at: &At<'_>,
+        context: &Context,
+    ) -> Result<RetryBudget, ConfigError> {
+        let reason = "the budget is a share of the requests under way";
+        warn_set!(context, at, message, [budget_interval], reason);
         let percent = message.budget_percent.as_ref();
         let percent = percent.map(|value| value::percent(value, &at.field("budget_percent")));
         Ok(RetryBudget {

@@ -77,13 +77,12 @@ fn warn_of_codec_settings(options: &core::Http2ProtocolOptions, at: &At<'_>, con
             max_inbound_priority_frames_per_stream,
             max_inbound_window_update_frames_per_data_frame_sent,
             max_metadata_size,
-            max_header_field_size_kb
+            max_header_field_size_kb,
+            stream_reset_burst,
+            stream_reset_rate
         ],
         reason
     );
-    if options.stream_reset_burst.is_some() || options.stream_reset_rate.is_some() {
-        context.warn(&at.field("stream_reset_rate"), reason);
-    }
     let reason = "Pillion has one HTTP/2 codec with its own rules";
     warn_set!(
         context,

@@ -48,8 +48,9 @@ impl HttpOptions {
             match any::type_name(Some(any)) {
                 HTTP_OPTIONS => typed = Some(HttpOptions::from_any(any, speaks_tls, &at, context)?),
                 TCP_OPTIONS => {
-                    any::open::<TcpProtocolOptions>(any, &at)?;
-                    context.warn(&at, "idle connections of TCP pools are not kept");
+                    let options = any::open::<TcpProtocolOptions>(any, &at)?;
+                    let reason = "idle connections of TCP pools are not kept";
+                    warn_set!(context, at, options, [idle_timeout], reason);
                 }
                 _ => return Err(any::unknown(key, Some(any), &at)),
             }

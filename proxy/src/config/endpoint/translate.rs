@@ -7,6 +7,7 @@ use proto::envoy::config::core::v3 as core;
 use proto::envoy::config::endpoint::v3 as pb;
 use proto::envoy::config::endpoint::v3::cluster_load_assignment::policy::DropOverload;
 use proto::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use proto::envoy::config::endpoint::v3::locality_lb_endpoints::LbConfig;
 
 use super::{
     Assignment, EdsHealth, Endpoint, EndpointCheck, Locality, LocalityEndpoints, Metadata, Target,
@@ -152,7 +153,15 @@ impl<'m> Endpoints<'m, '_> {
         message: &'m pb::LocalityLbEndpoints,
         at: &At<'_>,
     ) -> Result<LocalityEndpoints, ConfigError> {
-        refuse_set!(at, message, [lb_config]);
+        match &message.lb_config {
+            None => {}
+            Some(LbConfig::LoadBalancerEndpoints(_)) => {
+                return Err(at.field("load_balancer_endpoints").unsupported());
+            }
+            Some(LbConfig::LedsClusterLocalityConfig(_)) => {
+                return Err(at.field("leds_cluster_locality_config").unsupported());
+            }
+        }
         let reason = "nothing in Pillion reads it";
         warn_set!(self.context, at, message, [metadata, proximity], reason);
         if message.priority > MAX_PRIORITY {

@@ -13,6 +13,7 @@ use crate::config::rbac::{Decision, Engine, Engines};
 use crate::config::{At, ConfigError, Context, any};
 use crate::http::local_reply::LocalReply;
 use crate::telemetry::stream_info::Metadata;
+use crate::warn_set;
 
 pub mod control;
 
@@ -69,7 +70,13 @@ fn engines(message: &Rbac, at: &At<'_>, context: &Context) -> Result<Engines, Co
 fn route(config: &Any, at: &At<'_>, context: &Context) -> Result<Opaque, ConfigError> {
     let message: RbacPerRoute = any::open(config, at)?;
     let rbac = message.rbac.as_ref();
-    let engines = rbac.map(|rbac| engines(rbac, &at.field("rbac"), context)).transpose()?;
+    let at = at.field("rbac");
+    if let Some(rbac) = rbac {
+        let reason = "the filter's own statistics count";
+        warn_set!(context, at, rbac, [rules_stat_prefix, shadow_rules_stat_prefix], reason);
+        warn_set!(context, at, rbac, [track_per_rule_stats], reason);
+    }
+    let engines = rbac.map(|rbac| engines(rbac, &at, context)).transpose()?;
     Ok(Opaque::new(engines.unwrap_or_default()))
 }
 

@@ -146,9 +146,15 @@ impl Case {
         let text = fs::read_to_string(path).map_err(|e| in_file(e.to_string()))?;
         // Through JSON values: their map form of an enum is `name: value`, YAML's own would be a tag.
         let value: Value = yaml_serde::from_str(&text).map_err(|e| in_file(e.to_string()))?;
-        let mut case: Self = serde_json::from_value(value).map_err(|e| in_file(e.to_string()))?;
+        let mut case = Self::from_value(value).map_err(in_file)?;
         let below = path.strip_prefix(root).unwrap_or(path).with_extension("");
         case.name = below.to_string_lossy().into_owned();
+        Ok(case)
+    }
+
+    /// A case without a name.
+    pub fn from_value(value: Value) -> Result<Self, String> {
+        let mut case: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
         if case.upstreams.is_empty() {
             case.upstreams.insert("a".into(), Upstream::default());
         }
