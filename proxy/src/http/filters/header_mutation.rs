@@ -13,9 +13,9 @@ use crate::config::headers::{HeaderAdd, HeaderMutations};
 use crate::config::http_filter::Opaque;
 use crate::config::matcher::StringMatcher;
 use crate::config::{At, ConfigError, Context, any, value};
-use crate::{refuse_set, warn_set};
 use crate::route::header_mutation;
 use crate::telemetry::log_format::FormatContext;
+use crate::{refuse_set, warn_set};
 
 /// Its entry in the table.
 pub(super) const FILTER: Registration = Registration {
