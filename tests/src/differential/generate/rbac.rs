@@ -40,7 +40,7 @@ pub(super) fn case(rng: &mut Rng) -> Value {
 }
 
 fn permission(rng: &mut Rng, depth: u8) -> Value {
-    let mut set = |rng: &mut Rng| {
+    let set = |rng: &mut Rng| {
         let mut rules = some(rng, 2, |rng| permission(rng, depth - 1));
         rules.push(permission(rng, depth - 1));
         json!({"rules": rules})
@@ -57,7 +57,7 @@ fn permission(rng: &mut Rng, depth: u8) -> Value {
 }
 
 fn principal(rng: &mut Rng, depth: u8) -> Value {
-    let mut set = |rng: &mut Rng| {
+    let set = |rng: &mut Rng| {
         let mut ids = some(rng, 2, |rng| principal(rng, depth - 1));
         ids.push(principal(rng, depth - 1));
         json!({"ids": ids})
