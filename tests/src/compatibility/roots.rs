@@ -148,7 +148,7 @@ fn translate<T: Message + Name + Default>(
     };
     let message: T = match registry.from_json(text) {
         Ok(message) => message,
-        Err(error) => return refused(&error.path(), &error.problem().to_string()),
+        Err(error) => return refused(&error.path(), error.problem()),
     };
     if checked && let Err(violations) = registry.validate(&message) {
         return refused(&violations[0].path, &violations[0].rule);

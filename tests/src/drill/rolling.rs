@@ -40,13 +40,13 @@ pub async fn replicas(size: Size) -> Report {
     let traffic = Traffic::start(address, &ALL, size.pick(2, 8)).await;
     let mut report = Report::default();
     for _ in 0..size.pick(1, 3) {
-        for index in 0..replicas.len() {
+        for (index, replica) in replicas.iter_mut().enumerate() {
             let mut others = all.clone();
             others.remove(index);
             push(&plane, &others).await;
             traffic.flow(20).await;
-            replicas[index].terminate();
-            replicas[index].restart();
+            replica.terminate();
+            replica.restart();
             push(&plane, &all).await;
             traffic.flow(20).await;
         }

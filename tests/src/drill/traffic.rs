@@ -137,10 +137,10 @@ impl Traffic {
 
     /// Ends the clients; what they have seen since [`Traffic::take`].
     pub async fn stop(self) -> Seen {
-        self.shared.stop.store(true, Relaxed);
-        self.clients.join_all().await;
-        let seen = self.shared.seen().clone();
-        seen
+        let Traffic { shared, clients } = self;
+        shared.stop.store(true, Relaxed);
+        clients.join_all().await;
+        std::mem::take(&mut *shared.seen())
     }
 }
 

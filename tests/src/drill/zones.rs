@@ -64,7 +64,7 @@ async fn one_zone(near: &mut [Replica], traffic: &Traffic, time: Duration, repor
     traffic.take();
     let back = time_until("the near zone", || traffic.answers_of("near") > 0).await;
     report.figure("near zone started again; answers after, ms", back);
-    let quiet = || traffic.take().by_replica.get("far").is_none();
+    let quiet = || !traffic.take().by_replica.contains_key("far");
     let mut rounds = 0;
     while !quiet() && rounds < 100 {
         rounds += 1;

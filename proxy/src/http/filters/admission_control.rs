@@ -138,7 +138,7 @@ impl Success {
     fn from_proto(message: &SuccessCriteria, at: &At<'_>) -> Result<Success, ConfigError> {
         let http = match &message.http_criteria {
             // Everything that is no failure of a server.
-            None => vec![100..500],
+            None => std::iter::once(100..500).collect(),
             Some(criteria) => {
                 let at = at.field("http_criteria");
                 let ranges = &criteria.http_success_status;
@@ -311,7 +311,7 @@ mod tests {
         Filter {
             enabled: true,
             rule: Rule { min_rps, ..rule(1.0, 0.95) },
-            success: Success { http: vec![100..500], grpc: vec![0] },
+            success: Success { http: std::iter::once(100..500).collect(), grpc: vec![0] },
             history: Mutex::new(History::new(Duration::from_secs(10))),
             stats: Arc::new(AdmissionStats::new("")),
         }
