@@ -125,6 +125,16 @@ pub fn runtime_fraction(
     fraction(required(&value.default_value, &at)?, &at)
 }
 
+/// The share of an optional `RuntimeFractionalPercent`, as numerator and denominator.
+pub fn share(
+    value: Option<&core::RuntimeFractionalPercent>,
+    default: (u32, u32),
+    at: &At<'_>,
+    context: &Context,
+) -> Result<(u32, u32), ConfigError> {
+    value.map_or(Ok(default), |value| runtime_fraction(value, at, context))
+}
+
 /// A header's name, in lower case.
 pub fn header_name(name: &str, at: &At<'_>) -> Result<HeaderName, ConfigError> {
     HeaderName::from_bytes(name.as_bytes())

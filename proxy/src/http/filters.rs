@@ -30,12 +30,24 @@ use crate::io::Incoming;
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::Protocol;
 
+mod buffer;
+mod cors;
 pub mod ext_authz;
+mod fault;
+mod header_mutation;
 mod local_ratelimit;
 pub mod rbac;
 
 /// Every HTTP filter besides the router.
-static TABLE: &[Registration] = &[ext_authz::FILTER, local_ratelimit::FILTER, rbac::FILTER];
+static TABLE: &[Registration] = &[
+    buffer::FILTER,
+    cors::FILTER,
+    fault::FILTER,
+    header_mutation::FILTER,
+    ext_authz::FILTER,
+    local_ratelimit::FILTER,
+    rbac::FILTER,
+];
 
 /// A filter's entry in `TABLE`.
 pub struct Registration {
@@ -141,6 +153,13 @@ impl Request<'_> {
             shared.complete_request();
         }
         (body.ahead(), is_whole)
+    }
+
+    /// The body has been read ahead as a whole: its length is told, if it was not known from the start.
+    pub fn tell_length(&mut self) {
+        if let Some(Incoming::Ahead(ahead)) = self.body.as_deref_mut() {
+            ahead.is_sized = true;
+        }
     }
 
     /// Keeps something for the response, and at least until the stream ends.

@@ -364,6 +364,7 @@ pub fn finish(answer: &mut Answer, stream: &mut Stream) {
     let connection = Rc::clone(&stream.connection);
     let manager = &connection.manager;
     if !manager.filters.is_empty() {
+        stream.shared.info.borrow_mut().response_code = answer.head.status.as_u16();
         filters::encode(&mut answer.head, stream);
     }
     if stream.shared.request_completed_at().is_none() {

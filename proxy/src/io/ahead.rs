@@ -17,8 +17,8 @@ pub struct Ahead {
     frames: VecDeque<Result<Frame<Bytes>, CodecError>>,
     /// What follows; none once that has ended.
     rest: Option<Incoming>,
-    /// Whether the length was known from the start, and is told.
-    is_sized: bool,
+    /// Whether its length is told: it was known from the start, or all of it is here.
+    pub is_sized: bool,
 }
 
 impl Incoming {

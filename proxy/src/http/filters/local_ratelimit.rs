@@ -74,14 +74,17 @@ impl Limit {
         warn_set!(context, at, message, [stage, vh_rate_limits, max_dynamic_descriptors], reason);
         warn_set!(context, at, message, [always_consume_default_token_bucket], reason);
         let stat_prefix = value::non_empty(&message.stat_prefix, &at.field("stat_prefix"))?;
+        let share = |field: &str, share: Option<&RuntimeFractionalPercent>| {
+            value::share(share, (0, 100), &at.field(field), context)
+        };
         let bucket = message.token_bucket.as_ref();
         let at_bucket = at.field("token_bucket");
         Ok(Limit {
             stat_prefix: stat_prefix.into(),
             status: status(message, at)?,
             bucket: bucket.map(|bucket| TokenBucket::from_proto(bucket, &at_bucket)).transpose()?,
-            enabled: share("filter_enabled", message.filter_enabled.as_ref(), at, context)?,
-            enforced: share("filter_enforced", message.filter_enforced.as_ref(), at, context)?,
+            enabled: share("filter_enabled", message.filter_enabled.as_ref())?,
+            enforced: share("filter_enforced", message.filter_enforced.as_ref())?,
             request_headers: added(
                 "request_headers_to_add_when_not_enforced",
                 &message.request_headers_to_add_when_not_enforced,
@@ -112,15 +115,6 @@ fn status(message: &LocalRateLimit, at: &At<'_>) -> Result<StatusCode, ConfigErr
     Ok(code
         .and_then(|code| StatusCode::from_u16(code).ok())
         .unwrap_or(StatusCode::TOO_MANY_REQUESTS))
-}
-
-fn share(
-    field: &str,
-    message: Option<&RuntimeFractionalPercent>,
-    at: &At<'_>,
-    context: &Context,
-) -> Result<(u32, u32), ConfigError> {
-    message.map_or(Ok((0, 100)), |share| value::runtime_fraction(share, &at.field(field), context))
 }
 
 fn added(

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use http::StatusCode;
-use proto::envoy::config::core::v3::RuntimeFractionalPercent;
 use proto::envoy::config::core::v3::http_uri::HttpUpstreamType;
 use proto::envoy::extensions::filters::http::ext_authz::v3 as pb;
 use proto::envoy::extensions::filters::http::ext_authz::v3::ext_authz::Services;
@@ -152,7 +151,12 @@ impl Settings {
             validates: message.validate_mutations,
             metadata: boxed(&message.metadata_context_namespaces),
             route_metadata: boxed(&message.route_metadata_context_namespaces),
-            enabled: enabled(message.filter_enabled.as_ref(), at, context)?,
+            enabled: value::share(
+                message.filter_enabled.as_ref(),
+                (100, 100),
+                &at.field("filter_enabled"),
+                context,
+            )?,
             enabled_by: enabled_by
                 .map(|matcher| MetadataMatcher::from_proto(matcher, &at_enabled_by, context))
                 .transpose()?,
@@ -306,18 +310,6 @@ fn status_on_error(message: &pb::ExtAuthz, at: &At<'_>) -> Result<StatusCode, Co
     let code: proto::envoy::r#type::v3::StatusCode = value::enumeration(status.code, &at)?;
     let code = u16::try_from(code as i32).ok().and_then(|code| StatusCode::from_u16(code).ok());
     Ok(code.unwrap_or(StatusCode::FORBIDDEN))
-}
-
-fn enabled(
-    message: Option<&RuntimeFractionalPercent>,
-    at: &At<'_>,
-    context: &Context,
-) -> Result<(u32, u32), ConfigError> {
-    let Some(message) = message else { return Ok((100, 100)) };
-    let at = at.field("filter_enabled");
-    warn_set!(context, at, message, [runtime_key], "the default value is always used");
-    let at = at.field("default_value");
-    value::fraction(value::required(&message.default_value, &at)?, &at)
 }
 
 fn denies_when_disabled(
