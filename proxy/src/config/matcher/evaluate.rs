@@ -78,7 +78,9 @@ impl HeaderMatcher {
         let mut values = values.peekable();
         let missing = values.peek().is_none();
         if let HeaderRule::Present(wanted) = self.rule {
-            return (missing != wanted) != self.invert;
+            // What is treated as empty is there.
+            let present = !missing || self.missing_is_empty;
+            return (present == wanted) != self.invert;
         }
         if missing {
             return self.missing_is_empty && self.rule.accepts("") != self.invert;
@@ -187,6 +189,8 @@ mod tests {
             ("x-none", HeaderRule::Present(true), true, false, true),
             ("x-none", HeaderRule::Present(false), false, false, true),
             ("x-one", HeaderRule::Present(false), true, false, true),
+            ("x-none", HeaderRule::Present(true), false, true, true),
+            ("x-none", HeaderRule::Present(false), false, true, false),
             ("x-num", HeaderRule::Range(-5, 0), false, false, true),
             ("x-num", HeaderRule::Range(-10, -5), false, false, false),
             ("x-one", HeaderRule::Range(0, 10), true, false, true),
