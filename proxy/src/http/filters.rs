@@ -333,7 +333,8 @@ pub fn end(stream: &Stream, complete: bool) {
 }
 
 /// The answer to a request whose body is longer than a filter keeps.
-fn too_large() -> LocalReply {
+fn too_large(request: &Request<'_>) -> LocalReply {
+    request.stream.connection.manager.stats.downstream_rq_too_large.inc();
     let status = StatusCode::PAYLOAD_TOO_LARGE;
     LocalReply::new(status, "request_payload_too_large", "Payload Too Large").close()
 }

@@ -97,6 +97,7 @@ impl Expression {
             ExprKind::CallExpr(call) => Expression::call(call, depth, &at.field("call_expr")),
             ExprKind::ListExpr(list) => {
                 let at = at.field("list_expr");
+                refuse_set!(at, list, [optional_indices]);
                 let items = list.elements.iter().enumerate().map(|(index, item)| {
                     Expression::from_proto(item, depth + 1, &at.index("elements", index))
                 });

@@ -62,7 +62,7 @@ impl HttpFilter for Buffer {
         Decoded::Later(Box::pin(async move {
             let (bytes, is_whole) = request.read_ahead(most).await;
             if !is_whole || bytes.len() > most {
-                return Err(too_large());
+                return Err(too_large(request));
             }
             request.tell_length();
             Ok(())

@@ -173,7 +173,7 @@ impl Filter {
         let (bytes, is_whole) = request.read_ahead(settings.most).await;
         let is_partial = !is_whole || bytes.len() > settings.most;
         if is_partial && !settings.partial {
-            return Err(too_large());
+            return Err(too_large(request));
         }
         let length = bytes.len();
         let bytes = bytes.slice(..length.min(settings.most));

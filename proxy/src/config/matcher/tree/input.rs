@@ -16,6 +16,7 @@ use crate::config::matcher::{MatchInput, MetadataPath};
 use crate::config::value::{header_name, non_empty};
 use crate::config::{At, ConfigError, any};
 use crate::io::Address;
+use crate::refuse_set;
 use crate::telemetry::log_format::decoded_query_parameter;
 
 /// What a tree is for, which says what its inputs may be taken from.
@@ -158,6 +159,7 @@ impl Input {
         }
         if any::is::<network::FilterStateInput>(config) {
             let message: network::FilterStateInput = any::open(config, &at)?;
+            refuse_set!(at, message, [field]);
             let key = non_empty(&message.key, &at.field("key"))?;
             return Ok(Input::FilterState(key.into()));
         }

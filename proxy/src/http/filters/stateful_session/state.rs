@@ -15,6 +15,7 @@ use proto::envoy::extensions::http::stateful_session::header::v3::HeaderBasedSes
 use crate::config::hash_policy::GeneratedCookie;
 use crate::config::{At, ConfigError, any, value};
 use crate::http::{cookies, request};
+use crate::refuse_set;
 
 /// Where the address of a session's host is.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl SessionState {
             let at = at.field("cookie");
             let cookie = value::required(&message.cookie, &at)?;
             let name = value::non_empty(&cookie.name, &at.field("name"))?;
+            refuse_set!(at, cookie, [attributes]);
             let ttl = value::duration(cookie.ttl, &at.field("ttl"))?.unwrap_or_default();
             let (path, attributes) = (cookie.path.as_str().into(), Vec::new());
             let cookie =
