@@ -93,14 +93,7 @@ pub async fn run(
             }
             FilterKind::FilterState(values) => {
                 let info = StreamInfo::new(Rc::new(facts.clone().into_connection_info()), None);
-                let context = FormatContext {
-                    info: &info,
-                    request: None,
-                    response: None,
-                    trailers: None,
-                    local_reply_body: None,
-                };
-                values.set(&context, &mut facts.filter_state);
+                values.set(&FormatContext::of(&info), &mut facts.filter_state);
             }
             FilterKind::ProxyProtocol(filter) => {
                 let outcome = until_done(stream, ahead, |bytes| filter.look(bytes)).await;

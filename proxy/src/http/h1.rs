@@ -1,7 +1,7 @@
 //! HTTP/1 on a downstream connection: requests in, one after the other, each with its answer.
 //!
 //! A connection is one task. It reads a head, polls the service and the answer's body itself, and meanwhile listens whether
-//! the client leaves. What is not good is refused before anything is made of it ([`head`]), and the service answers it, so
+//! the client leaves. What is not good is refused before anything is made of it (`head`), and the service answers it, so
 //! that the answer is counted and logged like any other.
 
 use std::cell::RefCell;

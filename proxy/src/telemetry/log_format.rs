@@ -72,7 +72,18 @@ pub struct FormatContext<'a> {
     pub local_reply_body: Option<&'a str>,
 }
 
-impl FormatContext<'_> {
+impl<'a> FormatContext<'a> {
+    /// What is known where no message is at hand.
+    pub fn of(info: &'a StreamInfo) -> Self {
+        FormatContext {
+            info,
+            request: None,
+            response: None,
+            trailers: None,
+            local_reply_body: None,
+        }
+    }
+
     /// The gRPC status that the downstream saw: from the trailers, else the headers, else what the HTTP status means in
     /// gRPC; none without a response.
     pub fn grpc_status(&self) -> Option<u32> {

@@ -47,7 +47,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).trim().to_owned()
 }
 
-/// Does what [`run`] is for, and prints its report as JSON.
+/// Does what `run` is for, and prints its report as JSON.
 pub async fn run_inside(size: Size) {
     must("ip", &["link", "set", "lo", "up"]);
     must("nft", &["add", "table", "inet", "drill"]);

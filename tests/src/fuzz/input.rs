@@ -34,7 +34,7 @@ pub fn bytes<S: AsRef<[u8]>>(rng: &mut Rng, samples: &[S], words: &[&[u8]]) -> V
     out
 }
 
-/// As [`bytes`], in UTF-8.
+/// As [`bytes()`], in UTF-8.
 pub fn text(rng: &mut Rng, samples: &[&str], words: &[&str]) -> String {
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     String::from_utf8_lossy(&bytes(rng, samples, &words)).into_owned()

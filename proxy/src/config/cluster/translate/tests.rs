@@ -270,11 +270,9 @@ fn connections_start_from_the_source_of_the_hosts_ip_version() {
 
 #[test]
 fn what_changes_traffic_and_is_not_there_is_refused_by_name() {
-    for (field, value) in [
-        ("filters", "[{name: x}]"),
-        ("connection_pool_per_downstream_connection", "true"),
-        ("upstream_config", "{name: tcp}"),
-    ] {
+    for (field, value) in
+        [("connection_pool_per_downstream_connection", "true"), ("upstream_config", "{name: tcp}")]
+    {
         refuses(&format!("{field}: {value}"), &format!("{field}: {UNSUPPORTED}"));
     }
 }
