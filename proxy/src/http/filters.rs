@@ -21,15 +21,18 @@ use crate::config::bootstrap::Runtime;
 use crate::config::hcm;
 use crate::config::http_filter::{HttpFilters, Opaque, RouteFilter};
 use crate::config::matcher::{PseudoHeaders, RequestView};
+use crate::config::route::Action;
 use crate::config::{At, ConfigError, Context, any};
 use crate::http::local_reply::LocalReply;
 use crate::http::manager::Route;
 use crate::http::request;
+use crate::http::router::cluster::look_up;
 use crate::http::service::{self, Routed};
 use crate::http::stream::Stream;
 use crate::io::Incoming;
 use crate::telemetry::stats::{SharedStats, Store};
 use crate::telemetry::stream_info::Protocol;
+use crate::upstream::cluster::Cluster;
 
 mod adaptive_concurrency;
 mod admission_control;
@@ -153,6 +156,13 @@ impl Request<'_> {
     /// The route is looked up again before the next filter (`clear_route_cache`).
     pub fn clear_route_cache(&mut self) {
         self.reroute = true;
+    }
+
+    /// The cluster that the request would go to as it is now.
+    pub fn cluster(&self) -> Option<Arc<Cluster>> {
+        let route = self.route?;
+        let Action::Forward(action) = &route.config.action else { return None };
+        look_up(self.stream, route, action, self.parts, self.random).0
     }
 
     /// Whether there is a body to come.

@@ -58,8 +58,9 @@ impl Ahead {
     }
 
     async fn fill(&mut self, most: usize) -> bool {
+        // Counted on and not anew for each frame: a body may come byte by byte.
+        let mut read: usize = self.data().map(Bytes::len).sum();
         loop {
-            let read: usize = self.data().map(Bytes::len).sum();
             let Some(rest) = self.rest.as_mut().filter(|rest| !rest.is_end_stream()) else {
                 self.rest = None;
                 return self.frames.iter().all(Result::is_ok);
@@ -69,11 +70,11 @@ impl Ahead {
             }
             match rest.frame().await {
                 Some(frame) => {
-                    let failed = frame.is_err();
-                    self.frames.push_back(frame);
-                    if failed {
-                        self.rest = None;
+                    match &frame {
+                        Ok(frame) => read += frame.data_ref().map_or(0, Bytes::len),
+                        Err(_) => self.rest = None,
                     }
+                    self.frames.push_back(frame);
                 }
                 None => self.rest = None,
             }

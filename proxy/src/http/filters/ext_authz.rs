@@ -12,11 +12,9 @@ use proto::envoy::service::auth::v3::CheckResponse;
 use super::{
     Blueprint, Build, Decoded, HttpFilter, Registration, Request, Response, falls_within, too_large,
 };
-use crate::config::route::Action;
 use crate::config::{ConfigError, any};
 use crate::http::call::grpc::Service;
 use crate::http::local_reply::LocalReply;
-use crate::http::router::cluster::choose_cluster;
 use crate::stat_group;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stats::{SharedStats, Store};
@@ -281,10 +279,7 @@ impl Filter {
     /// Counts for the filter, and for the cluster that the request would go to, which is returned.
     fn count(&self, request: &Request<'_>, count: impl Fn(&AuthzStats)) -> Option<Arc<Cluster>> {
         count(&self.stats);
-        let route = request.route?;
-        let Action::Forward(action) = &route.config.action else { return None };
-        let chosen = choose_cluster(request.stream, route, action, request.parts, request.random);
-        let (cluster, _) = chosen.ok()?;
+        let cluster = request.cluster()?;
         let mut held = self.by_cluster.lock();
         let stats = held.entry(Arc::clone(cluster.name())).or_insert_with(|| {
             let prefix = format!("cluster.{}.{}", cluster.config().stat_name, self.suffix);

@@ -12,10 +12,8 @@ use proto::google::protobuf::Any;
 use super::{Blueprint, Build, Decoded, HttpFilter, Registration, Request, falls_within, view};
 use crate::config::http_filter::Opaque;
 use crate::config::matcher::HeaderMatcher;
-use crate::config::route::Action;
 use crate::config::{At, ConfigError, Context, any, value};
 use crate::http::local_reply::LocalReply;
-use crate::http::router::cluster::choose_cluster;
 use crate::http::sanitize::names;
 use crate::telemetry::response_flags::ResponseFlags;
 use crate::telemetry::stats::Gauge;
@@ -130,19 +128,12 @@ impl Faults {
         let node = || parts.headers.get(&names::X_ENVOY_DOWNSTREAM_SERVICE_NODE)?.to_str().ok();
         let protocol = stream.shared.info.borrow().protocol;
         let seen = view(parts, stream.scheme, protocol);
-        (self.cluster.is_empty() || cluster_of(request).as_deref() == Some(&*self.cluster))
+        (self.cluster.is_empty()
+            || request.cluster().is_some_and(|cluster| **cluster.name() == *self.cluster))
             && (self.nodes.is_empty()
                 || node().is_some_and(|node| self.nodes.iter().any(|known| **known == *node)))
             && self.headers.iter().all(|header| header.matches(&seen.pseudo, seen.headers))
     }
-}
-
-/// The name of the cluster that the request would go to.
-fn cluster_of(request: &Request<'_>) -> Option<Arc<str>> {
-    let route = request.route?;
-    let Action::Forward(action) = &route.config.action else { return None };
-    let chosen = choose_cluster(request.stream, route, action, request.parts, request.random);
-    chosen.ok().map(|(cluster, _)| Arc::clone(cluster.name()))
 }
 
 impl Delay {

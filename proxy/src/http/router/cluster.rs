@@ -22,13 +22,7 @@ pub fn choose_cluster<'a>(
     parts: &Parts,
     random: u64,
 ) -> Result<(Arc<Cluster>, Option<&'a WeightedCluster>), LocalReply> {
-    let (cluster, weighted) = match route.only_cluster() {
-        Some(slot) => (slot.get(), None),
-        None => {
-            let random = random_value(stream, action, parts, random);
-            choose_by_request(stream, route, parts, random)
-        }
-    };
+    let (cluster, weighted) = look_up(stream, route, action, parts, random);
     match cluster {
         Some(cluster) => {
             let mut info = stream.shared.info.borrow_mut();
@@ -40,6 +34,23 @@ pub fn choose_cluster<'a>(
             let status = action.cluster_not_found;
             let reply = LocalReply::new(status, "cluster_not_found", "");
             Err(reply.flag(ResponseFlags::NO_CLUSTER_FOUND))
+        }
+    }
+}
+
+/// The cluster that the request would go to, if it is there, and its entry of `weighted_clusters`.
+pub fn look_up<'a>(
+    stream: &Stream,
+    route: &'a Route,
+    action: &RouteAction,
+    parts: &Parts,
+    random: u64,
+) -> (Option<Arc<Cluster>>, Option<&'a WeightedCluster>) {
+    match route.only_cluster() {
+        Some(slot) => (slot.get(), None),
+        None => {
+            let random = random_value(stream, action, parts, random);
+            choose_by_request(stream, route, parts, random)
         }
     }
 }
